@@ -1,0 +1,167 @@
+//! One JSON object a line. `schema` rises when a field changes its meaning or goes; new fields may come without it.
+
+use serde::Serialize;
+
+/// The version of the line's shape.
+pub const SCHEMA: &str = "kubepass.audit/v1";
+
+/// One line of the trail: when, and what.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AuditLine {
+    pub schema: &'static str,
+    /// RFC 3339, UTC, microseconds.
+    pub time: String,
+    #[serde(flatten)]
+    pub event: AuditEvent,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum AuditEvent {
+    /// A request was decided, written before it goes on.
+    Decision(Box<DecisionEvent>),
+    /// A stream (exec, watch, ...) began at the upstream, or any request ended: from Envoy's access log.
+    Completion(Box<CompletionEvent>),
+    Login(LoginEvent),
+    LoginRefused(LoginRefusedEvent),
+    /// A client exchanged its login token for a session token.
+    TokenIssued(TokenIssuedEvent),
+    Logout(LogoutEvent),
+    ConfigChanged(ConfigChangedEvent),
+}
+
+/// Kubernetes words of a request, as the API server reads it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct KubernetesWords {
+    pub verb: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub api_group: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub api_version: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subresource: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct DecisionEvent {
+    /// Also the `Audit-ID` that the API server logs and the `X-Request-Id` that the client sees.
+    pub request_id: String,
+    /// `allow`, `challenge` or `deny`.
+    pub outcome: &'static str,
+    /// Stable word for the reason of a refusal, for example `policy_denied`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    pub route: String,
+    /// Who was authenticated, as the identity provider's mapping gave it (before the route's prefix).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Groups that the route's allow-list kept back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped_groups: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idp: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The user that the API server sees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_user: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upstream_groups: Vec<String>,
+    pub source_ip: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user_agent: String,
+    pub method: String,
+    pub host: String,
+    /// Path with query, at most 2,048 characters.
+    pub path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesWords>,
+    /// The rule that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Rules that could not be evaluated, each `name: why`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rule_errors: Vec<String>,
+    pub policy_version: String,
+    /// Milliseconds after which the stream ends at the latest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_limit_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct CompletionEvent {
+    pub request_id: String,
+    /// `start` or `end`.
+    pub phase: &'static str,
+    pub route: String,
+    /// 0 when the client left before an answer.
+    pub status: u32,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub duration_ms: u64,
+    /// Envoy's response code details, for example `via_upstream` or `upstream_max_stream_duration_reached`.
+    pub ended_by: String,
+    /// Envoy's response flags, for example `UAEX`, `UF`, `DC`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct LoginEvent {
+    pub session: String,
+    pub user: String,
+    pub groups: Vec<String>,
+    pub idp: String,
+    pub subject: String,
+    pub source_ip: String,
+    pub user_agent: String,
+    /// `browser`, `kubepass` or `pomerium-cli`.
+    pub client: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct LoginRefusedEvent {
+    pub idp: String,
+    pub reason: String,
+    pub source_ip: String,
+    pub user_agent: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct TokenIssuedEvent {
+    pub session: String,
+    pub user: String,
+    pub route: String,
+    pub client: String,
+    pub source_ip: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct LogoutEvent {
+    pub session: String,
+    pub user: String,
+    /// `user`, `operator` or `expired`.
+    pub by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ConfigChangedEvent {
+    /// `applied` or `rejected`.
+    pub outcome: &'static str,
+    pub version: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+}

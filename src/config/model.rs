@@ -1,0 +1,194 @@
+//! What a configuration means once it is valid: nothing here is checked again later.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::identity::IdentityMapping;
+use crate::policy::{Policy, UserExpression};
+use crate::token::Secret;
+
+/// A whole valid configuration.
+#[derive(Debug)]
+pub struct Config {
+    pub public_url: PublicUrl,
+    pub listeners: Vec<Listener>,
+    pub control_plane: ControlPlane,
+    pub admin: Admin,
+    /// Never empty: the first is used, all are accepted.
+    pub secrets: Vec<Secret>,
+    pub identity_providers: Vec<Arc<IdentityProvider>>,
+    pub sessions: SessionSettings,
+    pub routes: Vec<Arc<Route>>,
+    pub audit: AuditSettings,
+}
+
+/// Where the login pages live; `https` always, so that `__Host-` cookies work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    pub url: Url,
+    /// Lower case, without port.
+    pub host: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Listener {
+    pub address: SocketAddr,
+    /// At least one; chosen by SNI among their DNS names.
+    pub certificates: Vec<ServingCertificate>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ServingCertificate {
+    /// PEM, leaf first.
+    pub chain_pem: String,
+    pub key_pem: SecretString,
+    /// DNS names of the leaf, lower case; may be wildcards.
+    pub dns_names: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ControlPlane {
+    /// A folder (0700) for the sockets `xds.sock`, `ext_authz.sock`, `access_log.sock`, `web.sock` and Envoy's `envoy-admin.sock`.
+    pub socket_dir: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Metrics and readiness only.
+    pub address: SocketAddr,
+    /// State and session operations, 0600.
+    pub socket: PathBuf,
+}
+
+#[derive(Debug)]
+pub struct IdentityProvider {
+    pub name: String,
+    pub issuer: Url,
+    pub client_id: String,
+    pub client_secret: SecretString,
+    pub scopes: Vec<String>,
+    pub mapping: IdentityMapping,
+    /// Extra CA bundle (PEM) for an IdP inside the company; system roots otherwise.
+    pub ca_pem: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// Seconds from login to the end of a session.
+    pub lifetime_seconds: u64,
+    pub store: StoreSettings,
+}
+
+#[derive(Debug, Clone)]
+pub enum StoreSettings {
+    Embedded { path: PathBuf },
+}
+
+/// A host that stands for one upstream, with the policy that guards it.
+#[derive(Debug)]
+pub struct Route {
+    /// Unique; the id by which Envoy and ext_authz speak of the route.
+    pub name: String,
+    /// Lower case, without port.
+    pub host: String,
+    pub labels: BTreeMap<String, String>,
+    /// Names of identity providers whose sessions this route takes; `None` takes all.
+    pub identity_providers: Option<Vec<String>>,
+    /// Whether an unmodified pomerium-cli may log in here.
+    pub pomerium_cli: bool,
+    pub target: Target,
+    pub policy: Policy,
+    /// A ceiling in seconds for one stream, besides the session's end.
+    pub max_stream_seconds: Option<u64>,
+}
+
+#[derive(Debug)]
+pub enum Target {
+    Kubernetes(KubernetesTarget),
+}
+
+#[derive(Debug)]
+pub struct KubernetesTarget {
+    pub server: ServerAddress,
+    /// PEM bundle that the API server's certificate must chain to.
+    pub ca_pem: String,
+    pub method: Method,
+    /// Put before every username.
+    pub username_prefix: String,
+    pub groups: GroupSettings,
+    /// Exact `system:` users and groups that may pass although such names never do.
+    pub allow_system: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// DNS name or IP literal (no brackets).
+    pub host: String,
+    pub port: u16,
+    /// Name that the API server's certificate must carry, also sent as SNI when it is a DNS name.
+    pub server_name: String,
+}
+
+#[derive(Debug)]
+pub enum Method {
+    Impersonate(Impersonate),
+}
+
+#[derive(Debug)]
+pub struct Impersonate {
+    /// The service account's token; trimmed, never empty.
+    pub token: SecretString,
+    pub uid: Option<UserExpression>,
+    /// Key (lower case, valid as a header name part) and its value(s).
+    pub extra: Vec<(String, UserExpression)>,
+    /// When given, only these usernames (after the prefix) may be impersonated.
+    pub users: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct GroupSettings {
+    pub prefix: String,
+    /// Patterns over the groups that the mapping gave; `*` at the end matches any rest.
+    pub allow: Vec<String>,
+    /// At most this many go upstream (default 64, ceiling 256); more is a refusal.
+    pub max: usize,
+}
+
+impl GroupSettings {
+    /// Whether the allow-list names finitely many groups (no `*`).
+    pub fn is_finite(&self) -> bool {
+        !self.allow.iter().any(|pattern| pattern.ends_with('*'))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct AuditSettings {
+    pub sinks: Vec<AuditSink>,
+    pub on_failure: OnAuditFailure,
+    pub durability: Durability,
+}
+
+#[derive(Debug, Clone)]
+pub enum AuditSink {
+    File { path: PathBuf },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAuditFailure {
+    Deny,
+    Allow,
+}
+
+/// When a line counts as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Handed to the operating system: survives a crash of kubepass (the default).
+    Written,
+    /// Synced to the disk: survives a power cut.
+    Synced,
+}

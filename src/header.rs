@@ -1,0 +1,1 @@
+//! `HeaderValue`: the only text that may become a header upstream.

@@ -1,0 +1,1 @@
+//! The operator verbs of `kubepass-server`.

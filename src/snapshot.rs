@@ -1,0 +1,57 @@
+//! `Snapshot`: the immutable value that all readers share, with its content-hash version. One writer builds it; nothing in it changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{Config, IdentityProvider, Route};
+use crate::token::TokenKeys;
+
+/// Everything that a check, a page or an xDS stream reads of the configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    version: String,
+    config: Arc<Config>,
+    token_keys: Arc<TokenKeys>,
+    routes_by_name: HashMap<String, Arc<Route>>,
+    routes_by_host: HashMap<String, Arc<Route>>,
+}
+
+impl Snapshot {
+    /// Builds the indexes over a valid configuration. `content_hash` is the hash of the configuration text and of every file it names.
+    pub fn new(config: Arc<Config>, content_hash: &str) -> Self {
+        let by = |key: fn(&Route) -> &str| config.routes.iter().map(|route| (key(route).to_owned(), Arc::clone(route))).collect();
+        Self {
+            version: content_hash.chars().take(16).collect(),
+            token_keys: Arc::new(TokenKeys::derive(&config.secrets)),
+            routes_by_name: by(|route| &route.name),
+            routes_by_host: by(|route| &route.host),
+            config,
+        }
+    }
+
+    /// Short content hash; equal content has an equal version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    pub fn token_keys(&self) -> &Arc<TokenKeys> {
+        &self.token_keys
+    }
+
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes_by_name.get(name)
+    }
+
+    /// `host` in lower case, without port.
+    pub fn route_by_host(&self, host: &str) -> Option<&Arc<Route>> {
+        self.routes_by_host.get(host)
+    }
+
+    pub fn identity_provider(&self, name: &str) -> Option<&Arc<IdentityProvider>> {
+        self.config.identity_providers.iter().find(|provider| provider.name == name)
+    }
+}
