@@ -1,0 +1,30 @@
+//! The one place that reads the wall clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds since the Unix epoch; 0 should the clock stand before it (every token is then "not yet valid": fail closed).
+pub fn unix_now() -> u64 {
+    since_epoch().as_secs()
+}
+
+/// Time since the Unix epoch.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// RFC 3339 in UTC with microseconds, for example `2026-01-02T03:04:05.000006Z`.
+pub fn rfc3339(since_epoch: Duration) -> String {
+    let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_microsecond(micros).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc3339_has_microseconds_always() {
+        assert_eq!(rfc3339(Duration::from_secs(0)), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(rfc3339(Duration::from_micros(1_700_000_000_000_006)), "2023-11-14T22:13:20.000006Z");
+    }
+}
