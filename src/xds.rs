@@ -1,1 +1,3 @@
-//! (module xds)
+//! What Envoy is told: resources built from a snapshot, and the ADS stream as a state machine. No I/O, no clock: the shell moves the messages.
+
+pub mod resource;

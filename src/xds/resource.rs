@@ -1,0 +1,273 @@
+//! Envoy resources as values: encoded once, named, versioned by content. Knows nothing of the snapshot that they are made from, nor of streams.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use prost::Message;
+
+/// Longest resource name, in bytes.
+pub const MAX_NAME_LENGTH: usize = 1024;
+
+/// Hex digits of a version: 96 bits of SHA-256, enough that two contents never share one.
+const VERSION_DIGITS: usize = 24;
+
+/// The resource types that kubepass serves. The order is the order of pushing: clusters first, secrets last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TypeUrl {
+    Cluster,
+    ClusterLoadAssignment,
+    Listener,
+    RouteConfiguration,
+    Secret,
+}
+
+impl TypeUrl {
+    /// All types in the order of pushing.
+    pub const ALL: [Self; 5] = [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration, Self::Secret];
+
+    /// The type URL on the wire, also the one inside `google.protobuf.Any`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Self::ClusterLoadAssignment => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::RouteConfiguration => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        }
+    }
+
+    /// `None` for a type that kubepass does not serve.
+    pub fn from_wire(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// The discovery service's usual short name: for metrics and the state page.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::Cluster => "cds",
+            Self::ClusterLoadAssignment => "eds",
+            Self::Listener => "lds",
+            Self::RouteConfiguration => "rds",
+            Self::Secret => "sds",
+        }
+    }
+}
+
+impl fmt::Display for TypeUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One resource, encoded once and shared by every stream. Its body may hold a private key, so `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Resource {
+    pub name: String,
+    /// Hash of `body`: equal content has an equal version.
+    pub version: String,
+    /// The encoded message: the value of its `google.protobuf.Any`.
+    pub body: Bytes,
+}
+
+impl Resource {
+    /// Encodes `message`. The encoding must be deterministic (no map with more than one entry in it), or equal content gets new versions.
+    pub fn new(name: impl Into<String>, message: &impl Message) -> Self {
+        let body = Bytes::from(message.encode_to_vec());
+        Self { name: name.into(), version: content_hash(&[&body]), body }
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource").field("name", &self.name).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// Why a resource cannot stand in a set. Envoy would reject the whole response, or take the resource under a name that nobody can remove.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidResource {
+    #[error("two resources of type {kind} are named {name:?}")]
+    Duplicate { kind: TypeUrl, name: String },
+    #[error("a resource of type {kind} has the name {name:?}: names have 1 to 1024 bytes and are not \"*\"")]
+    Name { kind: TypeUrl, name: String },
+}
+
+/// Collects the resources of one snapshot.
+#[derive(Debug, Default)]
+pub struct ResourceSetBuilder {
+    types: BTreeMap<TypeUrl, BTreeMap<String, Resource>>,
+}
+
+impl ResourceSetBuilder {
+    /// # Errors
+    /// A name that is taken, empty, too long or the wildcard.
+    pub fn insert(&mut self, kind: TypeUrl, resource: Resource) -> Result<(), InvalidResource> {
+        let name = resource.name.clone();
+        if name.is_empty() || name == "*" || name.len() > MAX_NAME_LENGTH {
+            return Err(InvalidResource::Name { kind, name });
+        }
+        let resources = self.types.entry(kind).or_default();
+        if resources.contains_key(&name) {
+            return Err(InvalidResource::Duplicate { kind, name });
+        }
+        resources.insert(name, resource);
+        Ok(())
+    }
+
+    pub fn build(mut self) -> ResourceSet {
+        let of = |kind| {
+            let resources: BTreeMap<String, Resource> = self.types.remove(&kind).unwrap_or_default();
+            let parts: Vec<&[u8]> = resources.values().flat_map(|r| [r.name.as_bytes(), r.version.as_bytes()]).collect();
+            (kind, OfType { version: content_hash(&parts), resources })
+        };
+        let types: BTreeMap<TypeUrl, OfType> = TypeUrl::ALL.into_iter().map(of).collect();
+        let parts: Vec<&[u8]> = types.values().map(|of| of.version.as_bytes()).collect();
+        ResourceSet { version: content_hash(&parts).into(), types: Arc::new(types) }
+    }
+}
+
+/// All resources of one snapshot, ordered by type and name. Cheap to clone; two sets with equal content are equal.
+#[derive(Debug, Clone)]
+pub struct ResourceSet {
+    version: Arc<str>,
+    types: Arc<BTreeMap<TypeUrl, OfType>>,
+}
+
+#[derive(Debug)]
+struct OfType {
+    version: String,
+    resources: BTreeMap<String, Resource>,
+}
+
+impl ResourceSet {
+    pub fn builder() -> ResourceSetBuilder {
+        ResourceSetBuilder::default()
+    }
+
+    /// Hash of all names and versions.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Hash of the names and versions of one type.
+    pub fn type_version(&self, kind: TypeUrl) -> &str {
+        self.types.get(&kind).map_or("", |of| &of.version)
+    }
+
+    pub fn get(&self, kind: TypeUrl, name: &str) -> Option<&Resource> {
+        self.types.get(&kind).and_then(|of| of.resources.get(name))
+    }
+
+    /// In the order of their names.
+    pub fn resources(&self, kind: TypeUrl) -> impl Iterator<Item = &Resource> {
+        self.types.get(&kind).into_iter().flat_map(|of| of.resources.values())
+    }
+
+    pub fn len(&self, kind: TypeUrl) -> usize {
+        self.types.get(&kind).map_or(0, |of| of.resources.len())
+    }
+
+    pub fn is_empty(&self, kind: TypeUrl) -> bool {
+        self.len(kind) == 0
+    }
+}
+
+impl Default for ResourceSet {
+    fn default() -> Self {
+        ResourceSetBuilder::default().build()
+    }
+}
+
+impl PartialEq for ResourceSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version
+    }
+}
+
+impl Eq for ResourceSet {}
+
+/// Each part goes in with its length before it, so that moving bytes from one part to the next is another content.
+fn content_hash(parts: &[&[u8]]) -> String {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let hex = context
+        .finish()
+        .as_ref()
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect::<String>();
+    hex.chars().take(VERSION_DIGITS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+
+    use super::*;
+
+    fn cluster(name: &str, alt: &str) -> Resource {
+        Resource::new(name, &Cluster { name: name.into(), alt_stat_name: alt.into(), ..Cluster::default() })
+    }
+
+    fn set(resources: &[(TypeUrl, Resource)]) -> ResourceSet {
+        let mut builder = ResourceSet::builder();
+        for (kind, resource) in resources {
+            builder.insert(*kind, resource.clone()).unwrap();
+        }
+        builder.build()
+    }
+
+    #[test]
+    fn type_urls_are_envoys_and_distinct() {
+        for kind in TypeUrl::ALL {
+            assert_eq!(TypeUrl::from_wire(kind.as_str()), Some(kind));
+        }
+        assert_eq!(TypeUrl::from_wire("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"), None);
+        let wire = envoy_types::util::pack_any(Cluster::default());
+        assert_eq!(wire.type_url, TypeUrl::Cluster.as_str());
+    }
+
+    #[test]
+    fn the_version_is_of_the_content() {
+        assert_eq!(cluster("a", "x").version, cluster("a", "x").version);
+        assert_ne!(cluster("a", "x").version, cluster("a", "y").version);
+        assert_eq!(cluster("a", "x").version.len(), VERSION_DIGITS);
+    }
+
+    #[test]
+    fn a_set_is_equal_by_content_whatever_the_order_of_insertion() {
+        let (a, b) = ((TypeUrl::Cluster, cluster("a", "")), (TypeUrl::Cluster, cluster("b", "")));
+        assert_eq!(set(&[a.clone(), b.clone()]), set(&[b.clone(), a.clone()]));
+        assert_ne!(set(&[a.clone(), b]), set(std::slice::from_ref(&a)));
+        let secret = set(&[(TypeUrl::Secret, cluster("a", ""))]);
+        assert_ne!(secret, set(std::slice::from_ref(&a)), "the type is part of the content");
+        assert_eq!(secret.type_version(TypeUrl::Cluster), ResourceSet::default().type_version(TypeUrl::Cluster));
+    }
+
+    #[test]
+    fn names_that_envoy_would_refuse_are_refused() {
+        let mut builder = ResourceSet::builder();
+        builder.insert(TypeUrl::Cluster, cluster("a", "")).unwrap();
+        let duplicate = InvalidResource::Duplicate { kind: TypeUrl::Cluster, name: "a".into() };
+        assert_eq!(builder.insert(TypeUrl::Cluster, cluster("a", "x")), Err(duplicate));
+        builder.insert(TypeUrl::ClusterLoadAssignment, cluster("a", "")).unwrap();
+        for name in ["", "*", &"x".repeat(1025)] {
+            assert!(matches!(builder.insert(TypeUrl::Cluster, cluster(name, "")), Err(InvalidResource::Name { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn debug_does_not_show_the_body() {
+        let shown = format!("{:?}", Resource::new("s", &Cluster { name: "key-material".into(), ..Cluster::default() }));
+        assert!(!shown.contains("key-material") && shown.contains("\"s\""), "{shown}");
+    }
+}
