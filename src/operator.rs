@@ -1,1 +1,8 @@
-//! The operator verbs of `kubepass-server`.
+//! The verbs of `kubepass-server`: parse the command line, call one function, choose the exit code.
+
+use std::process::ExitCode;
+
+/// Runs the verb that the command line names.
+pub fn main() -> ExitCode {
+    ExitCode::FAILURE
+}

@@ -1,1 +1,5 @@
-fn main() {}
+//! `kubepass-server`: the service and the operator's verbs. Only parses the command line and hands over.
+
+fn main() -> std::process::ExitCode {
+    kubepass::operator::main()
+}

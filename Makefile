@@ -1,0 +1,37 @@
+# The two commands that a newcomer needs are `make demo` and `make test`; both fetch and build what is missing.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help demo demo-up test test-matrix lint fuzz tools build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: tools build ## the whole story on this machine: two clusters, a login, kubectl through kubepass, an audit trail
+	@$(CARGO) test --quiet --test demo -- run
+
+demo-up: tools build ## the same, left running for your own browser and kubectl
+	@$(CARGO) test --quiet --test demo -- up
+
+test: lint tools ## every check and test; needs no cluster and no Envoy of yours
+	$(CARGO) test --all-targets --no-fail-fast
+	$(CARGO) build --no-default-features --bin kubepass --target-dir target/cli
+
+test-matrix: tools ## the end-to-end stories against other Kubernetes versions, and the long quiet streams
+	@tests/tools/ensure --matrix > /dev/null
+	KUBEPASS_TEST_MATRIX=1 $(CARGO) test --test e2e
+
+lint: ## formatting, clippy, licences and sources of dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+fuzz: ## run the fuzz targets for a minute each (needs a nightly toolchain and cargo-fuzz)
+	@tests/fuzz/run
+
+tools:
+	@tests/tools/ensure > /dev/null
+
+build:
+	@$(CARGO) build --bins
