@@ -2,5 +2,6 @@
 
 pub mod clock;
 pub mod lifecycle;
+pub mod oidc;
 pub mod telemetry;
 pub mod trail;
