@@ -1,5 +1,13 @@
-//! The operational log: human text or JSON on stderr. Never the audit trail, never a secret.
+//! The operational log (human text or JSON on stderr) and the metrics. Never the audit trail, never a secret.
 
+use std::sync::Mutex;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry};
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look.
@@ -18,4 +26,89 @@ pub fn install(format: LogFormat, filter: &str) -> Result<(), String> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     installed.map_err(|error| error.to_string())
+}
+
+/// The metrics of the process, in the Prometheus text format. Label values are closed sets or names from the configuration.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    decisions: Family<DecisionLabels, Counter>,
+    decision_seconds: Histogram,
+    config_reloads: Family<ResultLabel, Counter>,
+    logins: Family<LoginLabels, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    route: String,
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoginLabels {
+    idp: String,
+    result: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("kubepass");
+        let metrics = Self {
+            decisions: Family::default(),
+            // 20 us to 0.7 s.
+            decision_seconds: Histogram::new(exponential_buckets(0.000_02, 2.0, 16)),
+            config_reloads: Family::default(),
+            logins: Family::default(),
+            registry: Mutex::new(Registry::default()),
+        };
+        registry.register("decisions", "Decisions by route, outcome and reason", metrics.decisions.clone());
+        registry.register(
+            "decision_seconds",
+            "Time from a check's arrival to its answer, audit included",
+            metrics.decision_seconds.clone(),
+        );
+        registry.register("config_reloads", "Configuration changes, by result", metrics.config_reloads.clone());
+        registry.register("logins", "Logins, by identity provider and result", metrics.logins.clone());
+        Self { registry: Mutex::new(registry), ..metrics }
+    }
+}
+
+impl Metrics {
+    pub fn decided(&self, route: &str, outcome: &'static str, reason: &'static str, took: Duration) {
+        self.decisions.get_or_create(&DecisionLabels { route: route.to_owned(), outcome, reason }).inc();
+        self.decision_seconds.observe(took.as_secs_f64());
+    }
+
+    /// `result` is `applied` or `rejected`.
+    pub fn config_reloaded(&self, result: &'static str) {
+        self.config_reloads.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// `result` is `ok` or `refused`.
+    pub fn login(&self, idp: &str, result: &'static str) {
+        self.logins.get_or_create(&LoginLabels { idp: idp.to_owned(), result }).inc();
+    }
+
+    /// Adds a metric of another module at start.
+    pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
+        if let Ok(mut registry) = self.registry.lock() {
+            registry.register(name, help, metric);
+        }
+    }
+
+    /// The OpenMetrics text of all metrics.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        if let Ok(registry) = self.registry.lock() {
+            // Writing into a String cannot fail.
+            let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        }
+        text
+    }
 }
