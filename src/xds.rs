@@ -1,3 +1,5 @@
 //! What Envoy is told: resources built from a snapshot, and the ADS stream as a state machine. No I/O, no clock: the shell moves the messages.
 
+pub mod bootstrap;
 pub mod resource;
+pub mod resources;

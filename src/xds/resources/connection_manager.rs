@@ -1,0 +1,88 @@
+//! The HTTP connection manager: what a client may say at all. Limits and their reasons: Envoy's "configuring as an edge proxy", with the
+//! timeouts that long-lived Kubernetes streams need.
+
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
+use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtocolOptions, KeepaliveSettings};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    CodecType, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, StripPortMode, UpgradeConfig,
+};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, Rds};
+
+use super::early_headers::early_header_mutation;
+use super::http_filters::http_filters;
+use super::message::{ads, enabled, number, seconds};
+use super::names::ROUTE_CONFIGURATION;
+use super::{access_log, local_reply};
+
+/// `exec`, `attach` and `port-forward` switch to one of these; nothing else may upgrade.
+pub(super) const UPGRADES: [&str; 2] = ["websocket", "SPDY/3.1"];
+
+/// Above what a client sends and the lines that ext_authz adds.
+const MAX_HEADERS: u32 = 300;
+const MAX_HEADER_KIB: u32 = 60;
+
+/// Where a connection manager's routes come from when it serves.
+pub(super) fn routes_by_ads() -> RouteSpecifier {
+    RouteSpecifier::Rds(Rds { config_source: ads(), route_config_name: ROUTE_CONFIGURATION.to_owned() })
+}
+
+pub(super) fn connection_manager(stat_prefix: &str, routes: RouteSpecifier) -> HttpConnectionManager {
+    HttpConnectionManager {
+        codec_type: CodecType::Auto.into(),
+        stat_prefix: stat_prefix.to_owned(),
+        route_specifier: Some(routes),
+        http_filters: http_filters(),
+        early_header_mutation_extensions: vec![early_header_mutation()],
+        // The peer is the client: nothing that it says about itself counts.
+        use_remote_address: enabled(),
+        xff_num_trusted_hops: 0,
+        // Always our own, for it is also the audit id.
+        generate_request_id: enabled(),
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: true,
+        // What ext_authz judges is what the API server gets.
+        normalize_path: enabled(),
+        merge_slashes: true,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
+        strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
+        strip_trailing_host_dot: true,
+        common_http_protocol_options: Some(common_options()),
+        http2_protocol_options: Some(http2_options()),
+        max_request_headers_kb: number(MAX_HEADER_KIB),
+        request_headers_timeout: seconds(10),
+        // A quiet `logs -f` or watch is not a dead one: keepalives tell.
+        stream_idle_timeout: seconds(0),
+        request_timeout: seconds(0),
+        upgrade_configs: UPGRADES.iter().map(|name| UpgradeConfig { upgrade_type: (*name).to_owned(), ..Default::default() }).collect(),
+        server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
+        local_reply_config: Some(local_reply::local_reply()),
+        access_log: vec![access_log::access_log()],
+        access_log_options: Some(access_log::options()),
+        ..Default::default()
+    }
+}
+
+fn common_options() -> HttpProtocolOptions {
+    HttpProtocolOptions {
+        idle_timeout: seconds(3600),
+        max_headers_count: number(MAX_HEADERS),
+        // `impersonate_user` means `Impersonate-User` to some servers.
+        headers_with_underscores_action: HeadersWithUnderscoresAction::RejectRequest.into(),
+        ..Default::default()
+    }
+}
+
+fn http2_options() -> Http2ProtocolOptions {
+    Http2ProtocolOptions {
+        max_concurrent_streams: number(100),
+        initial_stream_window_size: number(64 * 1024),
+        initial_connection_window_size: number(1024 * 1024),
+        connection_keepalive: Some(http2_keepalive()),
+        ..Default::default()
+    }
+}
+
+/// Pings a quiet HTTP/2 connection; the same towards clients and API servers.
+pub(super) fn http2_keepalive() -> KeepaliveSettings {
+    KeepaliveSettings { interval: seconds(30), timeout: seconds(10), ..Default::default() }
+}

@@ -1,0 +1,53 @@
+//! The late header mutation: every `impersonate-*` line of the client goes, then the identity of the ext_authz answer is written, one slot
+//! for each value that there can be; slots without a value vanish. What a route adds stands in its own configuration, so that changing it
+//! touches no listener.
+
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::HeaderMutation as Mutation;
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, HeaderMutationPerRoute, Mutations};
+
+use super::message::{remove_header, remove_headers_with_prefix, write_header};
+use super::names::{EXT_AUTHZ_NAMESPACE, EXTRA_SLOTS, GROUP_SLOTS, UID_KEY, USER_KEY, extra_key, group_key};
+
+/// Name of the filter, and key of its configuration on a route.
+pub(super) const HEADER_MUTATION: &str = "envoy.filters.http.header_mutation";
+
+/// Credentials and cookies that mean something to kubepass only.
+const NOT_FOR_UPSTREAM: [&str; 3] = ["cookie", "x-pomerium-authorization", "proxy-authorization"];
+
+/// The filter's own configuration: the same for every host, always.
+pub(super) fn for_all_routes() -> HeaderMutation {
+    let identity = [
+        remove_headers_with_prefix("impersonate-"),
+        from_metadata("impersonate-user", USER_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
+        from_metadata("impersonate-uid", UID_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
+    ];
+    let mutations = identity.into_iter().chain(groups(0..GROUP_SLOTS)).collect();
+    HeaderMutation { mutations: requests(mutations), most_specific_header_mutations_wins: false }
+}
+
+/// What one Kubernetes route adds after that.
+pub(super) fn for_kubernetes_route(max_groups: usize, extra_keys: &[&str]) -> HeaderMutationPerRoute {
+    let removed = NOT_FOR_UPSTREAM.iter().map(|name| remove_header(name));
+    let extra = extra_keys.iter().flat_map(|key| extra(key));
+    let mutations = removed.chain(groups(GROUP_SLOTS..max_groups)).chain(extra).collect();
+    HeaderMutationPerRoute { mutations: requests(mutations) }
+}
+
+fn groups(slots: std::ops::Range<usize>) -> impl Iterator<Item = Mutation> {
+    slots.map(|index| from_metadata("impersonate-group", &group_key(index), HeaderAppendAction::AppendIfExistsOrAdd))
+}
+
+fn extra(key: &str) -> impl Iterator<Item = Mutation> + use<> {
+    let header = format!("impersonate-extra-{key}");
+    let key = key.to_owned();
+    (0..EXTRA_SLOTS).map(move |index| from_metadata(&header, &extra_key(&key, index), HeaderAppendAction::AppendIfExistsOrAdd))
+}
+
+fn from_metadata(header: &str, key: &str, action: HeaderAppendAction) -> Mutation {
+    write_header(header, &format!("%DYNAMIC_METADATA({EXT_AUTHZ_NAMESPACE}:{key})%"), action)
+}
+
+fn requests(request_mutations: Vec<Mutation>) -> Option<Mutations> {
+    Some(Mutations { request_mutations, ..Default::default() })
+}

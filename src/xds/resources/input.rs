@@ -1,0 +1,60 @@
+//! What the resources depend on, as plain data borrowed from a configuration: nothing that a policy says can change a resource.
+
+use secrecy::SecretString;
+
+use crate::config::{Config, Listener, Method, Route, ServerAddress, Target};
+
+/// One Kubernetes route.
+#[derive(Debug, Clone)]
+pub(crate) struct RouteInput<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) pomerium_cli: bool,
+    pub(crate) server: &'a ServerAddress,
+    pub(crate) ca_pem: &'a str,
+    pub(crate) token: &'a SecretString,
+    pub(crate) max_groups: usize,
+    pub(crate) extra_keys: Vec<&'a str>,
+    pub(crate) max_stream_seconds: u64,
+}
+
+/// Everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Input<'a> {
+    pub(crate) public_host: &'a str,
+    pub(crate) listeners: &'a [Listener],
+    pub(crate) routes: Vec<RouteInput<'a>>,
+}
+
+impl<'a> Input<'a> {
+    pub(crate) fn of(config: &'a Config) -> Self {
+        let lifetime = config.sessions.lifetime_seconds;
+        Self {
+            public_host: &config.public_url.host,
+            listeners: &config.listeners,
+            routes: config.routes.iter().map(|route| RouteInput::of(route, lifetime)).collect(),
+        }
+    }
+}
+
+impl<'a> RouteInput<'a> {
+    fn of(route: &'a Route, session_lifetime_seconds: u64) -> Self {
+        let Target::Kubernetes(target) = &route.target;
+        let Method::Impersonate(impersonate) = &target.method;
+        Self {
+            name: &route.name,
+            host: &route.host,
+            pomerium_cli: route.pomerium_cli,
+            server: &target.server,
+            ca_pem: &target.ca_pem,
+            token: &impersonate.token,
+            max_groups: target.groups.max,
+            extra_keys: impersonate.extra.iter().map(|(key, _)| key.as_str()).collect(),
+            // 0 would mean no limit.
+            max_stream_seconds: route
+                .max_stream_seconds
+                .map_or(session_lifetime_seconds, |limit| limit.min(session_lifetime_seconds))
+                .max(1),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Envoy's own answers as a Kubernetes `Status`, which kubectl shows as an error in words. Answers of ext_authz pass as they are.
+
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ExtensionFilter, access_log_filter, extension_filter};
+use envoy_types::pb::envoy::config::core::v3::{SubstitutionFormatString, substitution_format_string};
+use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{LocalReplyConfig, ResponseMapper};
+use envoy_types::util::pack_any;
+
+use super::message::inline_text;
+
+/// When a reply is of a kind (CEL over Envoy's attributes), and what it then says. The first that fits counts.
+struct Reply {
+    when: &'static str,
+    reason: &'static str,
+    message: &'static str,
+}
+
+/// The text of ext_authz's own refusals is complete.
+const OF_EXT_AUTHZ: &str = "response.code_details == 'ext_authz_denied'";
+
+const REPLIES: [Reply; 14] = [
+    Reply {
+        when: "response.code_details == 'ext_authz_error'",
+        reason: "ServiceUnavailable",
+        message: "kubepass did not answer the authorization check; nothing was sent to the API server",
+    },
+    Reply {
+        when: "response.code_details.startsWith('rbac_access_denied')",
+        reason: "Forbidden",
+        message: "the request reached the API server's connection without a complete identity and was stopped there; this is a fault in kubepass's configuration of Envoy",
+    },
+    Reply {
+        when: "response.code_details == 'upgrade_failed'",
+        reason: "Forbidden",
+        message: "this protocol upgrade is not supported; websocket and SPDY/3.1 are",
+    },
+    Reply {
+        when: "response.code_details == 'upstream_max_stream_duration_reached'",
+        reason: "Timeout",
+        message: "the session or the time that the route allows for one request ended",
+    },
+    Reply { when: "response.code == 400", reason: "BadRequest", message: "the request is malformed or its path can be read in two ways" },
+    Reply { when: "response.code == 403", reason: "Forbidden", message: "Envoy refused the request" },
+    Reply { when: "response.code == 404", reason: "NotFound", message: "no route of kubepass has this host and path" },
+    Reply { when: "response.code == 408", reason: "Timeout", message: "the request was not complete in time" },
+    Reply { when: "response.code == 413", reason: "RequestEntityTooLarge", message: "the request is too large" },
+    Reply {
+        when: "response.code == 431",
+        reason: "BadRequest",
+        message: "the request's headers are too large or too many; a smaller token or fewer headers would pass",
+    },
+    Reply {
+        when: "response.code == 500",
+        reason: "InternalError",
+        message: "kubepass's answer to the authorization check was not valid; nothing was sent to the API server",
+    },
+    Reply { when: "response.code == 503", reason: "ServiceUnavailable", message: "the API server of this route cannot be reached" },
+    Reply { when: "response.code == 504", reason: "Timeout", message: "the API server of this route did not answer in time" },
+    Reply { when: "true", reason: "", message: "Envoy refused the request" },
+];
+
+pub(super) fn local_reply() -> LocalReplyConfig {
+    let untouched = ResponseMapper { filter: Some(filter(OF_EXT_AUTHZ)), ..Default::default() };
+    let mapped = REPLIES.iter().map(|reply| ResponseMapper {
+        filter: Some(filter(reply.when)),
+        body_format_override: Some(status(reply)),
+        ..Default::default()
+    });
+    LocalReplyConfig { mappers: std::iter::once(untouched).chain(mapped).collect(), body_format: None }
+}
+
+fn filter(expression: &str) -> AccessLogFilter {
+    let expression = ExpressionFilter { expression: expression.to_owned(), ..Default::default() };
+    let extension = ExtensionFilter {
+        name: "envoy.access_loggers.extension_filters.cel".to_owned(),
+        config_type: Some(extension_filter::ConfigType::TypedConfig(pack_any(expression))),
+    };
+    AccessLogFilter { filter_specifier: Some(access_log_filter::FilterSpecifier::ExtensionFilter(extension)) }
+}
+
+/// A fixed text: nothing that a client or an API server said goes into it but the request id, which is our own.
+fn status(reply: &Reply) -> SubstitutionFormatString {
+    let Reply { reason, message, .. } = reply;
+    let text = format!(
+        r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"{message} (Envoy: %RESPONSE_FLAGS%; request id %REQ(X-REQUEST-ID):36%)","reason":"{reason}","code":%RESPONSE_CODE%}}"#
+    );
+    SubstitutionFormatString {
+        content_type: "application/json".to_owned(),
+        format: inline_text(&format!("{text}\n")).map(substitution_format_string::Format::TextFormatSource),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,117 @@
+//! RDS: one virtual host for each route's host and one for `public_url`; none for `*`, so that an unknown host reaches nothing.
+//!
+//! A Kubernetes host's ext_authz target stands on the virtual host, so that no path there can be without it; the few paths that belong to
+//! the web pages override it with `web`.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, MaxStreamDuration, UpgradeConfig};
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route};
+use envoy_types::pb::google::protobuf::{Any, BoolValue};
+use envoy_types::util::pack_any;
+
+use super::connection_manager::UPGRADES;
+use super::http_filters::{EXT_AUTHZ, ext_authz_target};
+use super::identity_headers::{HEADER_MUTATION, for_kubernetes_route};
+use super::input::{Input, RouteInput};
+use super::message::{prefix, seconds};
+use super::names::{self, ROUTE_CONFIGURATION, WEB_CLUSTER, WEB_TARGET};
+
+/// A page or token exchange may ask the identity provider, and must end.
+const WEB_TIMEOUT_SECONDS: u64 = 30;
+
+/// Paths that pomerium-cli probes with its own kind of bearer; with any other they are the API server's.
+const PROBES: [&str; 2] = ["/healthz", "/livez"];
+
+pub(super) fn route_configuration(input: &Input<'_>) -> RouteConfiguration {
+    let kubernetes = input.routes.iter().map(kubernetes_host);
+    RouteConfiguration {
+        name: ROUTE_CONFIGURATION.to_owned(),
+        virtual_hosts: std::iter::once(public_host(input.public_host)).chain(kubernetes).collect(),
+        ..Default::default()
+    }
+}
+
+fn public_host(host: &str) -> VirtualHost {
+    virtual_host("public", host, WEB_TARGET, vec![web_route("web", path_prefix("/"))])
+}
+
+pub(super) fn kubernetes_host(input: &RouteInput<'_>) -> VirtualHost {
+    let name = format!("web:{}", input.name);
+    let mut routes = vec![web_route(&name, path_prefix("/.kubepass/"))];
+    if input.pomerium_cli {
+        routes.push(web_route(&name, path_prefix("/.pomerium/")));
+        routes.extend(PROBES.iter().map(|path| web_route(&name, pomerium_probe(path))));
+    }
+    routes.push(kubernetes_route(input));
+    let target = names::kubernetes_cluster(input.name);
+    virtual_host(&target, input.host, &target, routes)
+}
+
+fn virtual_host(name: &str, host: &str, target: &str, routes: Vec<Route>) -> VirtualHost {
+    VirtualHost {
+        name: name.to_owned(),
+        domains: vec![host.to_owned()],
+        routes,
+        typed_per_filter_config: filter_config(EXT_AUTHZ, pack_any(ext_authz_target(target))),
+        ..Default::default()
+    }
+}
+
+/// Everything that is not the web's is the API server's, whatever the path.
+fn kubernetes_route(input: &RouteInput<'_>) -> Route {
+    let action = RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(names::kubernetes_cluster(input.name))),
+        timeout: seconds(0),
+        idle_timeout: seconds(0),
+        // A ceiling where ext_authz's own limit were missing.
+        max_stream_duration: Some(MaxStreamDuration { max_stream_duration: seconds(input.max_stream_seconds), ..Default::default() }),
+        ..Default::default()
+    };
+    Route {
+        name: names::kubernetes_cluster(input.name),
+        r#match: Some(path_prefix("/")),
+        action: Some(route::Action::Route(action)),
+        typed_per_filter_config: filter_config(HEADER_MUTATION, pack_any(for_kubernetes_route(input.max_groups, &input.extra_keys))),
+        ..Default::default()
+    }
+}
+
+fn web_route(name: &str, matched: RouteMatch) -> Route {
+    let no_upgrade =
+        |name: &&str| UpgradeConfig { upgrade_type: (*name).to_owned(), enabled: Some(BoolValue { value: false }), ..Default::default() };
+    let action = RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::Cluster(WEB_CLUSTER.to_owned())),
+        timeout: seconds(WEB_TIMEOUT_SECONDS),
+        idle_timeout: seconds(WEB_TIMEOUT_SECONDS),
+        upgrade_configs: UPGRADES.iter().map(no_upgrade).collect(),
+        ..Default::default()
+    };
+    Route {
+        name: name.to_owned(),
+        r#match: Some(matched),
+        action: Some(route::Action::Route(action)),
+        typed_per_filter_config: filter_config(EXT_AUTHZ, pack_any(ext_authz_target(WEB_TARGET))),
+        ..Default::default()
+    }
+}
+
+fn path_prefix(path: &str) -> RouteMatch {
+    RouteMatch { path_specifier: Some(PathSpecifier::Prefix(path.to_owned())), ..Default::default() }
+}
+
+fn pomerium_probe(path: &str) -> RouteMatch {
+    let bearer = HeaderMatcher {
+        name: "authorization".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(prefix("Bearer Pomerium-"))),
+        ..Default::default()
+    };
+    RouteMatch { path_specifier: Some(PathSpecifier::Path(path.to_owned())), headers: vec![bearer], ..Default::default() }
+}
+
+/// Always exactly one entry: see the module `resources`.
+fn filter_config(filter: &str, config: Any) -> HashMap<String, Any> {
+    [(filter.to_owned(), config)].into()
+}

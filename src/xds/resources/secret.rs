@@ -1,0 +1,46 @@
+//! SDS: serving certificates, CA bundles and service-account tokens. The only resources with secrets in them; `Resource` does not show its
+//! body.
+
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
+    CertificateValidationContext, GenericSecret, Secret, TlsCertificate, secret,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::input::{Input, RouteInput};
+use super::message::inline_text;
+use super::names;
+use crate::config::{Listener, ServingCertificate};
+
+pub(super) fn secrets<'a>(input: &'a Input<'a>) -> impl Iterator<Item = Secret> + 'a {
+    let serving = input.listeners.iter().enumerate().flat_map(|(index, listener)| serving(index, listener));
+    serving.chain(input.routes.iter().flat_map(|route| [ca(route), token(route.name, route.token)]))
+}
+
+fn serving(index: usize, listener: &Listener) -> impl Iterator<Item = Secret> {
+    let name = names::listener(index);
+    listener.certificates.iter().enumerate().map(move |(number, certificate)| {
+        named(names::serving_secret(&name, number), secret::Type::TlsCertificate(tls_certificate(certificate)))
+    })
+}
+
+fn tls_certificate(certificate: &ServingCertificate) -> TlsCertificate {
+    TlsCertificate {
+        certificate_chain: inline_text(&certificate.chain_pem),
+        private_key: inline_text(certificate.key_pem.expose_secret()),
+        ..Default::default()
+    }
+}
+
+fn ca(route: &RouteInput<'_>) -> Secret {
+    let context = CertificateValidationContext { trusted_ca: inline_text(route.ca_pem), ..Default::default() };
+    named(names::ca_secret(route.name), secret::Type::ValidationContext(context))
+}
+
+pub(super) fn token(route: &str, token: &SecretString) -> Secret {
+    let generic = GenericSecret { secret: inline_text(token.expose_secret()), ..Default::default() };
+    named(names::token_secret(route), secret::Type::GenericSecret(generic))
+}
+
+fn named(name: String, kind: secret::Type) -> Secret {
+    Secret { name, r#type: Some(kind) }
+}

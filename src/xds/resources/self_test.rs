@@ -1,0 +1,99 @@
+//! A whole static bootstrap out of the same builders, for the start-up self-test: the listener without TLS on a Unix socket, routes inline,
+//! one Kubernetes route named `self-test`, every upstream the same recording server.
+
+use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::StaticResources;
+use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, Node};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
+use envoy_types::util::pack_any;
+use prost::Message;
+use secrecy::SecretString;
+
+use super::cluster::plain_cluster;
+use super::endpoint::assign;
+use super::input::{Input, RouteInput};
+use super::listener::{filter_chain, plain_listener};
+use super::message::{pipe_address, seconds};
+use super::names::{ACCESS_LOG_CLUSTER, EXT_AUTHZ_CLUSTER, WEB_CLUSTER};
+use super::{route, secret};
+use crate::config::ServerAddress;
+
+/// The one Kubernetes route, and its host.
+pub const ROUTE: &str = "self-test";
+pub const HOST: &str = "self-test.invalid";
+/// The host of the web pages.
+pub const PUBLIC_HOST: &str = "public.invalid";
+/// What the credential injector must send.
+pub const TOKEN: &str = "self-test-service-account-token";
+/// One extra key, and more groups than the filter's own slots.
+pub const EXTRA_KEY: &str = "reason";
+pub const MAX_GROUPS: usize = 66;
+
+/// Paths of the Unix sockets: Envoy makes the first two, the self-test the others.
+#[derive(Debug, Clone, Copy)]
+pub struct SelfTestSockets<'a> {
+    pub listener: &'a str,
+    pub admin: &'a str,
+    pub ext_authz: &'a str,
+    pub upstream: &'a str,
+}
+
+/// The encoded bootstrap (for a file whose name ends in `.pb`).
+pub fn bootstrap(sockets: &SelfTestSockets<'_>) -> Vec<u8> {
+    let server = ServerAddress { host: "127.0.0.1".to_owned(), port: 1, server_name: HOST.to_owned() };
+    let token = SecretString::from(TOKEN);
+    let routes = vec![RouteInput {
+        name: ROUTE,
+        host: HOST,
+        pomerium_cli: true,
+        server: &server,
+        ca_pem: "",
+        token: &token,
+        max_groups: MAX_GROUPS,
+        extra_keys: vec![EXTRA_KEY],
+        max_stream_seconds: 60,
+    }];
+    let routes = route::route_configuration(&Input { public_host: PUBLIC_HOST, listeners: &[], routes });
+    let chain = filter_chain("self-test", RouteSpecifier::RouteConfig(routes));
+    let kubernetes = plain_cluster(ROUTE, None);
+    let resources = StaticResources {
+        listeners: vec![plain_listener("self-test", pipe_address(sockets.listener), vec![chain])],
+        clusters: vec![
+            Cluster { load_assignment: Some(assign(&kubernetes.name, pipe_address(sockets.upstream))), ..kubernetes },
+            local_cluster(WEB_CLUSTER, sockets.upstream),
+            http2(local_cluster(EXT_AUTHZ_CLUSTER, sockets.ext_authz)),
+            http2(local_cluster(ACCESS_LOG_CLUSTER, sockets.ext_authz)),
+        ],
+        secrets: vec![secret::token(ROUTE, &token)],
+    };
+    Bootstrap {
+        node: Some(Node { id: "kubepass-self-test".to_owned(), cluster: "kubepass".to_owned(), ..Default::default() }),
+        static_resources: Some(resources),
+        admin: Some(Admin { address: pipe_address(sockets.admin), ..Default::default() }),
+        ..Default::default()
+    }
+    .encode_to_vec()
+}
+
+fn local_cluster(name: &str, path: &str) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        connect_timeout: seconds(1),
+        load_assignment: Some(assign(name, pipe_address(path))),
+        ..Default::default()
+    }
+}
+
+fn http2(cluster: Cluster) -> Cluster {
+    let explicit = ExplicitHttpConfig { protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default())) };
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..Default::default()
+    };
+    let key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned();
+    Cluster { typed_extension_protocol_options: [(key, pack_any(options))].into(), ..cluster }
+}

@@ -1,0 +1,199 @@
+//! What must hold of the resources, whatever they say.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
+use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost, route};
+use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthzPerRoute, ext_authz_per_route::Override};
+use prost::{Message, Name};
+use secrecy::SecretString;
+
+use super::input::{Input, RouteInput};
+use super::names::{ROUTE_CONFIGURATION, WEB_CLUSTER};
+use super::*;
+use crate::config::{Listener, ServerAddress, ServingCertificate};
+
+/// Owns what an `Input` borrows.
+struct Fixture {
+    listeners: Vec<Listener>,
+    servers: Vec<ServerAddress>,
+    token: SecretString,
+    ca_pem: String,
+    max_groups: usize,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let server = |host: &str, name: &str| ServerAddress { host: host.to_owned(), port: 6443, server_name: name.to_owned() };
+        let certificate = |chain: &str| ServingCertificate {
+            chain_pem: chain.to_owned(),
+            key_pem: SecretString::from("key"),
+            dns_names: vec!["*.example.com".to_owned()],
+        };
+        Self {
+            listeners: vec![Listener { address: "[::1]:443".parse().unwrap(), certificates: vec![certificate("a"), certificate("b")] }],
+            servers: vec![server("10.0.0.1", "10.0.0.1"), server("api.example.com", "api.example.com")],
+            token: SecretString::from("token"),
+            ca_pem: "ca".to_owned(),
+            max_groups: 64,
+        }
+    }
+
+    fn input(&self) -> Input<'_> {
+        let route = |index: usize, name: &'static str, host: &'static str| RouteInput {
+            name,
+            host,
+            pomerium_cli: index == 0,
+            server: &self.servers[index],
+            ca_pem: &self.ca_pem,
+            token: &self.token,
+            max_groups: self.max_groups,
+            extra_keys: vec!["reason", "ticket"],
+            max_stream_seconds: 3600,
+        };
+        Input {
+            public_host: "pass.example.com",
+            listeners: &self.listeners,
+            routes: vec![route(0, "prod", "prod.example.com"), route(1, "staging", "staging.example.com")],
+        }
+    }
+
+    fn build(&self) -> ResourceSet {
+        build_input(&self.input()).unwrap()
+    }
+}
+
+fn decoded<M: Message + Default>(set: &ResourceSet, kind: TypeUrl, name: &str) -> M {
+    M::decode(set.get(kind, name).unwrap().body.clone()).unwrap()
+}
+
+fn hosts(set: &ResourceSet) -> Vec<VirtualHost> {
+    decoded::<RouteConfiguration>(set, TypeUrl::RouteConfiguration, ROUTE_CONFIGURATION).virtual_hosts
+}
+
+/// The `target` entry of an ext_authz configuration, which must hold nothing else.
+fn target(config: &std::collections::HashMap<String, envoy_types::pb::google::protobuf::Any>) -> Option<String> {
+    let any = config.get("envoy.filters.http.ext_authz")?;
+    assert_eq!(any.type_url, ExtAuthzPerRoute::type_url());
+    let Some(Override::CheckSettings(settings)) = ExtAuthzPerRoute::decode(&any.value[..]).unwrap().r#override else {
+        panic!("ext_authz is switched off");
+    };
+    assert_eq!(settings.context_extensions.len(), 1);
+    settings.context_extensions.get("target").cloned()
+}
+
+fn cluster_of(route: &Route) -> String {
+    match &route.action {
+        Some(route::Action::Route(action)) => match &action.cluster_specifier {
+            Some(envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier::Cluster(name)) => name.clone(),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let fixture = Fixture::new();
+    let first = fixture.build();
+    for _ in 0..20 {
+        assert_eq!(fixture.build().version(), first.version());
+    }
+}
+
+#[test]
+fn only_listeners_change_a_listener() {
+    let mut fixture = Fixture::new();
+    let before = fixture.build();
+    fixture.listeners[0].certificates[0].chain_pem = "rotated".to_owned();
+    fixture.token = SecretString::from("rotated");
+    fixture.ca_pem = "rotated".to_owned();
+    fixture.max_groups = 256;
+    fixture.servers[0].host = "10.0.0.2".to_owned();
+    let mut input = fixture.input();
+    input.public_host = "other.example.com";
+    let removed = input.routes.pop().unwrap();
+    input.routes.insert(0, RouteInput { name: "new", host: "new.example.com", ..removed });
+    let after = build_input(&input).unwrap();
+    assert_eq!(after.type_version(TypeUrl::Listener), before.type_version(TypeUrl::Listener));
+    for kind in [TypeUrl::RouteConfiguration, TypeUrl::Cluster, TypeUrl::ClusterLoadAssignment, TypeUrl::Secret] {
+        assert_ne!(after.type_version(kind), before.type_version(kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_rotated_secret_changes_nothing_but_its_secret() {
+    let mut fixture = Fixture::new();
+    let before = fixture.build();
+    fixture.token = SecretString::from("rotated");
+    let after = fixture.build();
+    for kind in [TypeUrl::Listener, TypeUrl::RouteConfiguration, TypeUrl::Cluster, TypeUrl::ClusterLoadAssignment] {
+        assert_eq!(after.type_version(kind), before.type_version(kind), "{kind}");
+    }
+    assert_ne!(after.get(TypeUrl::Secret, "token:prod"), before.get(TypeUrl::Secret, "token:prod"));
+    assert_eq!(after.get(TypeUrl::Secret, "ca:prod"), before.get(TypeUrl::Secret, "ca:prod"));
+}
+
+#[test]
+fn every_path_has_the_target_of_the_cluster_that_it_leads_to() {
+    let set = Fixture::new().build();
+    let hosts = hosts(&set);
+    assert_eq!(hosts.len(), 3);
+    for host in &hosts {
+        let of_host = target(&host.typed_per_filter_config).unwrap();
+        for route in &host.routes {
+            let target = target(&route.typed_per_filter_config).unwrap_or_else(|| of_host.clone());
+            let wanted = if cluster_of(route) == WEB_CLUSTER { "web".to_owned() } else { cluster_of(route) };
+            assert_eq!(target, wanted, "{} {}", host.name, route.name);
+            assert_eq!(route.typed_per_filter_config.len(), 1);
+        }
+    }
+}
+
+#[test]
+fn no_virtual_host_takes_any_host() {
+    let hosts = hosts(&Fixture::new().build());
+    let domains: Vec<_> = hosts.iter().flat_map(|host| &host.domains).collect();
+    assert_eq!(domains, ["pass.example.com", "prod.example.com", "staging.example.com"]);
+}
+
+#[test]
+fn only_hosts_that_allow_pomerium_cli_give_its_paths_to_the_web() {
+    let names = |host: &VirtualHost| host.routes.iter().map(cluster_of).collect::<Vec<_>>();
+    let hosts = hosts(&Fixture::new().build());
+    assert_eq!(names(&hosts[1]), ["kubepass-web", "kubepass-web", "kubepass-web", "kubepass-web", "kubernetes:prod"]);
+    assert_eq!(names(&hosts[2]), ["kubepass-web", "kubernetes:staging"]);
+}
+
+#[test]
+fn a_server_by_address_has_an_assignment_and_one_by_name_resolves_in_envoy() {
+    let set = Fixture::new().build();
+    let kind = |name: &str| match decoded::<Cluster>(&set, TypeUrl::Cluster, name).cluster_discovery_type {
+        Some(ClusterDiscoveryType::Type(kind)) => DiscoveryType::try_from(kind).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((kind("kubernetes:prod"), kind("kubernetes:staging")), (DiscoveryType::Eds, DiscoveryType::StrictDns));
+    assert!(set.get(TypeUrl::ClusterLoadAssignment, "kubernetes:prod").is_some());
+    assert!(set.get(TypeUrl::ClusterLoadAssignment, "kubernetes:staging").is_none());
+}
+
+#[test]
+fn secrets_have_the_names_that_listeners_and_clusters_use() {
+    let set = Fixture::new().build();
+    let names: Vec<_> = set.resources(TypeUrl::Secret).map(|secret| secret.name.as_str()).collect();
+    assert_eq!(names, ["ca:prod", "ca:staging", "serving:listener-0:0", "serving:listener-0:1", "token:prod", "token:staging"]);
+}
+
+#[test]
+fn two_routes_of_one_name_are_an_error() {
+    let fixture = Fixture::new();
+    let mut input = fixture.input();
+    input.routes[1].name = "prod";
+    assert!(build_input(&input).is_err());
+}
+
+#[test]
+fn groups_above_the_filters_own_slots_are_the_routes() {
+    let count = |max: usize| super::identity_headers::for_kubernetes_route(max, &[]).mutations.unwrap().request_mutations.len();
+    assert_eq!((count(10), count(64), count(256)), (3, 3, 3 + 192));
+}

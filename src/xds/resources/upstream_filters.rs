@@ -1,0 +1,91 @@
+//! The last filters before the API server, on its cluster: whatever route or mistake brought a request here, it goes no further without
+//! the grant for this very cluster and a user, and it leaves with the service account's token instead of the client's.
+
+use envoy_types::pb::envoy::config::core::v3::ConfigSource;
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::rbac::v3::permission::{Rule, Set};
+use envoy_types::pb::envoy::config::rbac::v3::{self as rules, MetadataSource, Permission, Policy, Principal, SourcedMetadata, principal};
+use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
+use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_types::pb::envoy::extensions::filters::http::credential_injector::v3::CredentialInjector;
+use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, Mutations};
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac;
+use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpFilter;
+use envoy_types::pb::envoy::extensions::http::injected_credentials::generic::v3::Generic;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::SdsSecretConfig;
+use envoy_types::pb::envoy::r#type::matcher::v3::metadata_matcher::{PathSegment, path_segment};
+use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern as StringPattern;
+use envoy_types::pb::envoy::r#type::matcher::v3::value_matcher::MatchPattern;
+use envoy_types::pb::envoy::r#type::matcher::v3::{MetadataMatcher, StringMatcher, ValueMatcher};
+
+use super::identity_headers::HEADER_MUTATION;
+use super::message::{exactly, extension, http_filter, regex, write_header};
+use super::names::{self, EXT_AUTHZ_NAMESPACE, GRANT_KEY};
+
+/// Go trims blanks, and an empty user runs as the service account: the value must begin and end with something else.
+const NOT_BLANK: &str = r"\S(.*\S)?";
+
+/// `secrets`: where the token comes from; `None` takes it from the bootstrap.
+pub(super) fn for_kubernetes_cluster(route: &str, secrets: Option<ConfigSource>) -> Vec<HttpFilter> {
+    vec![
+        http_filter("envoy.filters.http.rbac", guard(&names::kubernetes_cluster(route))),
+        http_filter("envoy.filters.http.credential_injector", credential(route, secrets)),
+        http_filter(HEADER_MUTATION, connection()),
+        http_filter("envoy.filters.http.upstream_codec", UpstreamCodec {}),
+    ]
+}
+
+fn guard(grant: &str) -> Rbac {
+    let both = Set { rules: vec![permission(granted(grant)), permission(has_user())] };
+    let policy = Policy {
+        permissions: vec![permission(Rule::AndRules(both))],
+        principals: vec![Principal { identifier: Some(principal::Identifier::Any(true)) }],
+        ..Default::default()
+    };
+    let rules =
+        rules::Rbac { action: rules::rbac::Action::Allow.into(), policies: [("granted".to_owned(), policy)].into(), ..Default::default() };
+    Rbac { rules: Some(rules), ..Default::default() }
+}
+
+fn permission(rule: Rule) -> Permission {
+    Permission { rule: Some(rule) }
+}
+
+fn granted(grant: &str) -> Rule {
+    let metadata_matcher = MetadataMatcher {
+        filter: EXT_AUTHZ_NAMESPACE.to_owned(),
+        path: vec![PathSegment { segment: Some(path_segment::Segment::Key(GRANT_KEY.to_owned())) }],
+        value: Some(ValueMatcher { match_pattern: Some(MatchPattern::StringMatch(exactly(grant))) }),
+        invert: false,
+    };
+    Rule::SourcedMetadata(SourcedMetadata { metadata_matcher: Some(metadata_matcher), metadata_source: MetadataSource::Dynamic.into() })
+}
+
+fn has_user() -> Rule {
+    let not_blank = StringMatcher { match_pattern: Some(StringPattern::SafeRegex(regex(NOT_BLANK))), ignore_case: false };
+    Rule::Header(HeaderMatcher {
+        name: "impersonate-user".to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(not_blank)),
+        ..Default::default()
+    })
+}
+
+fn credential(route: &str, secrets: Option<ConfigSource>) -> CredentialInjector {
+    let generic = Generic {
+        credential: Some(SdsSecretConfig { name: names::token_secret(route), sds_config: secrets }),
+        header: "authorization".to_owned(),
+        header_value_prefix: "Bearer ".to_owned(),
+    };
+    CredentialInjector {
+        overwrite: true,
+        allow_request_without_credential: false,
+        credential: Some(extension("envoy.http.injected_credentials.generic", generic)),
+    }
+}
+
+/// On upgrades Envoy forwards the client's `connection`, which may nominate our headers for removal by the next hop.
+fn connection() -> HeaderMutation {
+    let rewrite = write_header("connection", "Upgrade", HeaderAppendAction::OverwriteIfExists);
+    HeaderMutation { mutations: Some(Mutations { request_mutations: vec![rewrite], ..Default::default() }), ..Default::default() }
+}
