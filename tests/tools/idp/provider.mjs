@@ -27,6 +27,29 @@ const load = (name) => import(pathToFileURL(modules.resolve(name)).href);
 const { Provider } = await load('oidc-provider');
 const jose = await load(modules.resolve('jose', { paths: [modules.resolve('oidc-provider')] }));
 
+// What the provider remembers lives as long as this process, also when the provider is built anew with other settings.
+const memory = new Map();
+
+class Memory {
+  constructor(model) { this.model = model; }
+  key(id) { return `${this.model} ${id}`; }
+  only(test) { return [...memory].find(([key, value]) => key.startsWith(`${this.model} `) && test(value))?.[1]; }
+  async upsert(id, payload, expiresIn) {
+    memory.set(this.key(id), { payload, until: expiresIn ? Date.now() + expiresIn * 1000 : Infinity });
+  }
+  async find(id) {
+    const found = memory.get(this.key(id));
+    return found && found.until > Date.now() ? found.payload : undefined;
+  }
+  async findByUid(uid) { return this.only((value) => value.payload.uid === uid)?.payload; }
+  async findByUserCode(userCode) { return this.only((value) => value.payload.userCode === userCode)?.payload; }
+  async consume(id) { memory.get(this.key(id)).payload.consumed = Math.floor(Date.now() / 1000); }
+  async destroy(id) { memory.delete(this.key(id)); }
+  async revokeByGrantId(grantId) {
+    for (const [key, value] of memory) if (value.payload.grantId === grantId) memory.delete(key);
+  }
+}
+
 const settings = { claims_in: 'id_token', delay_ms: 0, fail: {}, id_token: null };
 let keys = await storedKeys();
 let provider = build();
@@ -54,6 +77,7 @@ function findAccount(_ctx, id) {
 
 function build() {
   const built = new Provider(config.issuer, {
+    adapter: Memory,
     clients: config.clients,
     findAccount,
     jwks: { keys },

@@ -1,0 +1,297 @@
+//! A Kubernetes cluster on loopback in a few seconds: etcd, a real kube-apiserver with an audit log, and kwok in the kubelet's place.
+//!
+//! `exec`, `attach`, `cp`, `logs -f` and `port-forward` work through the API server: commands run on this machine in [`Cluster::work_dir`].
+//! There is no controller manager and no scheduler: namespaces never finish deleting, and a pod starts only with `nodeName: node-1`.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::kubectl::{Kubectl, Output};
+use super::leash::{self, Process};
+use super::manifests;
+use super::pki::{self, Authority, Pair};
+use super::ports::free_port;
+use super::run::Run;
+use super::tools::Tools;
+use super::wait::{eventually, eventually_ok};
+use super::{echo, http};
+
+const START: Duration = Duration::from_secs(60);
+
+/// What a cluster may differ in.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterOptions {
+    /// Names the directory, the logs and the contexts; `cluster` when empty. Two clusters of one run need two names.
+    pub name: String,
+    /// Further flags of kube-apiserver (`--feature-gates=...`); a later flag overrides an earlier one.
+    pub api_server_flags: Vec<String>,
+    /// Another binary of kube-apiserver: [`Tools::kube_apiserver_of`].
+    pub api_server: Option<PathBuf>,
+    /// Content of `--authentication-config` (structured authentication).
+    pub authentication_config: Option<String>,
+}
+
+/// A running cluster. Dropping it ends its processes.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    dir: PathBuf,
+    log: PathBuf,
+    port: u16,
+    ca_pem: String,
+    api_server: PathBuf,
+    flags: Vec<String>,
+    echo_port: u16,
+    kubectl: PathBuf,
+    // The order of the fields is the order in which the processes end.
+    _kwok: Option<Process>,
+    api: Mutex<Option<Process>>,
+    _etcd: Process,
+}
+
+impl Cluster {
+    /// Starts everything and returns when the pod `web` runs.
+    pub fn start(tools: &Tools, run: &Run, options: ClusterOptions) -> Self {
+        let name = if options.name.is_empty() { "cluster".to_owned() } else { options.name.clone() };
+        let dir = run.dir(&name);
+        let authority = Authority::new(&format!("{name} test authority"));
+        let (etcd, etcd_url) = start_etcd(tools, run, &name, &dir);
+        let port = free_port();
+        let flags = api_server_flags(&dir, &authority, port, &etcd_url, &options);
+        let mut cluster = Self {
+            log: run.log_path(&format!("{name}-kube-apiserver")),
+            port,
+            ca_pem: authority.pem().to_owned(),
+            api_server: options.api_server.unwrap_or_else(|| tools.kube_apiserver()),
+            flags,
+            echo_port: echo::start(),
+            kubectl: tools.kubectl(),
+            _kwok: None,
+            api: Mutex::new(None),
+            _etcd: etcd,
+            name,
+            dir,
+        };
+        cluster.write_kubeconfigs(&authority);
+        cluster.start_api_server();
+        cluster._kwok = Some(cluster.start_kwok(tools, run, &authority));
+        cluster.start_pod();
+        cluster
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Signs the API server's certificate (kubernetes.default.svc, localhost, 127.0.0.1).
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
+    }
+
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
+    /// A kubeconfig for a user in `system:masters`, straight to the API server.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.dir.join("admin.kubeconfig")
+    }
+
+    /// kubectl as that administrator, straight to the API server.
+    pub fn admin(&self) -> Kubectl {
+        Kubectl::new(&self.kubectl, &self.admin_kubeconfig(), &self.dir.join("admin-home"))
+    }
+
+    pub fn kubectl_admin(&self, args: &[&str]) -> Output {
+        self.admin().run(args)
+    }
+
+    /// Applies manifests as the administrator.
+    pub fn apply(&self, manifests: &str) {
+        self.admin().run_with(&["apply", "-f", "-"], manifests.as_bytes()).ok();
+    }
+
+    pub fn create_service_account(&self, namespace: &str, name: &str) {
+        self.apply(&format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: {namespace}}}\n"));
+    }
+
+    /// A token of a service account, valid for 720 hours.
+    pub fn create_token(&self, namespace: &str, name: &str) -> String {
+        self.kubectl_admin(&["create", "token", name, "-n", namespace, "--duration=720h"]).ok().trim().to_owned()
+    }
+
+    /// The audit log, one JSON object (`audit.k8s.io/v1` Event) for each line, oldest first.
+    pub fn audit_events(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.audit_log()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for the events with an audit id until one of them is `ResponseComplete` (or `Panic`), and returns all of them.
+    pub fn audit_by_id(&self, id: &str) -> Vec<serde_json::Value> {
+        eventually(&format!("the audit event {id}"), Duration::from_secs(5), || {
+            let events: Vec<_> = self.audit_events().into_iter().filter(|event| event["auditID"] == id).collect();
+            let complete = events.iter().any(|event| event["stage"] == "ResponseComplete" || event["stage"] == "Panic");
+            complete.then_some(events)
+        })
+    }
+
+    pub fn audit_log(&self) -> PathBuf {
+        self.dir.join("audit.jsonl")
+    }
+
+    /// Appends a line to what every pod logs.
+    pub fn append_log(&self, line: &str) {
+        let mut file = File::options().append(true).create(true).open(self.dir.join("pod.log")).expect("the pod's log");
+        writeln!(file, "2026-01-01T00:00:00.000000000Z stdout F {line}").expect("the pod's log");
+    }
+
+    /// Where `exec` runs; `cp` to a relative path ends up here.
+    pub fn work_dir(&self) -> PathBuf {
+        self.dir.join("pod")
+    }
+
+    /// The server that every forwarded port of a pod leads to (see [`echo`]).
+    pub fn echo_port(&self) -> u16 {
+        self.echo_port
+    }
+
+    pub fn stop_api_server(&self) {
+        *self.api.lock().unwrap() = None;
+    }
+
+    /// Starts kube-apiserver on the same port, with the same keys and data; returns when it is ready.
+    pub fn start_api_server(&self) {
+        let mut command = leash::command(&self.api_server);
+        command.args(&self.flags).current_dir(&self.dir);
+        let mut process = Process::start("kube-apiserver", &self.log, command);
+        let client = http::client(&[self.ca_pem.as_str()]);
+        let url = format!("{}/readyz", self.url());
+        process.until("kube-apiserver is ready", START, || client.get(&url).send().ok()?.status().is_success().then_some(()));
+        *self.api.lock().unwrap() = Some(process);
+    }
+
+    pub fn restart_api_server(&self) {
+        self.stop_api_server();
+        self.start_api_server();
+    }
+
+    fn write_kubeconfigs(&self, authority: &Authority) {
+        for (user, file) in [("kubernetes-admin", "admin"), ("kwok", "kwok")] {
+            let (cert, key) = write_pair(&self.dir, file, &authority.client(user, &["system:masters"]));
+            let content = manifests::kubeconfig(&self.name, &self.url(), &self.ca_file(), &cert, &key);
+            write(&self.dir, &format!("{file}.kubeconfig"), &content);
+        }
+    }
+
+    fn start_kwok(&self, tools: &Tools, run: &Run, authority: &Authority) -> Process {
+        let work_dir = self.work_dir();
+        std::fs::create_dir_all(&work_dir).expect("the pod's directory");
+        let logs = write(&self.dir, "pod.log", "");
+        let config = manifests::kwok_config(&stages(&tools.kwok_stages()), &work_dir, &logs, self.echo_port);
+        let config = write(&self.dir, "kwok.yaml", &config);
+        let (cert, key) = write_pair(&self.dir, "kubelet", &authority.server(&["localhost", "127.0.0.1"]));
+        let port = free_port();
+        let mut command = leash::command(tools.kwok());
+        command.args(["--manage-all-nodes", "--node-ip=127.0.0.1", "--node-name=localhost"]);
+        command.arg(format!("--node-port={port}")).arg(format!("--server-address=127.0.0.1:{port}"));
+        command.arg(flag("--tls-cert-file", &cert)).arg(flag("--tls-private-key-file", &key));
+        command.arg(flag("--config", &config)).arg(flag("--kubeconfig", &self.dir.join("kwok.kubeconfig")));
+        command.env("HOME", &self.dir).current_dir(&work_dir);
+        run.start(&format!("{}-kwok", self.name), command)
+    }
+
+    /// The namespace `default` comes a moment after readiness, so the first tries may be refused.
+    fn start_pod(&self) {
+        let admin = self.admin();
+        eventually_ok("node and pod are created", START, || {
+            let output = admin.run_with(&["apply", "--validate=false", "-f", "-"], manifests::NODE_AND_POD.as_bytes());
+            if output.code == Some(0) { Ok(()) } else { Err(output.stderr) }
+        });
+        admin.run(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]).ok();
+    }
+}
+
+fn start_etcd(tools: &Tools, run: &Run, name: &str, dir: &Path) -> (Process, String) {
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let peer = format!("http://127.0.0.1:{}", free_port());
+    let mut command = leash::command(tools.etcd());
+    command.arg(flag("--data-dir", &dir.join("etcd"))).args(["--unsafe-no-fsync", "--log-level=warn"]);
+    command.arg(format!("--listen-client-urls={url}")).arg(format!("--advertise-client-urls={url}"));
+    command.arg(format!("--listen-peer-urls={peer}")).arg(format!("--initial-advertise-peer-urls={peer}"));
+    command.arg(format!("--initial-cluster=default={peer}"));
+    let mut process = run.start(&format!("{name}-etcd"), command);
+    let client = http::client(&[]);
+    let health = format!("{url}/health");
+    process.until("etcd is healthy", START, || client.get(&health).send().ok()?.status().is_success().then_some(()));
+    (process, url)
+}
+
+fn api_server_flags(dir: &Path, authority: &Authority, port: u16, etcd: &str, options: &ClusterOptions) -> Vec<String> {
+    let ca = write(dir, "ca.pem", authority.pem());
+    let names = ["kubernetes.default.svc", "kubernetes.default", "kubernetes", "localhost", "127.0.0.1"];
+    let (cert, key) = write_pair(dir, "apiserver", &authority.server(&names));
+    let (kubelet_cert, kubelet_key) = write_pair(dir, "kubelet-client", &authority.client("kube-apiserver", &["system:masters"]));
+    let (private, public) = pki::key_pair();
+    let mut flags = vec![
+        format!("--etcd-servers={etcd}"),
+        format!("--secure-port={port}"),
+        flag("--tls-cert-file", &cert),
+        flag("--tls-private-key-file", &key),
+        flag("--client-ca-file", &ca),
+        flag("--kubelet-client-certificate", &kubelet_cert),
+        flag("--kubelet-client-key", &kubelet_key),
+        flag("--service-account-key-file", &write(dir, "service-account.pub", &public)),
+        flag("--service-account-signing-key-file", &write(dir, "service-account.key", &private)),
+        flag("--audit-policy-file", &write(dir, "audit-policy.yaml", manifests::AUDIT_POLICY)),
+        flag("--audit-log-path", &dir.join("audit.jsonl")),
+    ];
+    let fixed = [
+        "--bind-address=127.0.0.1",
+        "--endpoint-reconciler-type=none",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        "--authorization-mode=Node,RBAC",
+        "--service-cluster-ip-range=10.0.0.0/24",
+        "--audit-log-mode=blocking",
+        "--disable-admission-plugins=ServiceAccount",
+        "--shutdown-delay-duration=0s",
+    ];
+    flags.extend(fixed.map(str::to_owned));
+    if let Some(config) = &options.authentication_config {
+        flags.push(flag("--authentication-config", &write(dir, "authentication.yaml", config)));
+    }
+    flags.extend(options.api_server_flags.iter().cloned());
+    flags
+}
+
+fn stages(dir: &Path) -> String {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(dir).expect("kwok's stages").flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let texts: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).expect("a stage")).collect();
+    texts.join("\n---\n")
+}
+
+fn flag(name: &str, path: &Path) -> String {
+    format!("{name}={}", path.display())
+}
+
+fn write(dir: &Path, name: &str, content: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
+}
+
+fn write_pair(dir: &Path, name: &str, pair: &Pair) -> (PathBuf, PathBuf) {
+    (write(dir, &format!("{name}.crt"), &pair.cert), write(dir, &format!("{name}.key"), &pair.key))
+}
