@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod lifecycle;
 pub mod oidc;
+pub mod store;
 pub mod telemetry;
 pub mod trail;

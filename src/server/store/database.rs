@@ -1,0 +1,205 @@
+//! The file: made once, whole or not at all; checked at every opening; written in durable transactions.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError};
+
+use crate::server::store::StoreError;
+use crate::server::store::row::{self, Row};
+use crate::session::SessionId;
+
+/// Rises when an older version could not read the file any more.
+const SCHEMA: u64 = 1;
+const SCHEMA_KEY: &str = "schema";
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+const SESSIONS: TableDefinition<'static, [u8; 16], &[u8]> = TableDefinition::new("sessions");
+/// Nothing is read on the way of a request, so a small cache does; the library's own default is 1 GiB.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// An open store file. After an error of a write it must be opened anew.
+#[derive(Debug)]
+pub(super) struct SessionFile {
+    path: PathBuf,
+    database: Database,
+}
+
+/// What one transaction changes: removals come after additions, so that an end is final.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) put: Vec<Row>,
+    pub(super) remove: Vec<SessionId>,
+}
+
+/// Rows that have not expired, and how many had.
+#[derive(Debug)]
+pub(super) struct StoredRows {
+    pub(super) rows: Vec<Row>,
+    pub(super) expired: usize,
+}
+
+impl SessionFile {
+    /// Opens the file or makes it when there is none.
+    pub(super) fn open_or_create(path: &Path) -> Result<Self, StoreError> {
+        if let Err(error) = fs::symlink_metadata(path) {
+            if error.kind() != ErrorKind::NotFound {
+                return Err(file_error(path, &error));
+            }
+            create(path)?;
+        }
+        Self::open(path)
+    }
+
+    /// Opens a file that must exist.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let metadata = fs::metadata(path).map_err(|error| file_error(path, &error))?;
+        if !metadata.is_file() {
+            return Err(StoreError::File { path: path.to_owned(), detail: "it is not a regular file".into() });
+        }
+        if metadata.len() == 0 {
+            // The library would take it for a new database, and an emptied file for no sessions.
+            return Err(damaged(path, &"the file is empty"));
+        }
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|error| file_error(path, &error))?;
+        let database = builder().open(path).map_err(|error| open_error(path, error))?;
+        let file = Self { path: path.to_owned(), database };
+        file.check_schema()?;
+        Ok(file)
+    }
+
+    /// Returns when the changes are on the disk.
+    pub(super) fn write(&self, changes: &Changes) -> Result<(), StoreError> {
+        self.try_write(changes).map_err(|error| self.error(error))
+    }
+
+    /// All rows that live at `now`; removes the others.
+    pub(super) fn load(&self, now: u64) -> Result<StoredRows, StoreError> {
+        let (rows, expired) = self.rows(now).map_err(|error| self.error(error))?;
+        let stored = StoredRows { rows, expired: expired.len() };
+        if !expired.is_empty() {
+            self.write(&Changes { remove: expired, ..Changes::default() })?;
+        }
+        Ok(stored)
+    }
+
+    fn try_write(&self, changes: &Changes) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        {
+            let mut sessions = transaction.open_table(SESSIONS)?;
+            for row in &changes.put {
+                sessions.insert(row.id.as_bytes(), row.value.as_slice())?;
+            }
+            for id in &changes.remove {
+                sessions.remove(id.as_bytes())?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn rows(&self, now: u64) -> Result<(Vec<Row>, Vec<SessionId>), redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let (mut rows, mut expired) = (Vec::new(), Vec::new());
+        for entry in transaction.open_table(SESSIONS)?.iter()? {
+            let (id, value) = entry?;
+            let (id, value) = (SessionId::from_random(id.value()), value.value());
+            if now < row::expires_at(value) {
+                rows.push(Row { id, value: value.to_vec() });
+            } else {
+                expired.push(id);
+            }
+        }
+        Ok((rows, expired))
+    }
+
+    fn check_schema(&self) -> Result<(), StoreError> {
+        match self.schema() {
+            Ok(Some(SCHEMA)) => Ok(()),
+            Ok(Some(found)) if found > SCHEMA => Err(StoreError::NewerSchema { path: self.path.clone(), found, known: SCHEMA }),
+            Ok(_) => Err(damaged(&self.path, &"it has no schema version of ours")),
+            Err(error) => Err(self.error(error)),
+        }
+    }
+
+    fn schema(&self) -> Result<Option<u64>, redb::Error> {
+        match self.database.begin_read()?.open_table(META) {
+            Ok(meta) => Ok(meta.get(SCHEMA_KEY)?.map(|schema| schema.value())),
+            Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn error(&self, error: redb::Error) -> StoreError {
+        match error {
+            redb::Error::Corrupted(detail) => damaged(&self.path, &detail),
+            other => file_error(&self.path, &other),
+        }
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+/// Makes the file under another name and links it into place when it is complete: a crash leaves no half of a store, and of two processes
+/// one wins and the other finds the winner's file.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let unfinished = PathBuf::from(name);
+    let result = create_at(&unfinished, path);
+    let _ = fs::remove_file(&unfinished);
+    result
+}
+
+fn create_at(unfinished: &Path, path: &Path) -> Result<(), StoreError> {
+    let _ = fs::remove_file(unfinished);
+    let here = |error: &dyn std::fmt::Display| file_error(path, &format!("it cannot be made: {error}"));
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished).map_err(|error| here(&error))?;
+    initialise(unfinished).map_err(|error| here(&error))?;
+    match fs::hard_link(unfinished, path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        // Some network file systems have no hard links.
+        Err(_) => fs::rename(unfinished, path).map_err(|error| here(&error))?,
+    }
+    sync_folder(path).map_err(|error| here(&error))
+}
+
+fn initialise(path: &Path) -> Result<(), redb::Error> {
+    let database = builder().create(path)?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+    transaction.open_table(SESSIONS)?;
+    transaction.commit()?;
+    database.close()?;
+    Ok(())
+}
+
+/// A new name is on the disk only when its folder is.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => StoreError::InUse { path: path.to_owned() },
+        DatabaseError::Storage(StorageError::Io(error)) if error.kind() != ErrorKind::InvalidData => file_error(path, &error),
+        other => damaged(path, &other),
+    }
+}
+
+fn file_error(path: &Path, detail: &dyn std::fmt::Display) -> StoreError {
+    StoreError::File { path: path.to_owned(), detail: detail.to_string().into() }
+}
+
+fn damaged(path: &Path, detail: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), detail: detail.to_string().into() }
+}

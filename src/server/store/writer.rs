@@ -1,0 +1,180 @@
+//! The one thread that touches the file. It gathers what waits into one durable commit, opens the file anew after an error, and never
+//! forgets a removal that failed: an ended session must not come back.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::server::store::StoreError;
+use crate::server::store::database::{Changes, SessionFile, StoredRows};
+use crate::server::store::row::Row;
+use crate::session::SessionId;
+
+/// Commands gathered into one commit.
+const MAX_BATCH: usize = 256;
+/// How often removals that failed are tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Done = oneshot::Sender<Result<(), StoreError>>;
+
+pub(super) enum Command {
+    Put { row: Row, done: Done },
+    Remove { ids: Vec<SessionId>, done: Done },
+    Load { now: u64, done: oneshot::Sender<Result<StoredRows, StoreError>> },
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Command(..)")
+    }
+}
+
+/// How the writer fares.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    failing: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn is_good(&self) -> bool {
+        !self.failing.load(Ordering::Acquire) && !self.ended.load(Ordering::Acquire)
+    }
+}
+
+pub(super) struct Writer {
+    path: PathBuf,
+    /// Gone after an error, until it can be opened again.
+    file: Option<SessionFile>,
+    /// Removals that were asked for and are not on the disk yet.
+    owed: BTreeSet<SessionId>,
+    health: Arc<Health>,
+}
+
+impl Writer {
+    /// Opens the file within the new thread, so that whatever the library does with a damaged one ends there.
+    pub(super) fn start(path: &Path, health: Arc<Health>, queue: usize) -> Result<SyncSender<Command>, StoreError> {
+        let (commands, receiver) = sync_channel(queue);
+        let (opened, answer) = sync_channel(1);
+        let owned_path = path.to_owned();
+        let run = move || {
+            let _ended = EndMark(Arc::clone(&health));
+            match SessionFile::open_or_create(&owned_path) {
+                Ok(file) => {
+                    let _ = opened.send(Ok(()));
+                    Self { path: owned_path, file: Some(file), owed: BTreeSet::new(), health }.run(&receiver);
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("session-store".into())
+            .spawn(run)
+            .map_err(|error| StoreError::File { path: path.to_owned(), detail: error.to_string().into() })?;
+        let unreadable = |_| StoreError::Damaged { path: path.to_owned(), detail: "the database library gave up on it".into() };
+        answer.recv().map_err(unreadable)??;
+        Ok(commands)
+    }
+
+    #[cfg(test)]
+    pub(super) fn without_file(path: &Path, health: Arc<Health>) -> Self {
+        Self { path: path.to_owned(), file: None, owed: BTreeSet::new(), health }
+    }
+
+    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+        loop {
+            let first = if self.owed.is_empty() {
+                commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                commands.recv_timeout(RETRY)
+            };
+            let mut batch = Batch::default();
+            match first {
+                Ok(command) => batch.take(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while batch.commands < MAX_BATCH
+                && let Ok(command) = commands.try_recv()
+            {
+                batch.take(command);
+            }
+            self.finish(batch);
+        }
+    }
+
+    /// Changes first, so that a load sees them.
+    fn finish(&mut self, batch: Batch) {
+        self.owed.extend(&batch.remove);
+        let changes = Changes { put: batch.put, remove: self.owed.iter().copied().collect() };
+        if !changes.put.is_empty() || !changes.remove.is_empty() {
+            let result = self.with_file(|file| file.write(&changes));
+            if result.is_ok() {
+                self.owed.clear();
+            }
+            self.health.failing.store(result.is_err(), Ordering::Release);
+            for done in batch.done {
+                let _ = done.send(result.clone());
+            }
+        }
+        for (now, done) in batch.loads {
+            let _ = done.send(self.with_file(|file| file.load(now)));
+        }
+    }
+
+    /// After an error the library refuses everything until the file is opened again. It is never made anew here: a file that is gone is
+    /// an error, not an empty store.
+    fn with_file<T>(&mut self, act: impl FnOnce(&SessionFile) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => SessionFile::open(&self.path)?,
+        };
+        let result = act(&file);
+        if result.is_ok() {
+            self.file = Some(file);
+        }
+        result
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    commands: usize,
+    put: Vec<Row>,
+    remove: Vec<SessionId>,
+    done: Vec<Done>,
+    loads: Vec<(u64, oneshot::Sender<Result<StoredRows, StoreError>>)>,
+}
+
+impl Batch {
+    fn take(&mut self, command: Command) {
+        self.commands += 1;
+        match command {
+            Command::Put { row, done } => {
+                self.put.push(row);
+                self.done.push(done);
+            }
+            Command::Remove { ids, done } => {
+                self.remove.extend(ids);
+                self.done.push(done);
+            }
+            Command::Load { now, done } => self.loads.push((now, done)),
+        }
+    }
+}
+
+/// Says that the writer has ended, also when it panicked.
+struct EndMark(Arc<Health>);
+
+impl Drop for EndMark {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Release);
+    }
+}
