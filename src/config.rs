@@ -1,6 +1,73 @@
 //! The configuration: `parse` (text to a draft and the files that it names) and `resolve` (draft and the contents of those files to a
-//! `Config` in which every value is valid, or every located error at once). Does no I/O itself.
+//! `Config` in which every value is valid, or every located error at once). Does no I/O itself and reads no clock.
+//!
+//! One file per section holds its shape and its checks; what the sections mean together is `consistency`; what comes out is `model`.
 
 pub mod model;
 
+mod certificate;
+mod consistency;
+mod draft;
+mod error;
+mod expressions;
+mod kubernetes_target;
+mod listener;
+mod names;
+mod place;
+mod provider;
+mod reader;
+mod reference;
+mod resolving;
+mod route;
+mod service;
+mod tree;
+
+pub use draft::{Draft, parse};
+pub use error::{ConfigError, ConfigErrors};
 pub use model::*;
+pub use reference::{Contents, Reference, Sensitivity};
+
+use resolving::Resolving;
+
+/// Checks a draft against the contents of what it names and makes it a configuration.
+///
+/// `contents` must have an entry for each of [`Draft::references`]; `now` (Unix seconds) is the time at which certificates must be valid.
+///
+/// # Errors
+/// Every mistake at once, of shape and of meaning, in the order of the text.
+pub fn resolve(draft: Draft, contents: &Contents, now: u64) -> Result<Config, ConfigErrors> {
+    let mut resolving = Resolving::new(draft.faults.clone(), contents, &draft.text, now);
+    let config = assemble(&draft, &mut resolving);
+    let errors = resolving.faults.into_errors();
+    match config {
+        Some(config) if errors.0.is_empty() => Ok(config),
+        _ => Err(errors),
+    }
+}
+
+/// `None` only after a mistake was noted.
+fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
+    let public_url = draft.public_url.as_ref().and_then(|url| service::resolve_public_url(url, resolving));
+    let secrets = service::resolve_secrets(&draft.secrets, resolving);
+    let providers = provider::resolve(&draft.identity_providers, resolving);
+    let routes = route::resolve(&draft.routes, resolving);
+    let hosts = draft.served_hosts(public_url.as_ref());
+    let listeners = listener::resolve(&draft.listeners, &hosts, resolving);
+    let sockets = draft.control_plane.as_ref().and_then(|sockets| sockets.resolve(resolving));
+    consistency::check_names(&draft.identity_providers, &draft.routes, public_url.as_ref(), resolving);
+    if let (Some(providers), Some(routes)) = (&providers, &routes) {
+        consistency::check_identities(&draft.identity_providers, providers, routes, resolving);
+    }
+    let (control_plane, admin) = sockets?;
+    Some(Config {
+        public_url: public_url?,
+        listeners: listeners?,
+        control_plane,
+        admin,
+        secrets,
+        identity_providers: providers?,
+        sessions: draft.sessions.as_ref()?.resolve(),
+        routes: routes?,
+        audit: draft.audit.as_ref()?.resolve(),
+    })
+}

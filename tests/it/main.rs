@@ -1,4 +1,6 @@
 //! In-process tests: the structure of the tree, golden files, and the app with its real parts but Envoy.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod config_errors;
+mod fixture;
 mod structure;

@@ -1,0 +1,93 @@
+//! The whole configuration as it was written: shapes are right where they could be read, values are not judged yet.
+
+use std::collections::BTreeMap;
+
+use super::error::{At, ConfigErrors, Faults, Spot};
+use super::model::PublicUrl;
+use super::names::host_fault;
+use super::reader::{Item, Reading};
+use super::reference::{self, Reference, Sensitivity};
+use super::service::{AuditDraft, ControlPlaneDraft, SessionsDraft};
+use super::{listener::ListenerDraft, provider, provider::ProviderDraft, route::RouteDraft, service, tree};
+
+/// A configuration that was read but not checked. Mistakes of shape are kept inside and come out of `resolve` together with all others.
+#[derive(Debug)]
+pub struct Draft {
+    pub(super) text: String,
+    pub(super) faults: Faults,
+    references: BTreeMap<Reference, Sensitivity>,
+    pub(super) public_url: Option<At<String>>,
+    pub(super) listeners: Vec<ListenerDraft>,
+    pub(super) control_plane: Option<ControlPlaneDraft>,
+    pub(super) secrets: Vec<At<Reference>>,
+    pub(super) identity_providers: Vec<ProviderDraft>,
+    pub(super) sessions: Option<SessionsDraft>,
+    pub(super) routes: Vec<RouteDraft>,
+    pub(super) audit: Option<AuditDraft>,
+}
+
+impl Draft {
+    /// Every file and environment variable that the configuration names.
+    pub fn references(&self) -> &BTreeMap<Reference, Sensitivity> {
+        &self.references
+    }
+
+    /// Every host that Envoy serves, each with the place where it was written.
+    pub(super) fn served_hosts(&self, public_url: Option<&PublicUrl>) -> Vec<At<String>> {
+        let written = self.public_url.as_ref().zip(public_url);
+        let login = written.map(|(written, public_url)| At { value: public_url.host.clone(), spot: written.spot.clone() });
+        let routes = self.routes.iter().filter_map(|route| route.host.clone()).filter(|host| host_fault(&host.value).is_none());
+        login.into_iter().chain(routes).collect()
+    }
+}
+
+/// Reads the text. `file` is the configuration file's path: it stands in every message, and relative paths begin at its folder.
+///
+/// # Errors
+/// When the text is no YAML mapping at all, nests too deeply or is too large. Other mistakes wait for `resolve`.
+pub fn parse(text: &str, file: &str) -> Result<Draft, ConfigErrors> {
+    let mut reading = Reading::new(file);
+    let tree = match tree::read(text) {
+        Ok(tree) => tree,
+        Err(error) => {
+            reading.faults.add(&Spot { place: error.place, path: String::new() }, error.message);
+            return Err(reading.faults.into_errors());
+        }
+    };
+    match read(text, &Item::root(&tree), &mut reading) {
+        Some(mut draft) => {
+            (draft.faults, draft.references) = reading.into_parts();
+            Ok(draft)
+        }
+        None => Err(reading.faults.into_errors()),
+    }
+}
+
+fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
+    let mut section = item.section(reading)?;
+    let public_url = section.required("public_url", reading).and_then(|item| item.text(reading));
+    let listeners = section.required("listeners", reading);
+    let listeners = listeners.and_then(|item| item.filled_list("at least one listener is needed", reading, ListenerDraft::read));
+    let control_plane = service::read_control_plane(&mut section, reading);
+    let secrets = section.required("secrets", reading);
+    let secrets = secrets.and_then(|item| item.filled_list(service::NO_SECRET, reading, reference::read_secret));
+    let identity_providers = section.required("identity_providers", reading);
+    let identity_providers = identity_providers.and_then(|item| item.filled_list(provider::NOBODY, reading, ProviderDraft::read));
+    let sessions = section.required("sessions", reading).and_then(|item| SessionsDraft::read(&item, reading));
+    let routes = section.required("routes", reading).and_then(|item| item.list(reading, RouteDraft::read));
+    let audit = section.required("audit", reading).and_then(|item| AuditDraft::read(&item, reading));
+    section.finish(reading);
+    Some(Draft {
+        text: text.to_owned(),
+        faults: Faults::new(""),
+        references: BTreeMap::new(),
+        public_url,
+        listeners: listeners.unwrap_or_default(),
+        control_plane,
+        secrets: secrets.unwrap_or_default(),
+        identity_providers: identity_providers.unwrap_or_default(),
+        sessions,
+        routes: routes.unwrap_or_default(),
+        audit,
+    })
+}

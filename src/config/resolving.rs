@@ -1,0 +1,62 @@
+//! What checking needs besides the draft: the contents of the references, the time, and the list of mistakes.
+
+use secrecy::SecretString;
+
+use super::error::{At, Faults, Spot};
+use super::place;
+use super::reference::{Contents, Reference};
+
+#[derive(Debug)]
+pub(super) struct Resolving<'a> {
+    pub(super) faults: Faults,
+    /// Unix seconds.
+    pub(super) now: u64,
+    contents: &'a Contents,
+    /// The configuration text, to find places inside values.
+    text: &'a str,
+}
+
+impl<'a> Resolving<'a> {
+    pub(super) fn new(faults: Faults, contents: &'a Contents, text: &'a str, now: u64) -> Self {
+        Self { faults, now, contents, text }
+    }
+
+    /// The content behind a reference.
+    pub(super) fn bytes(&mut self, reference: &At<Reference>) -> Option<&'a [u8]> {
+        match self.contents.0.get(&reference.value) {
+            Some(Ok(bytes)) => return Some(bytes),
+            Some(Err(why)) => self.faults.add(&reference.spot, format!("cannot read {}: {why}", reference.value)),
+            None => self.faults.add(&reference.spot, format!("{} was not read", reference.value)),
+        }
+        None
+    }
+
+    pub(super) fn text(&mut self, reference: &At<Reference>) -> Option<&'a str> {
+        let bytes = self.bytes(reference)?;
+        let text = std::str::from_utf8(bytes).ok();
+        if text.is_none() {
+            self.faults.add(&reference.spot, format!("{} is not UTF-8 text", reference.value));
+        }
+        text
+    }
+
+    /// A secret of one line: blanks and line breaks at the end are dropped, what remains must be printable ASCII without blanks.
+    pub(super) fn token(&mut self, reference: &At<Reference>) -> Option<SecretString> {
+        let text = self.text(reference)?.trim();
+        let mut complain = |message: &str| self.faults.add(&reference.spot, format!("{} {message}", reference.value));
+        if text.is_empty() {
+            complain("is empty");
+            return None;
+        }
+        if !text.chars().all(|c| c.is_ascii_graphic()) {
+            complain("holds blanks, line breaks or characters outside ASCII; one token is expected");
+            return None;
+        }
+        Some(SecretString::from(text.to_owned()))
+    }
+
+    /// The place in the file of `line` and `column` (1-based) inside a value.
+    pub(super) fn inside(&self, value: &At<String>, line: usize, column: usize) -> Spot {
+        place::inside(self.text, &value.spot, &value.value, line, column)
+    }
+}

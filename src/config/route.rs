@@ -1,0 +1,141 @@
+//! `routes`: a host, what stands behind it, and who may do what there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::{At, Spot};
+use super::expressions;
+use super::kubernetes_target::KubernetesDraft;
+use super::model::{Route, Target};
+use super::names::{host_fault, quote};
+use super::provider::checked_name;
+use super::reader::{Item, Reading};
+use super::resolving::Resolving;
+
+const POLICY_HINT: &str = "write for example: policy: [{allow: '\"staff\" in user.groups'}]";
+const MIN_STREAM_SECONDS: u64 = 1;
+const MAX_STREAM_SECONDS: u64 = 30 * 86400;
+
+#[derive(Debug)]
+pub(super) struct RouteDraft {
+    pub(super) name: Option<At<String>>,
+    pub(super) host: Option<At<String>>,
+    labels: Vec<(At<String>, String)>,
+    pub(super) identity_providers: Option<Vec<At<String>>>,
+    pomerium_cli: bool,
+    max_stream_seconds: Option<u64>,
+    kubernetes: Option<KubernetesDraft>,
+    policy: Option<Vec<RuleDraft>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RuleDraft {
+    pub(super) spot: Spot,
+    pub(super) name: Option<At<String>>,
+    pub(super) effect: RuleEffect,
+    pub(super) source: At<String>,
+    pub(super) message: Option<At<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RuleEffect {
+    Allow,
+    Deny,
+}
+
+impl RouteDraft {
+    pub(super) fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
+        let mut section = item.section(reading)?;
+        let name = section.required("name", reading).and_then(|item| item.text(reading));
+        let host = section.required("host", reading).and_then(|item| item.text(reading));
+        let labels = section.optional("labels").and_then(|item| read_labels(&item, reading));
+        let identity_providers = section.optional("identity_providers").and_then(|item| {
+            item.filled_list("no session would be taken; leave the key out to take all", reading, |item, reading| item.text(reading))
+        });
+        let pomerium_cli = section.optional("pomerium_cli").and_then(|item| item.boolean(reading));
+        let max_stream = section.optional("max_stream").and_then(|item| item.duration(MIN_STREAM_SECONDS, MAX_STREAM_SECONDS, reading));
+        let kubernetes = section.required("kubernetes", reading).and_then(|item| KubernetesDraft::read(&item, reading));
+        let policy = section.optional("policy");
+        if policy.is_none() {
+            reading.faults.add_with_hint(section.spot(), "the key `policy` is missing: without a rule everything is denied", POLICY_HINT);
+        }
+        let policy = policy.and_then(|item| item.filled_list("without a rule everything is denied", reading, RuleDraft::read));
+        section.finish(reading);
+        Some(Self {
+            name,
+            host,
+            labels: labels.unwrap_or_default(),
+            identity_providers,
+            pomerium_cli: pomerium_cli.unwrap_or(false),
+            max_stream_seconds: max_stream,
+            kubernetes,
+            policy,
+        })
+    }
+
+    fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<Route> {
+        let name = self.name.as_ref().and_then(|name| checked_name(name, resolving));
+        let host = self.host.as_ref().and_then(|host| resolve_host(host, resolving));
+        if let Some((key, _)) = self.labels.iter().find(|(key, _)| key.value.is_empty()) {
+            resolving.faults.add(&key.spot, "the name of a label is empty");
+        }
+        let target = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.resolve(resolving));
+        let policy = self.policy.as_ref().and_then(|rules| expressions::policy(rules, resolving));
+        Some(Route {
+            name: name?,
+            host: host?,
+            labels: self.labels.iter().map(|(key, value)| (key.value.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
+            identity_providers: self.identity_providers.as_ref().map(|names| names.iter().map(|name| name.value.clone()).collect()),
+            pomerium_cli: self.pomerium_cli,
+            target: Target::Kubernetes(target?),
+            policy: policy?,
+            max_stream_seconds: self.max_stream_seconds,
+        })
+    }
+}
+
+impl RuleDraft {
+    fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
+        let mut section = item.section(reading)?;
+        let name = section.optional("name").and_then(|item| item.text(reading));
+        let allow = section.optional("allow").map(|item| item.text(reading));
+        let deny = section.optional("deny").map(|item| item.text(reading));
+        let message = section.optional("message").and_then(|item| item.text(reading));
+        section.finish(reading);
+        let (effect, source) = match (allow, deny) {
+            (Some(source), None) => (RuleEffect::Allow, source?),
+            (None, Some(source)) => (RuleEffect::Deny, source?),
+            (Some(_), Some(_)) => {
+                reading.faults.add(&item.spot(), "a rule allows or denies, not both; make two rules");
+                return None;
+            }
+            (None, None) => {
+                reading.faults.add(&item.spot(), "the rule has neither `allow` nor `deny`");
+                return None;
+            }
+        };
+        Some(Self { spot: item.spot(), name, effect, source, message })
+    }
+}
+
+pub(super) fn resolve(drafts: &[RouteDraft], resolving: &mut Resolving<'_>) -> Option<Vec<Arc<Route>>> {
+    let routes: Vec<_> = drafts.iter().map(|draft| draft.resolve(resolving).map(Arc::new)).collect();
+    routes.into_iter().collect()
+}
+
+fn resolve_host(host: &At<String>, resolving: &mut Resolving<'_>) -> Option<String> {
+    if let Some(fault) = host_fault(&host.value) {
+        resolving.faults.add_with_hint(
+            &host.spot,
+            format!("{} {fault}", quote(&host.value)),
+            "write a DNS name, for example prod.k8s.example.com",
+        );
+        return None;
+    }
+    Some(host.value.clone())
+}
+
+fn read_labels(item: &Item<'_>, reading: &mut Reading) -> Option<Vec<(At<String>, String)>> {
+    let pairs = item.pairs(reading)?;
+    Some(pairs.into_iter().filter_map(|(key, item)| item.text(reading).map(|value| (key, value.value))).collect())
+}

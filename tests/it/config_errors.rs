@@ -1,0 +1,72 @@
+//! What a wrong configuration is answered with: one golden file per case, so that messages are read whole when they change.
+//! `UPDATE_GOLDEN=1 cargo test --test it config_errors` rewrites them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::fixture;
+
+/// Every `*.yaml` in the folder has its messages in the `*.txt` beside it.
+#[test]
+fn messages_are_the_golden_ones() {
+    let folder = fixture::root().join("tests/it/golden/config_errors");
+    let cases = yaml_files(&folder);
+    assert!(cases.len() > 5, "the golden files are gone");
+    let mut wrong = Vec::new();
+    for case in cases {
+        let text = std::fs::read_to_string(&case).unwrap();
+        let name = case.file_name().unwrap().to_str().unwrap();
+        let got = match fixture::load(&text, name, &contents()) {
+            Ok(_) => panic!("{name} has no mistakes"),
+            Err(errors) => format!("{errors}\n"),
+        };
+        assert!(!got.contains("hunter2") && !got.contains("test-only-content"), "a message holds a secret: {got}");
+        let golden = case.with_extension("txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &got).unwrap();
+        } else if std::fs::read_to_string(&golden).unwrap_or_default() != got {
+            wrong.push(format!("{name} gives now:\n{got}"));
+        }
+    }
+    assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 takes these as right:\n\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_example_is_valid() {
+    let examples = yaml_files(&fixture::root().join("config"));
+    assert!(examples.len() >= 3, "the examples are gone");
+    for example in examples {
+        let path = example.strip_prefix(fixture::root()).unwrap().to_str().unwrap();
+        fixture::snapshot_of(path);
+    }
+}
+
+fn yaml_files(folder: &std::path::Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect();
+    files.sort();
+    files
+}
+
+/// What the references of the cases lead to, besides what their names promise.
+fn contents() -> BTreeMap<&'static str, Option<Vec<u8>>> {
+    BTreeMap::from([
+        ("missing.crt", None),
+        ("missing-token", None),
+        ("UNSET", None),
+        ("empty", Some(b" \n".to_vec())),
+        ("short", Some(b"hunter2".to_vec())),
+        ("monotone", Some(b"abababababababababababababababababababab".to_vec())),
+        ("two-lines", Some(b"hunter2\nhunter2\n".to_vec())),
+        ("binary", Some(vec![0xff; 40])),
+        ("garbage.crt", Some(b"hunter2".to_vec())),
+        ("broken.crt", Some(b"-----BEGIN CERTIFICATE-----\nhunter2!!\n-----END CERTIFICATE-----\n".to_vec())),
+        ("not-x509.crt", Some(b"-----BEGIN CERTIFICATE-----\naHVudGVyMg==\n-----END CERTIFICATE-----\n".to_vec())),
+        ("garbage.key", Some(b"hunter2".to_vec())),
+        ("encrypted.key", Some(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\naHVudGVyMg==\n-----END ENCRYPTED PRIVATE KEY-----\n".to_vec())),
+        ("other.key", Some(fixture::fixed("other.key"))),
+        ("expired.crt", Some(fixture::fixed("expired.crt"))),
+        ("unordered.crt", Some(fixture::fixed("unordered.crt"))),
+        ("key-by-mistake.crt", Some(fixture::fixed("tls.key"))),
+    ])
+}
