@@ -3,3 +3,4 @@
 pub mod bootstrap;
 pub mod resource;
 pub mod resources;
+pub mod stream;

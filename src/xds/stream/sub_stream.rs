@@ -1,0 +1,318 @@
+//! One type on one delta stream: what the client wants and holds, what it is owed, and the one response that may be in flight.
+//! Decides what to send; when it may be sent relative to other types is `delta`'s part.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource as WireResource};
+use envoy_types::pb::google::protobuf::Any;
+
+use super::super::resource::{Resource, ResourceSet, TypeUrl};
+use super::holdings::Holdings;
+use super::subscription::Subscription;
+use super::{Limits, StreamError};
+
+#[derive(Debug)]
+pub(super) struct SubStream {
+    kind: TypeUrl,
+    subscription: Subscription,
+    holdings: Holdings,
+    /// Names to answer whatever the client holds.
+    owed: BTreeSet<String>,
+    /// A response is due even if it is empty.
+    answer_owed: bool,
+    requested: bool,
+    in_flight: Option<InFlight>,
+    /// Names of the response that the request at hand answers.
+    answered: Vec<String>,
+    /// Version of the whole set of which a response was refused: what was refused is not sent again before the set has another version.
+    refused_at: Option<String>,
+    /// Version of the whole set at which there was nothing left to send: saves the comparison until something happens.
+    clean_at: Option<String>,
+    acknowledged: Option<String>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    nonce: String,
+    set_version: String,
+    type_version: String,
+    names: Vec<String>,
+    has_resources: bool,
+}
+
+/// What must wait for another type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Hold {
+    /// New versions of what the client has; answers to what it asked for never wait.
+    pub(super) changes: bool,
+    pub(super) removals: bool,
+}
+
+/// The content of one response.
+#[derive(Debug, Default)]
+pub(super) struct Plan<'a> {
+    resources: BTreeMap<&'a str, &'a Resource>,
+    removed: BTreeSet<String>,
+    /// To be sent even if empty.
+    answer: bool,
+}
+
+impl Plan<'_> {
+    fn is_empty(&self) -> bool {
+        self.has_no_content() && !self.answer
+    }
+
+    fn has_no_content(&self) -> bool {
+        self.resources.is_empty() && self.removed.is_empty()
+    }
+
+    pub(super) fn resource_names(&self) -> impl Iterator<Item = &str> {
+        self.resources.keys().copied()
+    }
+
+    pub(super) fn resource_count(&self) -> usize {
+        self.resources.len()
+    }
+
+    pub(super) fn removed_count(&self) -> usize {
+        self.removed.len()
+    }
+}
+
+/// How a request answered the response in flight.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// No answer, or one to something else than the response in flight.
+    Nothing,
+    Acked {
+        version: String,
+    },
+    Nacked,
+}
+
+impl SubStream {
+    pub(super) fn new(kind: TypeUrl) -> Self {
+        Self {
+            kind,
+            subscription: Subscription::default(),
+            holdings: Holdings::default(),
+            owed: BTreeSet::new(),
+            answer_owed: false,
+            requested: false,
+            in_flight: None,
+            answered: Vec::new(),
+            refused_at: None,
+            clean_at: None,
+            acknowledged: None,
+        }
+    }
+
+    pub(super) fn requested(&self) -> bool {
+        self.requested
+    }
+
+    pub(super) fn acknowledged(&self) -> Option<&str> {
+        self.acknowledged.as_deref()
+    }
+
+    pub(super) fn in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// A response that gives the client something, as opposed to one that only removes.
+    pub(super) fn resources_in_flight(&self) -> bool {
+        self.in_flight.as_ref().is_some_and(|response| response.has_resources)
+    }
+
+    pub(super) fn doubtful_count(&self) -> usize {
+        self.holdings.doubtful().count()
+    }
+
+    /// See `Doubts`.
+    pub(super) fn doubts(&self) -> impl Iterator<Item = String> {
+        let in_flight = self.in_flight.iter().flat_map(|response| response.names.iter().map(String::as_str));
+        in_flight.filter(|name| self.holdings.get(name).is_some()).chain(self.holdings.doubtful()).map(str::to_owned)
+    }
+
+    /// Takes the ACK or NACK in a request. Only the nonce in flight counts: an older one was answered before.
+    pub(super) fn take_answer(&mut self, nonce: &str, refused: bool) -> Answer {
+        self.answered.clear();
+        let Some(response) = self.in_flight.take_if(|response| !nonce.is_empty() && response.nonce == nonce) else {
+            return Answer::Nothing;
+        };
+        self.clean_at = None;
+        if refused {
+            response.names.iter().for_each(|name| self.holdings.doubt(name));
+            self.refused_at = Some(response.set_version);
+            self.answered = response.names;
+            return Answer::Nacked;
+        }
+        for name in &response.names {
+            // Names that the client asked for stay, as known to be absent; of the others nothing remains to be said.
+            let removed = self.holdings.get(name).is_some_and(|holding| holding.version.is_none());
+            if removed && !self.subscription.names().contains(name) {
+                self.holdings.forget(name);
+            }
+        }
+        self.answered = response.names;
+        Answer::Acked { version: response.type_version }
+    }
+
+    /// Takes the subscription in a request; it counts whatever the nonce says. `listed` and `doubts` count on the first request only.
+    pub(super) fn subscribe(
+        &mut self,
+        lists: (Vec<String>, Vec<String>),
+        listed: HashMap<String, String>,
+        doubts: BTreeSet<String>,
+        limits: Limits,
+    ) -> Result<(), StreamError> {
+        let first = !std::mem::replace(&mut self.requested, true);
+        let (subscribe, unsubscribe) = lists;
+        let change = self.subscription.apply(self.kind, first, subscribe, unsubscribe, limits)?;
+        for name in &change.dropped {
+            self.holdings.forget(name);
+            self.owed.remove(name);
+        }
+        if first {
+            if listed.len() > limits.names_per_type {
+                return Err(StreamError::TooManyNames { kind: self.kind, limit: limits.names_per_type });
+            }
+            self.holdings.start(listed, doubts);
+            self.holdings.retain(|name| self.subscription.wants(name));
+            self.clean_at = None;
+        } else if change.wildcard_asked {
+            // The client may have dropped all of it. It may also have kept, for the wildcard's sake, what it had unsubscribed by name
+            // while a response was on its way.
+            let on_its_way = self.in_flight.iter().flat_map(|response| &response.names).chain(&self.answered);
+            self.owed.extend(self.holdings.iter().map(|(name, _)| name).chain(on_its_way.map(String::as_str)).map(str::to_owned));
+        }
+        if change.wildcard_ended {
+            self.holdings.retain(|name| self.subscription.wants(name));
+            self.owed.retain(|name| self.subscription.wants(name));
+            self.answer_owed = false;
+        }
+        self.answer_owed |= change.wildcard_asked;
+        for name in change.asked {
+            self.owe(&name);
+        }
+        if change.wildcard_asked || change.wildcard_ended || !change.dropped.is_empty() {
+            self.clean_at = None;
+        }
+        Ok(())
+    }
+
+    /// The client needs `name` again, if it wants it at all: its parent was pushed.
+    pub(super) fn owe(&mut self, name: &str) {
+        if self.subscription.wants(name) {
+            self.owed.insert(name.to_owned());
+            self.clean_at = None;
+        }
+    }
+
+    /// As `owe`, for all names of the subscription.
+    pub(super) fn owe_all_named(&mut self) {
+        self.owed.extend(self.subscription.names().iter().cloned());
+        self.clean_at = None;
+    }
+
+    /// Something is on its way, or would be if nothing held it back.
+    pub(super) fn is_busy(&self, set: &ResourceSet) -> bool {
+        self.in_flight() || (self.requested && !self.is_clean(set) && !self.plan(set, Hold::default()).is_empty())
+    }
+
+    fn is_clean(&self, set: &ResourceSet) -> bool {
+        self.clean_at.as_deref() == Some(set.version())
+    }
+
+    /// What to send now, if anything. Also notes when the client has all that it should have.
+    pub(super) fn next<'a>(&mut self, set: &'a ResourceSet, hold: Hold) -> Option<Plan<'a>> {
+        if !self.requested || self.in_flight() || self.is_clean(set) {
+            return None;
+        }
+        let plan = self.plan(set, hold);
+        if !plan.is_empty() {
+            return Some(plan);
+        }
+        if hold == Hold::default() || self.plan(set, Hold::default()).is_empty() {
+            self.clean_at = Some(set.version().to_owned());
+            if self.holdings.doubtful().next().is_none() {
+                self.acknowledged = Some(set.type_version(self.kind).to_owned());
+            }
+        }
+        None
+    }
+
+    fn plan<'a>(&self, set: &'a ResourceSet, hold: Hold) -> Plan<'a> {
+        let mut plan = Plan { answer: self.answer_owed, ..Plan::default() };
+        for name in &self.owed {
+            match set.get(self.kind, name) {
+                Some(resource) => plan.resources.extend([by_name(resource)]),
+                None => plan.removed.extend([name.clone()]),
+            }
+        }
+        if !hold.changes || self.answer_owed {
+            let is_news = |resource: &&Resource| !self.holdings.was_told(&resource.name, &resource.version);
+            if self.subscription.is_wildcard() {
+                plan.resources.extend(set.resources(self.kind).filter(is_news).map(by_name));
+            } else {
+                let named = self.subscription.names().iter().filter_map(|name| set.get(self.kind, name));
+                plan.resources.extend(named.filter(is_news).map(by_name));
+            }
+        }
+        let may_retry = self.refused_at.as_deref() != Some(set.version());
+        if !hold.removals {
+            let gone = self.holdings.iter().filter(|(name, _)| set.get(self.kind, name).is_none());
+            let gone = gone.filter(|(_, holding)| holding.version.is_some() || (holding.doubtful && may_retry));
+            plan.removed.extend(gone.map(|(name, _)| name.to_owned()));
+        }
+        // What was refused goes again by itself, after all else was taken: one bad resource would let a whole response be refused.
+        if plan.has_no_content() && may_retry && !hold.changes {
+            let doubtful = self.holdings.doubtful().filter_map(|name| set.get(self.kind, name));
+            plan.resources.extend(doubtful.map(by_name));
+        }
+        plan
+    }
+
+    /// Records `plan` as sent under `nonce`.
+    pub(super) fn send(&mut self, plan: &Plan<'_>, set: &ResourceSet, nonce: String) -> DeltaDiscoveryResponse {
+        for resource in plan.resources.values() {
+            self.holdings.tell(&resource.name, Some(resource.version.clone()));
+            self.owed.remove(&resource.name);
+        }
+        for name in &plan.removed {
+            self.holdings.tell(name, None);
+            self.owed.remove(name);
+        }
+        self.answer_owed = false;
+        let names = plan.resource_names().map(str::to_owned).chain(plan.removed.iter().cloned()).collect();
+        let type_version = set.type_version(self.kind).to_owned();
+        self.in_flight = Some(InFlight {
+            nonce: nonce.clone(),
+            set_version: set.version().to_owned(),
+            type_version: type_version.clone(),
+            names,
+            has_resources: plan.resource_count() > 0,
+        });
+        DeltaDiscoveryResponse {
+            system_version_info: type_version,
+            resources: plan.resources.values().map(|resource| self.on_the_wire(resource)).collect(),
+            type_url: self.kind.as_str().to_owned(),
+            removed_resources: plan.removed.iter().cloned().collect(),
+            nonce,
+            ..DeltaDiscoveryResponse::default()
+        }
+    }
+
+    fn on_the_wire(&self, resource: &Resource) -> WireResource {
+        WireResource {
+            name: resource.name.clone(),
+            version: resource.version.clone(),
+            resource: Some(Any { type_url: self.kind.as_str().to_owned(), value: resource.body.to_vec() }),
+            ..WireResource::default()
+        }
+    }
+}
+
+fn by_name(resource: &Resource) -> (&str, &Resource) {
+    (&resource.name, resource)
+}
