@@ -3,11 +3,10 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::support::cluster::{Cluster, ClusterOptions};
 use super::support::kubectl::Kubectl;
 use super::support::proxy::Proxy;
+use super::support::raw::Connection;
 use super::support::run::Run;
 use super::support::tools::Tools;
 use super::support::wait::eventually;
@@ -33,11 +32,10 @@ fn whoami_is_answered_and_in_the_audit_log() {
     let _logs = run.watch();
     let who = cluster.kubectl_admin(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}"]).ok();
     assert_eq!(who, r#"kubernetes-admin ["system:masters","system:authenticated"]"#);
-    let event = eventually("the audit event of whoami", Duration::from_secs(5), || {
-        let is_it =
-            |event: &Value| event["objectRef"]["resource"] == "selfsubjectreviews" && event["user"]["username"] == "kubernetes-admin";
-        cluster.audit_events().into_iter().find(is_it)
+    let event = cluster.audit_find("whoami", |event| {
+        event["objectRef"]["resource"] == "selfsubjectreviews" && event["user"]["username"] == "kubernetes-admin"
     });
+    assert!(event["userAgent"].as_str().unwrap().starts_with("kubectl/v1.36.3 "), "{event}");
     let id = event["auditID"].as_str().unwrap();
     assert_eq!(cluster.audit_by_id(id).len(), 1);
 }
@@ -59,7 +57,7 @@ fn exec_passes_input_output_and_the_exit_code() {
 fn cp_brings_bytes_there_and_back() {
     let Shared { run, cluster } = shared();
     let _logs = run.watch();
-    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let bytes: Vec<u8> = (0..64_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let (there, back) = (run.write("cp/there.bin", &bytes), run.file("cp/back.bin"));
     let in_pod = cluster.work_dir().join("there.bin");
     let remote = format!("web:{}", in_pod.display());
@@ -121,6 +119,40 @@ fn tokens_and_manifests() {
     let body = r#"{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}"#;
     let answer = client.post(url).bearer_auth(token).header("content-type", "application/json").body(body).send().unwrap().text().unwrap();
     assert!(answer.contains("system:serviceaccount:default:robot"), "{answer}");
+}
+
+#[test]
+fn helm_installs_a_chart() {
+    let Shared { run, cluster } = shared();
+    let _logs = run.watch();
+    run.write("chart/Chart.yaml", "apiVersion: v2\nname: small\nversion: 1.0.0\n");
+    run.write(
+        "chart/templates/map.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}'}\ndata: {a: '{{ .Values.a }}'}\n",
+    );
+    let chart = run.file("chart");
+    let helm = Kubectl::new(&Tools::ensure().helm(), &cluster.admin_kubeconfig(), &run.dir("helm-home"));
+    helm.run(&["install", "first", chart.to_str().unwrap(), "--set", "a=one"]).ok();
+    helm.run(&["upgrade", "first", chart.to_str().unwrap(), "--set", "a=two"]).ok();
+    assert_eq!(cluster.kubectl_admin(&["get", "configmap", "first", "-o", "jsonpath={.data.a}"]).ok(), "two");
+}
+
+#[test]
+fn raw_requests_reach_the_server_as_written() {
+    let Shared { run, cluster } = shared();
+    let _logs = run.watch();
+    let mut connection = Connection::open(cluster.port(), "kubernetes.default.svc", cluster.ca_pem());
+    let headers =
+        [("Host", "kubernetes.default.svc"), ("Audit-ID", "raw-1"), ("authorization", "Bearer no"), ("Authorization", "Bearer yes")];
+    let answer = connection.request("GET", "/api/v1//pods?x=%zz", &headers).answer().unwrap();
+    assert_eq!((answer.status, answer.header("audit-id")), (401, Some("raw-1")), "{}", answer.text());
+    assert!(answer.text().contains(r#""reason":"Unauthorized""#), "{}", answer.text());
+    assert_eq!(cluster.audit_by_id("raw-1")[0]["requestURI"], "/api/v1//pods?x=%zz");
+    // The same connection serves another one, in chunks if it likes.
+    let answer = connection.request("GET", "/version", &headers[..2]).answer().unwrap();
+    assert!(answer.status == 200 && answer.text().contains("v1.36.3"), "{answer:?}");
+    let broken = connection.send(b"GET /version HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").answer();
+    assert!(broken.is_none_or(|answer| answer.status == 400));
 }
 
 #[test]

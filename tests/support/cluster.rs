@@ -138,13 +138,19 @@ impl Cluster {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Waits for the events with an audit id until one of them is `ResponseComplete` (or `Panic`), and returns all of them.
+    /// Waits for the events with an audit id until the last one is there, and returns all of them. That is `ResponseComplete` or `Panic`; for
+    /// a request that was not authenticated (401) the API server logs `ResponseStarted` only.
     pub fn audit_by_id(&self, id: &str) -> Vec<serde_json::Value> {
         eventually(&format!("the audit event {id}"), Duration::from_secs(5), || {
             let events: Vec<_> = self.audit_events().into_iter().filter(|event| event["auditID"] == id).collect();
-            let complete = events.iter().any(|event| event["stage"] == "ResponseComplete" || event["stage"] == "Panic");
-            complete.then_some(events)
+            let last = |event: &serde_json::Value| event["stage"] != "ResponseStarted" || event["responseStatus"]["code"] == 401;
+            events.iter().any(last).then_some(events)
         })
+    }
+
+    /// Waits for an event for which `is_it` holds, and returns the first.
+    pub fn audit_find(&self, what: &str, is_it: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        eventually(&format!("the audit event of {what}"), Duration::from_secs(5), || self.audit_events().into_iter().find(&is_it))
     }
 
     pub fn audit_log(&self) -> PathBuf {

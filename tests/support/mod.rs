@@ -25,6 +25,7 @@ pub mod manifests;
 pub mod pki;
 pub mod ports;
 pub mod proxy;
+pub mod raw;
 pub mod run;
 pub mod tools;
 pub mod wait;

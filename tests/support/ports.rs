@@ -8,6 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 
 const FIRST: u16 = 20_000;
@@ -31,8 +32,12 @@ pub fn free_port() -> u16 {
 
 fn claim(port: u16) -> Option<File> {
     let dir = std::env::temp_dir().join("kubepass-ports");
-    std::fs::create_dir_all(&dir).ok()?;
-    let lock = File::create(dir.join(port.to_string())).ok()?;
+    if std::fs::create_dir(&dir).is_ok() {
+        // Another user's run takes its ports from the same range, and may only read the files of this one.
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o1777)).ok()?;
+    }
+    let file = dir.join(port.to_string());
+    let lock = File::create(&file).or_else(|_| File::open(&file)).ok()?;
     lock.try_lock().ok()?;
     TcpListener::bind(("127.0.0.1", port)).ok()?;
     Some(lock)

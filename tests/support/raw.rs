@@ -1,0 +1,108 @@
+//! HTTP/1.1 byte by byte over TLS, for requests that no well-behaved client sends: repeated, forged or malformed headers, odd paths.
+
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+/// A TLS connection to a loopback port, after which anything may be written.
+pub struct Connection {
+    stream: BufReader<StreamOwned<ClientConnection, TcpStream>>,
+}
+
+/// An answer as it came. Header names are in lower case.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The first header of that name (lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Connection {
+    /// Connects with `name` as SNI, offering only `http/1.1`, trusting `authority` (PEM).
+    pub fn open(port: u16, name: &str, authority: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("a certificate")).expect("an authority");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS versions");
+        let mut config = versions.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let server = ServerName::try_from(name.to_owned()).expect("a server name");
+        let tls = ClientConnection::new(Arc::new(config), server).expect("a TLS client");
+        let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap_or_else(|error| panic!("port {port}: {error}"));
+        tcp.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+        Self { stream: BufReader::new(StreamOwned::new(tls, tcp)) }
+    }
+
+    /// Sends bytes as they are. An error is kept for the answer: the server may have closed before it read all.
+    pub fn send(&mut self, bytes: &[u8]) -> &mut Self {
+        let _ = self.stream.get_mut().write_all(bytes).and_then(|()| self.stream.get_mut().flush());
+        self
+    }
+
+    /// Sends a request without a body: request line, the headers in order (nothing is added, not even `host`), empty line.
+    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) -> &mut Self {
+        let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        self.send(format!("{method} {path} HTTP/1.1\r\n{lines}\r\n").as_bytes())
+    }
+
+    /// Reads one answer; none when the connection ends before its head is whole. After a 101 the body is empty and [`Connection::stream`]
+    /// holds what follows.
+    pub fn answer(&mut self) -> Option<Answer> {
+        let status_line = self.line()?;
+        let status: u16 = status_line.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line()?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        if !matches!(status, 101 | 204 | 304) {
+            answer.body = self.body(&answer);
+        }
+        Some(answer)
+    }
+
+    pub fn stream(&mut self) -> &mut (impl Read + use<>) {
+        &mut self.stream
+    }
+
+    fn body(&mut self, answer: &Answer) -> Vec<u8> {
+        let mut body = Vec::new();
+        if let Some(length) = answer.header("content-length").and_then(|length| length.parse().ok()) {
+            let _ = (&mut self.stream).take(length).read_to_end(&mut body);
+        } else if answer.header("transfer-encoding") == Some("chunked") {
+            while let Some(length) = self.line().and_then(|line| u64::from_str_radix(&line, 16).ok()).filter(|&length| length > 0) {
+                let _ = (&mut self.stream).take(length).read_to_end(&mut body);
+                let _ = self.line();
+            }
+            let _ = self.line();
+        } else {
+            let _ = self.stream.read_to_end(&mut body);
+        }
+        body
+    }
+
+    /// A line without its end; none at the end of the connection.
+    fn line(&mut self) -> Option<String> {
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line).ok().filter(|&read| read > 0)?;
+        Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
