@@ -1,0 +1,107 @@
+//! How an expression reads what it is evaluated over: borrowed from its owner, each field only when the expression touches it, with
+//! nothing copied, converted or serialized before.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use cel_interpreter::common::types::{CelBool, CelDouble, CelDuration, CelInt, CelNull, CelString, CelTimestamp, CelUInt};
+use cel_interpreter::common::value::{CowVal, Val};
+use cel_interpreter::context::VariableResolver;
+use serde_json::Value as Json;
+
+use super::borrowed::{ListValue, MapValue, ObjectValue};
+use super::constant::Constants;
+
+/// Something with named fields; at the top, the variables themselves.
+pub trait Fields: Debug + Send + Sync {
+    /// The value of a field. `None` for a name that it does not have.
+    fn field<'a>(&'a self, name: &str) -> Option<FieldValue<'a>>;
+}
+
+/// The value of a field, borrowed where it is not a plain number.
+#[derive(Debug, Clone, Copy)]
+pub enum FieldValue<'a> {
+    Bool(bool),
+    Int(i64),
+    Text(&'a str),
+    /// Unix seconds.
+    Timestamp(u64),
+    /// Seconds.
+    Duration(u64),
+    TextList(&'a [String]),
+    TextMap(&'a BTreeMap<String, String>),
+    Json(&'a Json),
+    JsonMap(&'a serde_json::Map<String, Json>),
+    Object(&'a dyn Fields),
+}
+
+impl<'a> FieldValue<'a> {
+    pub(super) fn into_engine(self) -> Box<dyn Val + 'a> {
+        match self {
+            Self::Bool(flag) => Box::new(CelBool::from(flag)),
+            Self::Int(number) => Box::new(CelInt::from(number)),
+            Self::Text(text) => Box::new(CelString::from(text)),
+            Self::Timestamp(seconds) => Box::new(timestamp(seconds)),
+            Self::Duration(seconds) => Box::new(duration(seconds)),
+            Self::TextList(items) => Box::new(ListValue::texts(items)),
+            Self::TextMap(map) => Box::new(MapValue::texts(map)),
+            Self::Json(json) => json_value(json),
+            Self::JsonMap(map) => Box::new(MapValue::json(map)),
+            Self::Object(object) => Box::new(ObjectValue(object)),
+        }
+    }
+}
+
+pub(super) fn json_value(json: &Json) -> Box<dyn Val + '_> {
+    match json {
+        Json::Null => Box::new(CelNull),
+        Json::Bool(flag) => Box::new(CelBool::from(*flag)),
+        Json::String(text) => Box::new(CelString::from(text.as_str())),
+        Json::Array(items) => Box::new(ListValue::json(items)),
+        Json::Object(map) => Box::new(MapValue::json(map)),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(signed), _) => Box::new(CelInt::from(signed)),
+            (None, Some(unsigned)) => Box::new(CelUInt::from(unsigned)),
+            (None, None) => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
+        },
+    }
+}
+
+/// The end of year 9999 is the last time that CEL knows.
+fn timestamp(seconds: u64) -> CelTimestamp {
+    const LAST: i64 = 253_402_300_799;
+    let seconds = i64::try_from(seconds).unwrap_or(LAST).min(LAST);
+    CelTimestamp::from(chrono::DateTime::from_timestamp(seconds, 0).unwrap_or_default().fixed_offset())
+}
+
+/// About 292 years are the longest duration that CEL knows.
+fn duration(seconds: u64) -> CelDuration {
+    const LONGEST: i64 = i64::MAX / 1_000_000_000;
+    let seconds = i64::try_from(seconds).unwrap_or(LONGEST).min(LONGEST);
+    CelDuration::from(chrono::Duration::seconds(seconds))
+}
+
+/// The variables and constants of one evaluation.
+pub(super) struct Bindings<'a> {
+    pub(super) variables: &'a dyn Fields,
+    pub(super) constants: &'a Constants,
+}
+
+impl VariableResolver for Bindings<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        match self.constants.get(variable) {
+            Some(constant) => Some(CowVal::Borrowed(constant)),
+            None => self.variables.field(variable).map(|value| CowVal::Owned(value.into_engine())),
+        }
+    }
+}
+
+/// Variables that are JSON documents.
+#[derive(Debug)]
+pub(super) struct JsonVariables<'a>(pub(super) &'a [(&'a str, &'a Json)]);
+
+impl Fields for JsonVariables<'_> {
+    fn field<'a>(&'a self, name: &str) -> Option<FieldValue<'a>> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, json)| FieldValue::Json(json))
+    }
+}
