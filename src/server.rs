@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod lifecycle;
+pub mod managed_envoy;
 pub mod oidc;
 pub mod store;
 pub mod telemetry;

@@ -1,6 +1,10 @@
 //! In-process tests: the structure of the tree, golden files, and the app with its real parts but Envoy.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod config_errors;
+mod envoy_resources;
 mod fixture;
 mod structure;

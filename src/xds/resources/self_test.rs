@@ -29,8 +29,8 @@ pub const HOST: &str = "self-test.invalid";
 pub const PUBLIC_HOST: &str = "public.invalid";
 /// What the credential injector must send.
 pub const TOKEN: &str = "self-test-service-account-token";
-/// One extra key, and more groups than the filter's own slots.
-pub const EXTRA_KEY: &str = "reason";
+/// One extra key, of the oddest form that there is, and more groups than the filter's own slots.
+pub const EXTRA_KEY: &str = "example.com%2freason";
 pub const MAX_GROUPS: usize = 66;
 
 /// Paths of the Unix sockets: Envoy makes the first two, the self-test the others.

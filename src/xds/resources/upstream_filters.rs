@@ -19,19 +19,22 @@ use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern as
 use envoy_types::pb::envoy::r#type::matcher::v3::value_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{MetadataMatcher, StringMatcher, ValueMatcher};
 
-use super::identity_headers::HEADER_MUTATION;
 use super::message::{exactly, extension, http_filter, regex, write_header};
 use super::names::{self, EXT_AUTHZ_NAMESPACE, GRANT_KEY};
 
 /// Go trims blanks, and an empty user runs as the service account: the value must begin and end with something else.
 const NOT_BLANK: &str = r"\S(.*\S)?";
 
+/// Not the filter's usual name: Envoy would give this filter the route's configuration of the late header mutation too, and write its
+/// headers twice.
+const CONNECTION_ON_UPGRADES: &str = "kubepass.connection_on_upgrades";
+
 /// `secrets`: where the token comes from; `None` takes it from the bootstrap.
 pub(super) fn for_kubernetes_cluster(route: &str, secrets: Option<ConfigSource>) -> Vec<HttpFilter> {
     vec![
         http_filter("envoy.filters.http.rbac", guard(&names::kubernetes_cluster(route))),
         http_filter("envoy.filters.http.credential_injector", credential(route, secrets)),
-        http_filter(HEADER_MUTATION, connection()),
+        http_filter(CONNECTION_ON_UPGRADES, connection()),
         http_filter("envoy.filters.http.upstream_codec", UpstreamCodec {}),
     ]
 }
