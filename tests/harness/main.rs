@@ -8,3 +8,4 @@ mod clusters;
 mod logins;
 mod pages;
 mod processes;
+mod tools;

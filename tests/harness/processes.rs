@@ -23,9 +23,10 @@ fn child_harness() {
     let mut plain = leash::command("sleep");
     plain.arg("600");
     let plain = run.start("plain", plain);
-    // One that does not listen to SIGTERM and has a child of its own.
+    // One that has a child of its own, and one time does not listen to SIGTERM.
     let mut stubborn = leash::command("sh");
-    stubborn.args(["-c", "trap '' TERM; sleep 601 & echo started $!; wait; wait; sleep 602"]);
+    let trap = if how == "kill" { "trap '' TERM; " } else { "" };
+    stubborn.args(["-c", &format!("{trap}sleep 601 & echo started $!; wait; wait; sleep 602")]);
     let mut stubborn = run.start("stubborn", stubborn);
     stubborn.until_log("started", Duration::from_secs(10));
     let inner = stubborn.log().trim().rsplit(' ').next().unwrap().to_owned();
@@ -40,7 +41,8 @@ fn child_harness() {
 
 fn start_child(how: &str) -> (Child, Vec<i32>, PathBuf) {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "processes::child_harness", "--nocapture"]).env(HOW, how);
+    let (_, module) = module_path!().split_once("::").expect("a module of a test binary");
+    command.args(["--exact", &format!("{module}::child_harness"), "--nocapture"]).env(HOW, how);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines.map(Result::unwrap).find(|line| line.contains("pids ")).expect("the pids");
