@@ -1,13 +1,19 @@
 //! Who someone is: `Principal` (identity provider and subject), `Identity`, `Groups`; and the mapping from claims.
 //! It knows nothing of tokens, sessions, routes or clusters: prefixes and allow-lists of a route come later, at the route.
 
+mod claims;
 mod groups;
+mod mapping;
+mod name;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use claims::MAX_CLAIMS_BYTES;
 pub use groups::Groups;
+pub use mapping::{IdentityMapping, MAX_GROUPS, MappingField, MappingRefusal};
+pub use name::{MAX_NAME_BYTES, NameFault};
 
 /// The one name of a person: two identity providers never share one, whatever e-mail they claim.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,10 +37,6 @@ pub struct Identity {
     /// What policies read as `user.claims`; holds no tokens.
     pub claims: serde_json::Map<String, serde_json::Value>,
 }
-
-/// How the claims of one identity provider become an identity.
-#[derive(Debug)]
-pub struct IdentityMapping {}
 
 impl fmt::Display for Principal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -72,7 +72,7 @@ impl ProviderDraft {
             client_id: client_id?,
             client_secret: client_secret?,
             scopes: scopes?,
-            mapping: mapping?,
+            mapping: mapping?.with_username_prefix(username_prefix.clone()?).with_email_domains(email_domains.clone()?),
             username_prefix: username_prefix?,
             email_domains: email_domains?,
             ca_pem: ca_pem.map_or(Some(None), |pem| pem.map(Some))?,
