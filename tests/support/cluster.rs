@@ -46,10 +46,9 @@ pub struct Cluster {
     flags: Vec<String>,
     echo_port: u16,
     kubectl: PathBuf,
-    // The order of the fields is the order in which the processes end.
-    _kwok: Option<Process>,
+    kwok: Option<Process>,
     api: Mutex<Option<Process>>,
-    _etcd: Process,
+    etcd: Process,
 }
 
 impl Cluster {
@@ -69,15 +68,15 @@ impl Cluster {
             flags,
             echo_port: echo::start(),
             kubectl: tools.kubectl(),
-            _kwok: None,
+            kwok: None,
             api: Mutex::new(None),
-            _etcd: etcd,
+            etcd,
             name,
             dir,
         };
         cluster.write_kubeconfigs(&authority);
         cluster.start_api_server();
-        cluster._kwok = Some(cluster.start_kwok(tools, run, &authority));
+        cluster.kwok = Some(cluster.start_kwok(tools, run, &authority));
         cluster.start_pod();
         cluster
     }
@@ -173,8 +172,11 @@ impl Cluster {
         self.echo_port
     }
 
+    /// Ends kube-apiserver at once, as a crash would; its data stays.
     pub fn stop_api_server(&self) {
-        *self.api.lock().unwrap() = None;
+        if let Some(mut process) = self.api.lock().unwrap().take() {
+            process.kill();
+        }
     }
 
     /// Starts kube-apiserver on the same port, with the same keys and data; returns when it is ready.
@@ -226,6 +228,17 @@ impl Cluster {
             if output.code == Some(0) { Ok(()) } else { Err(output.stderr) }
         });
         admin.run(&["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]).ok();
+    }
+}
+
+/// Nothing of a test cluster is worth a slow, orderly end.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(kwok) = &mut self.kwok {
+            kwok.kill();
+        }
+        self.stop_api_server();
+        self.etcd.kill();
     }
 }
 
