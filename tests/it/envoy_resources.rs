@@ -1,10 +1,69 @@
-//! What kubepass tells Envoy, tried on the pinned Envoy.
+//! What kubepass tells Envoy for every example configuration: golden files for people to read, and the pinned Envoy to accept them.
+//! `UPDATE_GOLDEN=1 cargo test --test it envoy_resources` rewrites them.
 
-use std::path::Path;
+mod readable;
+mod static_bootstrap;
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use kubepass::server::managed_envoy::{SelfTestFailure, self_test};
+use kubepass::xds::bootstrap::{BootstrapInput, managed};
+use kubepass::xds::resource::{ResourceSet, TypeUrl};
+use kubepass::xds::resources::build;
 
+use self::static_bootstrap::all;
+use crate::fixture;
 use crate::support::tools::Tools;
+
+#[test]
+fn the_resources_of_every_example_are_the_golden_ones() {
+    let mut wrong = Vec::new();
+    for example in examples() {
+        let got = readable(&resources(&example));
+        assert!(!got.contains("test-only-content") && !got.contains("PRIVATE KEY"), "{example} shows a secret");
+        let name = Path::new(&example).file_name().unwrap();
+        let golden = fixture::root().join("tests/it/golden/envoy").join(name);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &got).unwrap();
+        } else if std::fs::read_to_string(&golden).unwrap_or_default() != got {
+            wrong.push(format!("{example} gives now:\n{got}"));
+        }
+    }
+    assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 takes these as right:\n\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn ext_authz_is_disabled_nowhere() {
+    for example in examples() {
+        let text = readable(&resources(&example));
+        assert!(!text.contains("disabled"), "{example}");
+        assert!(text.contains("context_extensions: {target: \"web\"}") && text.contains("context_extensions: {target: \"kubernetes:"));
+    }
+}
+
+#[test]
+fn the_pinned_envoy_accepts_the_resources_of_every_example() {
+    for example in examples() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bootstrap.pb");
+        std::fs::write(&file, static_bootstrap::bootstrap(&resources(&example))).unwrap();
+        validate(&file, &example);
+    }
+}
+
+#[test]
+fn the_pinned_envoy_accepts_the_bootstrap() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bootstrap.yaml");
+    std::fs::write(&file, managed(&BootstrapInput { socket_dir: folder.path().to_str().unwrap() })).unwrap();
+    validate(&file, "envoy/managed.yaml");
+}
 
 #[tokio::test]
 async fn the_pinned_envoy_treats_headers_as_we_rely_on() {
@@ -17,4 +76,41 @@ async fn what_is_no_envoy_is_refused_with_its_words() {
     assert!(matches!(failure, SelfTestFailure::Start { .. }), "{failure}");
     let failure = self_test(Path::new("/nonexistent/envoy")).await.unwrap_err();
     assert!(failure.to_string().contains("/nonexistent/envoy"), "{failure}");
+}
+
+fn examples() -> Vec<String> {
+    let entries = std::fs::read_dir(fixture::root().join("config")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect();
+    files.sort();
+    assert!(files.len() >= 3, "the examples are gone");
+    files.iter().map(|path| path.strip_prefix(fixture::root()).unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+fn resources(example: &str) -> ResourceSet {
+    build(&fixture::snapshot_of(example)).unwrap()
+}
+
+fn readable(set: &ResourceSet) -> String {
+    let mut documents = Vec::new();
+    documents.extend(all::<Listener>(set, TypeUrl::Listener).iter().map(|message| document("Listener", message)));
+    documents
+        .extend(all::<RouteConfiguration>(set, TypeUrl::RouteConfiguration).iter().map(|message| document("RouteConfiguration", message)));
+    documents.extend(all::<Cluster>(set, TypeUrl::Cluster).iter().map(|message| document("Cluster", message)));
+    documents.extend(
+        all::<ClusterLoadAssignment>(set, TypeUrl::ClusterLoadAssignment).iter().map(|message| document("ClusterLoadAssignment", message)),
+    );
+    documents.extend(all::<Secret>(set, TypeUrl::Secret).iter().map(|message| document("Secret", message)));
+    documents.join("\n")
+}
+
+fn document(kind: &str, message: &impl std::fmt::Debug) -> String {
+    format!("--- # {kind}\n{}", readable::yaml(message))
+}
+
+fn validate(file: &Path, what: &str) {
+    let output = Command::new(Tools::ensure().envoy()).args(["--mode", "validate", "-l", "warn", "-c"]).arg(file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "Envoy refuses {what}:\n{said}");
+    // Deprecated fields are warnings today and refused tomorrow.
+    assert!(!said.contains("eprecated"), "{what}:\n{said}");
 }

@@ -68,6 +68,8 @@ pub(super) fn socket_address(host: &str, port: u16) -> Option<Address> {
     let socket = SocketAddress {
         address: host.to_owned(),
         port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
+        // `[::]` means every address, as in other servers.
+        ipv4_compat: host == "::",
         ..Default::default()
     };
     Some(Address { address: Some(address::Address::SocketAddress(socket)) })

@@ -84,7 +84,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         semantic: "a stream ends when the duration that ext_authz set is over",
         path: super::upstream::NEVER_ANSWERED,
-        expect: |reply| answered(reply, 504),
+        expect: |reply| envoy_answered(reply, 504),
         ..GET
     },
     Case {
@@ -168,27 +168,27 @@ pub(super) const CASES: &[Case] = &[
         semantic: "header names with an underscore are refused",
         path: "/underscore/identity",
         headers: "impersonate_user: root\r\n",
-        expect: |reply| answered(reply, 400),
+        expect: |reply| envoy_answered(reply, 400),
         ..REFUSED
     },
     Case {
         semantic: "an escaped slash in the path is refused",
         path: "/escaped%2Fslash/identity",
-        expect: |reply| answered(reply, 400),
+        expect: |reply| envoy_answered(reply, 400),
         ..REFUSED
     },
     Case {
         semantic: "a host without a virtual host is refused",
         host: "unknown.invalid",
         path: "/unknown/identity",
-        expect: |reply| answered(reply, 404),
+        expect: |reply| envoy_answered(reply, 404),
         ..REFUSED
     },
     Case {
         semantic: "an upgrade to anything else than websocket and SPDY/3.1 is refused",
         path: "/upgrade/identity",
         headers: "connection: Upgrade\r\nupgrade: other\r\n",
-        expect: |reply| answered(reply, 403),
+        expect: |reply| envoy_answered(reply, 403),
         ..REFUSED
     },
     Case { semantic: "an allowed request without a grant is stopped before its upstream", path: "/no-grant", expect: stopped, ..REFUSED },
@@ -212,17 +212,17 @@ pub(super) const CASES: &[Case] = &[
         expect: stopped,
         ..REFUSED
     },
-    Case { semantic: "a failed ext_authz check is answered 503", path: "/fails", expect: |reply| answered(reply, 503), ..REFUSED },
+    Case { semantic: "a failed ext_authz check is answered 503", path: "/fails", expect: |reply| envoy_answered(reply, 503), ..REFUSED },
     Case {
         semantic: "an ext_authz answer that sets a header which it may not set is answered 500",
         path: "/identity-header",
-        expect: |reply| answered(reply, 500),
+        expect: |reply| envoy_answered(reply, 500),
         ..REFUSED
     },
     Case {
         semantic: "an ext_authz answer with a line break in a header is answered 500",
         path: "/invalid-header",
-        expect: |reply| answered(reply, 500),
+        expect: |reply| envoy_answered(reply, 500),
         ..REFUSED
     },
 ];
@@ -240,7 +240,15 @@ fn answered(reply: &Reply, status: u16) -> Result<(), String> {
 
 /// By the guard.
 fn stopped(reply: &Reply) -> Result<(), String> {
-    answered(reply, 403)
+    envoy_answered(reply, 403)
+}
+
+/// By Envoy itself: in the words of the local reply configuration.
+fn envoy_answered(reply: &Reply, status: u16) -> Result<(), String> {
+    answered(reply, status)?;
+    let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_default();
+    let is_status = body["kind"] == "Status" && body["code"] == status && reply.header("content-type") == Some("application/json");
+    if is_status { Ok(()) } else { Err(format!("an answer that is no Kubernetes Status: {:?}", reply.body)) }
 }
 
 fn upgraded(reply: &Reply) -> Result<(), String> {
