@@ -7,3 +7,4 @@ pub mod oidc;
 pub mod store;
 pub mod telemetry;
 pub mod trail;
+pub mod unix_socket;

@@ -148,9 +148,8 @@ impl SubStream {
             return Answer::Nacked;
         }
         for name in &response.names {
-            // Names that the client asked for stay, as known to be absent; of the others nothing remains to be said.
-            let removed = self.holdings.get(name).is_some_and(|holding| holding.version.is_none());
-            if removed && !self.subscription.names().contains(name) {
+            // What is gone is over. A name that was asked for stays in the subscription, so it is pushed when it appears.
+            if self.holdings.get(name).is_some_and(|holding| holding.version.is_none()) {
                 self.holdings.forget(name);
             }
         }
