@@ -1,5 +1,7 @@
 //! The verbs of `kubepass-server`: parse the command line, call one function, choose the exit code.
 
+pub mod check_config;
+
 use std::process::ExitCode;
 
 /// Runs the verb that the command line names.

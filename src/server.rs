@@ -4,6 +4,7 @@ pub mod clock;
 pub mod lifecycle;
 pub mod managed_envoy;
 pub mod oidc;
+pub mod publisher;
 pub mod store;
 pub mod telemetry;
 pub mod trail;

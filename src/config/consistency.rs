@@ -89,10 +89,10 @@ pub(super) fn check_identities(
 
 /// Whether no username of one can be a username of the other.
 fn usernames_differ(one: &IdentityProvider, other: &IdentityProvider) -> bool {
-    let (a, b) = (&one.username_prefix, &other.username_prefix);
-    let prefixes = !a.starts_with(b.as_str()) && !b.starts_with(a.as_str());
-    let domains = !one.email_domains.is_empty()
-        && !other.email_domains.is_empty()
-        && !one.email_domains.iter().any(|domain| other.email_domains.contains(domain));
+    let (one, other) = (&one.mapping, &other.mapping);
+    let (a, b) = (one.username_prefix(), other.username_prefix());
+    let prefixes = !a.starts_with(b) && !b.starts_with(a);
+    let (a, b) = (one.email_domains(), other.email_domains());
+    let domains = !a.is_empty() && !b.is_empty() && !a.iter().any(|domain| b.contains(domain));
     prefixes || domains
 }

@@ -32,6 +32,12 @@ impl Draft {
         &self.references
     }
 
+    /// Where the service-account token of a route comes from, for the one verb that must work before there is a token.
+    pub fn impersonation_token(&self, route: &str) -> Option<&Reference> {
+        let named = |draft: &&RouteDraft| draft.name.as_ref().is_some_and(|name| name.value == route);
+        self.routes.iter().find(named)?.impersonation_token()
+    }
+
     /// Every host that Envoy serves, each with the place where it was written.
     pub(super) fn served_hosts(&self, public_url: Option<&PublicUrl>) -> Vec<At<String>> {
         let written = self.public_url.as_ref().zip(public_url);

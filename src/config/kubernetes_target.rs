@@ -11,6 +11,8 @@ use super::reader::{Item, Reading};
 use super::reference::{self, Reference};
 use super::resolving::Resolving;
 use super::service::https_origin;
+use crate::kubernetes::impersonation;
+use crate::policy::UserExpression;
 
 const DEFAULT_MAX_GROUPS: usize = 64;
 /// As many slots as Envoy's listener has for groups at most.
@@ -69,6 +71,10 @@ impl KubernetesDraft {
         })
     }
 
+    pub(super) fn impersonation_token(&self) -> Option<&Reference> {
+        self.impersonate.as_ref()?.token.as_ref().map(|token| &token.value)
+    }
+
     pub(super) fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<KubernetesTarget> {
         let server = self.resolve_server(resolving);
         let ca_pem = self.ca.as_ref().and_then(|ca| certificate::resolve_bundle(ca, resolving));
@@ -124,14 +130,7 @@ impl ImpersonateDraft {
     fn resolve(&self, allow_system: &[At<String>], resolving: &mut Resolving<'_>) -> Option<Impersonate> {
         let token = self.token.as_ref().and_then(|token| resolving.token(token));
         let uid = self.uid.as_ref().map(|source| expressions::user(source, resolving));
-        let mut extra = Vec::new();
-        for (key, source) in &self.extra {
-            if !valid_extra_key(&key.value) {
-                let message = format!("{} cannot be the key of an extra field", quote(&key.value));
-                resolving.faults.add_with_hint(&key.spot, message, "lower-case letters, digits and - . _ /, for example example.com/team");
-            }
-            extra.push(expressions::user(source, resolving).map(|expression| (key.value.clone(), expression)));
-        }
+        let extra: Vec<_> = self.extra.iter().map(|(key, source)| resolve_extra(key, source, resolving)).collect();
         for user in self.users.iter().flatten() {
             self.check_user(user, allow_system, resolving);
         }
@@ -157,6 +156,17 @@ impl ImpersonateDraft {
             resolving.faults.add(&user.spot, format!("{} begins with `{RESERVED}`, which is reserved", quote(&user.value)));
         }
     }
+}
+
+/// The key as a part of a header name, in which the slash of a key with a domain is `%2f`.
+fn resolve_extra(key: &At<String>, source: &At<String>, resolving: &mut Resolving<'_>) -> Option<(String, UserExpression)> {
+    let encoded = key.value.replace('/', "%2f");
+    let valid = impersonation::valid_extra_key(&encoded) && !key.value.contains('%');
+    if !valid {
+        let hint = "lower-case letters, digits, `-`, `.` and `_`, with at most one `/`; for example example.com/team";
+        resolving.faults.add_with_hint(&key.spot, format!("{} cannot be the key of an extra field", quote(&key.value)), hint);
+    }
+    expressions::user(source, resolving).map(|expression| (encoded, expression))
 }
 
 impl GroupsDraft {
@@ -235,8 +245,4 @@ pub(super) fn prefix_fault(prefix: &str) -> Option<String> {
 fn plain_host(url: &Url) -> Option<String> {
     let host = url.host_str()?;
     Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
-}
-
-fn valid_extra_key(key: &str) -> bool {
-    !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._/".contains(c))
 }

@@ -73,10 +73,6 @@ pub struct IdentityProvider {
     pub client_secret: SecretString,
     pub scopes: Vec<String>,
     pub mapping: IdentityMapping,
-    /// Put before every username that the mapping gives, so that usernames of several providers stay apart; empty for none.
-    pub username_prefix: String,
-    /// When not empty, only usernames that are e-mail addresses in one of these domains (lower case) are taken.
-    pub email_domains: Vec<String>,
     /// Extra CA bundle (PEM) for an IdP inside the company; system roots otherwise.
     pub ca_pem: Option<String>,
 }

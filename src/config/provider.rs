@@ -13,6 +13,7 @@ use super::names::{host_fault, name_fault, quote};
 use super::reader::{Item, Reading};
 use super::reference::{self, Reference};
 use super::resolving::Resolving;
+use crate::identity::IdentityMapping;
 
 pub(super) const NOBODY: &str = "without an identity provider nobody could log in";
 
@@ -62,19 +63,14 @@ impl ProviderDraft {
         let client_secret = self.client_secret.as_ref().and_then(|reference| resolving.token(reference));
         let scopes = self.resolve_scopes(resolving);
         let ca_pem = self.ca.as_ref().map(|reference| certificate::resolve_bundle(reference, resolving));
-        let identity = self.identity.as_ref();
-        let mapping = identity.and_then(|identity| expressions::mapping(identity, resolving));
-        let username_prefix = identity.and_then(|identity| identity.resolve_prefix(resolving));
-        let email_domains = identity.and_then(|identity| identity.resolve_domains(resolving));
+        let mapping = self.identity.as_ref().and_then(|identity| identity.resolve(resolving));
         Some(IdentityProvider {
             name: name?,
             issuer: issuer?,
             client_id: client_id?,
             client_secret: client_secret?,
             scopes: scopes?,
-            mapping: mapping?.with_username_prefix(username_prefix.clone()?).with_email_domains(email_domains.clone()?),
-            username_prefix: username_prefix?,
-            email_domains: email_domains?,
+            mapping: mapping?,
             ca_pem: ca_pem.map_or(Some(None), |pem| pem.map(Some))?,
         })
     }
@@ -111,6 +107,13 @@ impl IdentityDraft {
         let email_domains = section.optional("email_domains").and_then(|item| item.text_list(reading));
         section.finish(reading);
         Some(Self { username, groups, require, username_prefix, email_domains: email_domains.unwrap_or_default() })
+    }
+
+    fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<IdentityMapping> {
+        let mapping = expressions::mapping(self, resolving);
+        let prefix = self.resolve_prefix(resolving);
+        let domains = self.resolve_domains(resolving);
+        Some(mapping?.with_username_prefix(prefix?).with_email_domains(domains?))
     }
 
     fn resolve_prefix(&self, resolving: &mut Resolving<'_>) -> Option<String> {

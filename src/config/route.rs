@@ -10,6 +10,7 @@ use super::model::{Route, Target};
 use super::names::{host_fault, quote};
 use super::provider::checked_name;
 use super::reader::{Item, Reading};
+use super::reference::Reference;
 use super::resolving::Resolving;
 
 const POLICY_HINT: &str = "write for example: policy: [{allow: '\"staff\" in user.groups'}]";
@@ -71,6 +72,10 @@ impl RouteDraft {
             kubernetes,
             policy,
         })
+    }
+
+    pub(super) fn impersonation_token(&self) -> Option<&Reference> {
+        self.kubernetes.as_ref()?.impersonation_token()
     }
 
     fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<Route> {

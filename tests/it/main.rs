@@ -7,4 +7,5 @@ mod support;
 mod config_errors;
 mod envoy_resources;
 mod fixture;
+mod live_reload;
 mod structure;

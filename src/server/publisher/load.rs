@@ -1,0 +1,211 @@
+//! One reading of the configuration: the text, everything that it names, the hash over both, and the snapshot or the mistakes.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::config::{self, ConfigErrors, Contents, Reference, Sensitivity};
+use crate::server::clock;
+use crate::snapshot::Snapshot;
+
+/// No file of a configuration is larger.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// There is no valid configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The configuration file itself.
+    #[error("cannot read {file}: {why}")]
+    Unreadable { file: String, why: String },
+    #[error(transparent)]
+    Invalid(#[from] ConfigErrors),
+}
+
+impl LoadError {
+    /// One text for each mistake.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            LoadError::Unreadable { .. } => vec![self.to_string()],
+            LoadError::Invalid(errors) => errors.0.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// What one reading gave.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) outcome: Outcome,
+    /// Hash over all that was read, mistakes of reading included.
+    pub(super) hash: String,
+    /// Every file that this configuration depends on.
+    pub(super) files: BTreeSet<PathBuf>,
+    /// Secret files that the group or everyone may read.
+    pub(super) exposed: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The hash is the one that was given.
+    Unchanged,
+    Valid(Arc<Snapshot>),
+    Refused(LoadError),
+}
+
+impl Outcome {
+    pub(super) fn into_snapshot(self) -> Result<Arc<Snapshot>, LoadError> {
+        match self {
+            Outcome::Valid(snapshot) => Ok(snapshot),
+            Outcome::Refused(error) => Err(error),
+            // No content has the empty hash with which the first reading is compared.
+            Outcome::Unchanged => Err(LoadError::Invalid(ConfigErrors::default())),
+        }
+    }
+}
+
+/// The snapshot of a configuration file as it is now, for verbs that do not watch it.
+///
+/// # Errors
+/// When the file cannot be read or has mistakes.
+pub fn load_once(file: &Path) -> Result<Arc<Snapshot>, LoadError> {
+    attempt(file, "", clock::unix_now()).outcome.into_snapshot()
+}
+
+/// As [`load_once`], but the service-account token of `route` may be missing still: what makes it can be printed from this snapshot. Such a
+/// snapshot must never serve.
+///
+/// # Errors
+/// When the file cannot be read or has mistakes besides the missing token.
+pub fn load_before_token(file: &Path, route: &str) -> Result<Arc<Snapshot>, LoadError> {
+    let unreadable = |why| LoadError::Unreadable { file: file.display().to_string(), why };
+    let text = read_text(file).map_err(unreadable)?;
+    let draft = config::parse(&text, &file.to_string_lossy())?;
+    let mut contents = read_references(&draft).0;
+    if let Some(token) = draft.impersonation_token(route)
+        && let Some(content @ Err(_)) = contents.0.get_mut(token)
+    {
+        *content = Ok(b"not-made-yet".to_vec());
+    }
+    let config = config::resolve(draft, &contents, clock::unix_now())?;
+    Ok(Arc::new(Snapshot::new(Arc::new(config), "before-token")))
+}
+
+/// Reads everything once. Blocks on the file system.
+pub(super) fn attempt(file: &Path, in_force: &str, now: u64) -> Attempt {
+    let mut hash = ContentHash::new();
+    let mut attempt =
+        Attempt { outcome: Outcome::Unchanged, hash: String::new(), files: BTreeSet::from([file.to_owned()]), exposed: Vec::new() };
+    let refused = |error: LoadError, hash: ContentHash, attempt: Attempt| Attempt {
+        outcome: Outcome::Refused(error),
+        hash: hash.finish(),
+        ..attempt
+    };
+    let text = match read_text(file) {
+        Ok(text) => text,
+        Err(why) => {
+            hash.add("unreadable", why.as_bytes());
+            let error = LoadError::Unreadable { file: file.display().to_string(), why };
+            return refused(error, hash, attempt);
+        }
+    };
+    hash.add("configuration", text.as_bytes());
+    let draft = match config::parse(&text, &file.to_string_lossy()) {
+        Ok(draft) => draft,
+        Err(errors) => return refused(errors.into(), hash, attempt),
+    };
+    let (contents, exposed) = read_references(&draft);
+    attempt.files.extend(contents.0.keys().filter_map(|reference| match reference {
+        Reference::File(path) => Some(path.clone()),
+        Reference::Environment(_) => None,
+    }));
+    attempt.exposed = exposed;
+    hash.add_contents(&contents);
+    attempt.hash = hash.finish();
+    if attempt.hash != in_force {
+        attempt.outcome = match config::resolve(draft, &contents, now) {
+            Ok(config) => Outcome::Valid(Arc::new(Snapshot::new(Arc::new(config), &attempt.hash))),
+            Err(errors) => Outcome::Refused(errors.into()),
+        };
+    }
+    attempt
+}
+
+/// The contents, and the secret files that others may read.
+fn read_references(draft: &config::Draft) -> (Contents, Vec<PathBuf>) {
+    let mut contents = Contents::default();
+    let mut exposed = Vec::new();
+    for (reference, sensitivity) in draft.references() {
+        let content = match reference {
+            Reference::File(path) => read_file(path).map(|(bytes, mode)| {
+                if *sensitivity == Sensitivity::Secret && mode & 0o077 != 0 {
+                    exposed.push(path.clone());
+                }
+                bytes
+            }),
+            Reference::Environment(name) => std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| "it is not set".to_owned()),
+        };
+        contents.0.insert(reference.clone(), content);
+    }
+    (contents, exposed)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let (bytes, _) = read_file(path)?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+}
+
+/// The content and the permission bits. Never waits for a writer (a FIFO is refused) and never reads more than the limit.
+fn read_file(path: &Path) -> Result<(Vec<u8>, u32), String> {
+    let describe = |error: std::io::Error| error.to_string();
+    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(describe)?;
+    let metadata = file.metadata().map_err(describe)?;
+    if metadata.is_dir() {
+        return Err("it is a directory, not a file".to_owned());
+    }
+    if !metadata.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(describe)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE_BYTES) {
+        return Err(format!("it is larger than {MAX_FILE_BYTES} bytes"));
+    }
+    Ok((bytes, metadata.permissions().mode()))
+}
+
+/// SHA-256 over labelled, length-prefixed parts. Its first digits are shown as the version: the `secrets` in it have 256 bits, so nothing
+/// can be guessed from it.
+struct ContentHash(Context);
+
+impl ContentHash {
+    fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    fn add(&mut self, label: &str, bytes: &[u8]) {
+        for part in [label.as_bytes(), bytes] {
+            self.0.update(&part.len().to_be_bytes());
+            self.0.update(part);
+        }
+    }
+
+    fn add_contents(&mut self, contents: &Contents) {
+        for (reference, content) in &contents.0 {
+            let (kind, bytes) = match content {
+                Ok(bytes) => ("content", bytes.as_slice()),
+                Err(why) => ("unreadable", why.as_bytes()),
+            };
+            self.add("reference", reference.to_string().as_bytes());
+            self.add(kind, bytes);
+        }
+    }
+
+    fn finish(self) -> String {
+        self.0.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
