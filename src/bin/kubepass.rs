@@ -1,3 +1,7 @@
-//! `kubepass`: the user's commands. Only parses the command line and hands over.
+//! `kubepass`: the user's commands. Only hands over.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kubepass::cli::main()
+}

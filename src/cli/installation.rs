@@ -1,0 +1,263 @@
+//! The wire between the CLI and a kubepass installation: JSON over HTTPS, tokens only in the `Authorization` header, no redirects followed.
+
+use std::time::Duration;
+
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::{Certificate, Proxy, StatusCode, redirect};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::address::{AddressError, InstallationAddress, RouteAddress};
+use super::token_cache::Token;
+
+/// Whom to trust besides the system's roots, and by which way to go.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Transport {
+    /// PEM bundles.
+    pub(crate) ca_bundles: Vec<Vec<u8>>,
+    /// From the kubeconfig's `proxy-url`; otherwise `HTTPS_PROXY` and `NO_PROXY` count.
+    pub(crate) proxy: Option<String>,
+}
+
+/// Time for one connection, and for one whole exchange.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// No answer of the protocol comes near this many bytes.
+const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProtocolError {
+    #[error("the CA bundle holds no usable certificate: {0}")]
+    CaBundle(String),
+    #[error("the proxy URL cannot be used: {0}")]
+    Proxy(String),
+    #[error("cannot set up TLS: {0} (does this machine have CA certificates? otherwise give --ca-file)")]
+    Tls(String),
+    #[error("cannot reach {server}: {cause}")]
+    Unreachable { server: String, cause: String },
+    /// The login has ended, or was never valid.
+    #[error("the login has ended")]
+    LoginEnded,
+    #[error("{server} refused: {message}")]
+    Refused { server: String, message: String },
+    #[error("{server} is no kubepass route: {why}")]
+    NoRoute { server: String, why: String },
+    #[error("{server} gave an answer that is not understood: {why}")]
+    Malformed { server: String, why: String },
+    #[error("the route names an address for its logins that cannot be used: {0}")]
+    Address(#[from] AddressError),
+}
+
+/// `GET https://ROUTE_HOST/.kubepass/config`
+#[derive(Deserialize)]
+struct RouteConfiguration {
+    public_url: String,
+    host: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct LoginAnswer {
+    pub(crate) login_token: Token,
+    /// Seconds.
+    pub(crate) expires_in: u64,
+    pub(crate) user: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct SessionAnswer {
+    pub(crate) session_token: Token,
+    /// Unix seconds.
+    pub(crate) expires_at: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct RouteEntry {
+    pub(crate) name: String,
+    pub(crate) url: String,
+}
+
+#[derive(Deserialize)]
+struct Routes {
+    routes: Vec<RouteEntry>,
+}
+
+/// RFC 6749, 5.2.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct OAuthError {
+    error: String,
+    error_description: String,
+}
+
+/// The proof that belongs to one browser login.
+pub(crate) struct CodeExchange<'a> {
+    pub(crate) code: &'a str,
+    pub(crate) code_verifier: &'a str,
+    pub(crate) redirect_uri: &'a str,
+}
+
+#[derive(Debug)]
+pub(crate) struct Wire {
+    client: Client,
+    /// For addresses on this machine: a proxy could not reach them.
+    direct: Client,
+}
+
+impl Wire {
+    /// # Errors
+    /// An unusable CA bundle or proxy; no roots at all.
+    pub(crate) fn new(transport: &Transport) -> Result<Self, ProtocolError> {
+        let mut certificates = Vec::new();
+        for bundle in &transport.ca_bundles {
+            let found = Certificate::from_pem_bundle(bundle).map_err(|error| ProtocolError::CaBundle(describe(&error)))?;
+            if found.is_empty() {
+                return Err(ProtocolError::CaBundle("no \"BEGIN CERTIFICATE\" in it".to_owned()));
+            }
+            certificates.extend(found);
+        }
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("kubepass/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(EXCHANGE_TIMEOUT)
+                .tls_certs_merge(certificates.clone())
+        };
+        let mut proxied = builder();
+        if let Some(proxy) = &transport.proxy {
+            proxied = proxied.proxy(Proxy::all(proxy).map_err(|error| ProtocolError::Proxy(describe(&error)))?);
+        }
+        let build = |builder: reqwest::blocking::ClientBuilder| builder.build().map_err(|error| ProtocolError::Tls(describe(&error)));
+        Ok(Self { client: build(proxied)?, direct: build(builder().no_proxy())? })
+    }
+
+    /// The installation that a route belongs to.
+    ///
+    /// # Errors
+    /// Also when the answer is for another host, and when a route behind TLS names logins without TLS.
+    pub(crate) fn installation_of(&self, route: &RouteAddress) -> Result<InstallationAddress, ProtocolError> {
+        let server = route.to_string();
+        let response = send(self.client(route.is_plain_http()).get(route.configuration()), &server)?;
+        let no_route = |why: &str| ProtocolError::NoRoute { server: server.clone(), why: why.to_owned() };
+        if !response.status().is_success() {
+            return Err(no_route(&format!("/.kubepass/config answered {}", response.status().as_u16())));
+        }
+        let configuration: RouteConfiguration = read(response, &server).map_err(|error| no_route(&error.to_string()))?;
+        if !configuration.host.eq_ignore_ascii_case(route.host()) {
+            return Err(no_route(&format!("it says that it is {:?}", configuration.host)));
+        }
+        let installation = InstallationAddress::parse(&configuration.public_url)?;
+        if installation.is_plain_http() && !route.is_plain_http() {
+            return Err(AddressError::NotHttps(configuration.public_url).into());
+        }
+        Ok(installation)
+    }
+
+    pub(crate) fn exchange_code(
+        &self,
+        installation: &InstallationAddress,
+        exchange: &CodeExchange<'_>,
+    ) -> Result<LoginAnswer, ProtocolError> {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", exchange.code),
+            ("code_verifier", exchange.code_verifier),
+            ("redirect_uri", exchange.redirect_uri),
+        ];
+        self.call(installation, |client| client.post(installation.endpoint("/cli/token")).form(&form))
+    }
+
+    /// # Errors
+    /// [`ProtocolError::LoginEnded`] when a new login may help.
+    pub(crate) fn session_token(
+        &self,
+        installation: &InstallationAddress,
+        login: &Token,
+        route: &RouteAddress,
+    ) -> Result<SessionAnswer, ProtocolError> {
+        let form = [("host", route.host())];
+        self.call(installation, |client| client.post(installation.endpoint("/cli/session-token")).bearer_auth(login.expose()).form(&form))
+    }
+
+    pub(crate) fn routes(&self, installation: &InstallationAddress, login: &Token) -> Result<Vec<RouteEntry>, ProtocolError> {
+        let answer: Routes =
+            self.call(installation, |client| client.get(installation.endpoint("/cli/routes")).bearer_auth(login.expose()))?;
+        Ok(answer.routes)
+    }
+
+    /// Ends the session on the server; one that has ended already is no error.
+    pub(crate) fn log_out(&self, installation: &InstallationAddress, login: &Token) -> Result<(), ProtocolError> {
+        let server = installation.to_string();
+        let client = self.client(installation.is_plain_http());
+        let response = send(client.post(installation.endpoint("/cli/logout")).bearer_auth(login.expose()), &server)?;
+        match refusal(response, &server) {
+            Ok(_) | Err(ProtocolError::LoginEnded) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        installation: &InstallationAddress,
+        request: impl FnOnce(&Client) -> RequestBuilder,
+    ) -> Result<T, ProtocolError> {
+        let server = installation.to_string();
+        let response = send(request(self.client(installation.is_plain_http())), &server)?;
+        read(refusal(response, &server)?, &server)
+    }
+
+    fn client(&self, is_plain_http: bool) -> &Client {
+        if is_plain_http { &self.direct } else { &self.client }
+    }
+}
+
+fn send(request: RequestBuilder, server: &str) -> Result<Response, ProtocolError> {
+    request
+        .header("accept", "application/json")
+        .send()
+        .map_err(|error| ProtocolError::Unreachable { server: server.to_owned(), cause: describe(&error) })
+}
+
+/// The response when it is a success.
+fn refusal(response: Response, server: &str) -> Result<Response, ProtocolError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        return Err(ProtocolError::LoginEnded);
+    }
+    let OAuthError { error, error_description } = read(response, server).unwrap_or_default();
+    let message = [error_description, error].into_iter().find(|text| !text.is_empty());
+    Err(ProtocolError::Refused { server: server.to_owned(), message: message.unwrap_or_else(|| format!("HTTP {}", status.as_u16())) })
+}
+
+fn read<T: DeserializeOwned>(response: Response, server: &str) -> Result<T, ProtocolError> {
+    use std::io::Read;
+    let malformed = |why: String| ProtocolError::Malformed { server: server.to_owned(), why };
+    let mut body = Vec::new();
+    response.take(MAX_ANSWER_BYTES).read_to_end(&mut body).map_err(|error| malformed(error.to_string()))?;
+    // The parser's message would quote the answer, which may hold a token: only the place is told.
+    serde_json::from_slice(&body)
+        .map_err(|error| malformed(format!("not the expected JSON (line {}, column {})", error.line(), error.column())))
+}
+
+/// An error with its causes, without the URL.
+fn describe(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if error.is_timeout() {
+        return format!("no answer within {} seconds", EXCHANGE_TIMEOUT.as_secs());
+    }
+    if text.contains("UnknownIssuer") {
+        text.push_str(" (its CA is not known here: give --ca-file or KUBEPASS_CA_FILE)");
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
