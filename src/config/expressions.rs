@@ -3,10 +3,9 @@
 use super::error::At;
 use super::provider::IdentityDraft;
 use super::resolving::Resolving;
-use super::route::RuleDraft;
-use crate::expression::CompileError;
+use super::route::{RuleDraft, RuleEffect};
 use crate::identity::{IdentityMapping, MappingField};
-use crate::policy::{Policy, UserExpression};
+use crate::policy::{CompileError, Effect, Policy, RuleError, RuleSource, UserExpression};
 
 /// The expressions of an identity provider, without prefix and domains.
 pub(super) fn mapping(draft: &IdentityDraft, resolving: &mut Resolving<'_>) -> Option<IdentityMapping> {
@@ -29,6 +28,7 @@ pub(super) fn mapping(draft: &IdentityDraft, resolving: &mut Resolving<'_>) -> O
     }
 }
 
+/// An error inside a source, at its place in the file.
 fn report(source: &At<String>, error: CompileError, resolving: &mut Resolving<'_>) {
     let spot = resolving.inside(source, error.line, error.column);
     match error.hint {
@@ -37,10 +37,53 @@ fn report(source: &At<String>, error: CompileError, resolving: &mut Resolving<'_
     }
 }
 
-pub(super) fn policy(_rules: &[RuleDraft], _resolving: &mut Resolving<'_>) -> Option<Policy> {
-    Some(Policy {})
+pub(super) fn policy(rules: &[RuleDraft], resolving: &mut Resolving<'_>) -> Option<Policy> {
+    let names: Vec<String> = rules.iter().enumerate().map(|(index, rule)| rule_name(index, rule)).collect();
+    for (index, (rule, name)) in rules.iter().zip(&names).enumerate() {
+        if names.iter().take(index).any(|earlier| earlier == name) {
+            let spot = rule.name.as_ref().map_or(&rule.spot, |name| &name.spot);
+            resolving.faults.add(spot, format!("another rule of this route has the name \"{name}\""));
+        }
+    }
+    let sources: Vec<RuleSource<'_>> = rules
+        .iter()
+        .zip(&names)
+        .map(|(rule, name)| RuleSource {
+            name,
+            effect: match rule.effect {
+                RuleEffect::Allow => Effect::Allow,
+                RuleEffect::Deny => Effect::Deny,
+            },
+            source: &rule.source.value,
+            message: rule.message.as_ref().map(|message| message.value.as_str()),
+        })
+        .collect();
+    match Policy::compile(&sources) {
+        Ok(policy) => Some(policy),
+        Err(errors) => {
+            for RuleError { rule, error } in errors {
+                if let Some(rule) = rules.get(rule) {
+                    report(&rule.source, error, resolving);
+                }
+            }
+            None
+        }
+    }
 }
 
-pub(super) fn user(_source: &At<String>, _resolving: &mut Resolving<'_>) -> Option<UserExpression> {
-    Some(UserExpression {})
+pub(super) fn user(source: &At<String>, resolving: &mut Resolving<'_>) -> Option<UserExpression> {
+    match UserExpression::compile(&source.value) {
+        Ok(expression) => Some(expression),
+        Err(errors) => {
+            for error in errors {
+                report(source, error, resolving);
+            }
+            None
+        }
+    }
+}
+
+/// A rule without a name is known by its place among the rules, from 1.
+fn rule_name(index: usize, rule: &RuleDraft) -> String {
+    rule.name.as_ref().map_or_else(|| format!("rule-{}", index + 1), |name| name.value.clone())
 }

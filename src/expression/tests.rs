@@ -355,6 +355,8 @@ fn any_source() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_text_compiles_or_is_refused_with_a_place_inside_it(source in any_source()) {
         if let Err(faults) = Expression::compile(&source, &schema(), Expected::Bool) {
