@@ -1,6 +1,7 @@
 //! The verbs of `kubepass-server`: parse the command line, call one function, choose the exit code.
 
 pub mod check_config;
+pub mod cluster_rbac;
 
 use std::process::ExitCode;
 

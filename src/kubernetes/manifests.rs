@@ -55,7 +55,7 @@ fn preamble(input: &RbacInput<'_>) -> String {
         for key in input.extra_keys.iter().filter(|key| !key.contains("%2f")) {
             _ = writeln!(
                 text,
-                "# WARNING: extra key {}: constrained impersonation admits only keys with a domain (example.com%2fkey).",
+                "# WARNING: extra key {}: constrained impersonation admits only keys with a domain, such as example.com/KEY.",
                 quoted(key)
             );
         }
