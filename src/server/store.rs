@@ -116,6 +116,11 @@ impl Store {
         self.health.is_good()
     }
 
+    /// Returns when the writer has ended, which it never does while a handle is left unless it broke: the process should then end too.
+    pub async fn ended(&self) {
+        self.health.ended().await;
+    }
+
     async fn write(&self, command: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> Command) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
         self.send(command(done))?;

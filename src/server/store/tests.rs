@@ -321,6 +321,23 @@ async fn after_a_failure_it_recovers_by_itself_and_no_removal_is_forgotten() {
 }
 
 #[tokio::test]
+async fn the_end_of_the_writer_is_told() {
+    let place = place();
+    let store = open(&place.path, keys(&[1])).unwrap();
+    let health = Arc::clone(&store.health);
+    let watcher = tokio::spawn({
+        let health = Arc::clone(&health);
+        async move { health.ended().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(health.is_good() && !watcher.is_finished());
+    drop(store);
+    tokio::time::timeout(Duration::from_secs(10), watcher).await.unwrap().unwrap();
+    assert!(!health.is_good());
+    health.ended().await;
+}
+
+#[tokio::test]
 async fn the_table_is_filled_from_the_file() {
     let (place, keys) = (place(), keys(&[1]));
     let store = open(&place.path, Arc::clone(&keys)).unwrap();

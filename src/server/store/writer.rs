@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::server::store::StoreError;
 use crate::server::store::database::{Changes, SessionFile, StoredRows};
@@ -38,12 +38,17 @@ impl std::fmt::Debug for Command {
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failing: AtomicBool,
-    ended: AtomicBool,
+    ended: watch::Sender<bool>,
 }
 
 impl Health {
     pub(super) fn is_good(&self) -> bool {
-        !self.failing.load(Ordering::Acquire) && !self.ended.load(Ordering::Acquire)
+        !self.failing.load(Ordering::Acquire) && !*self.ended.borrow()
+    }
+
+    pub(super) async fn ended(&self) {
+        // The sender lives as long as `self`, so this ends by the value alone.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
     }
 }
 
@@ -175,6 +180,6 @@ struct EndMark(Arc<Health>);
 
 impl Drop for EndMark {
     fn drop(&mut self) {
-        self.0.ended.store(true, Ordering::Release);
+        self.0.ended.send_replace(true);
     }
 }

@@ -210,6 +210,30 @@ fn after_end_returns_no_thread_gets_in() {
     assert_eq!((table.len(), table.list().len()), (0, 0));
 }
 
+#[test]
+fn writers_of_one_shard_lose_nothing_of_each_other() {
+    let table = SessionTable::new();
+    for number in 0..200 {
+        table.insert(session(number * 64, NOW + 60)).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for thread in 1..=4u64 {
+            let table = &table;
+            scope.spawn(move || {
+                for round in 0..300 {
+                    let ours = session((thread * 1000 + round) * 64, NOW + 60);
+                    table.insert(Arc::clone(&ours)).unwrap();
+                    assert!(table.get(&ours.id).is_some(), "an insertion was lost");
+                    let shard = table.shard(&ours.id);
+                    assert_eq!(shard.remove(&table.count, |session| session.id == ours.id).len(), 1);
+                    assert!(table.get(&ours.id).is_none(), "an end was lost");
+                }
+            });
+        }
+    });
+    assert_eq!((table.len(), table.list().len()), (200, 200));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Insert(u64, u64),
