@@ -10,3 +10,4 @@ pub mod store;
 pub mod telemetry;
 pub mod trail;
 pub mod unix_socket;
+pub mod web;

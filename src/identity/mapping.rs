@@ -100,6 +100,21 @@ impl IdentityMapping {
         &self.email_domains
     }
 
+    /// Names of the claims that the expressions read by name (`claims.name`), so that a client of the provider can tell what is still to be
+    /// asked for. A name may stand twice.
+    pub fn claims_read(&self) -> impl Iterator<Item = &str> {
+        let requirement = match &self.require {
+            Require::Expression(expression) => Some(expression),
+            Require::Nothing | Require::VerifiedEmail => None,
+        };
+        let groups = self.groups.as_ref().map(|groups| &groups.expression);
+        let sources = [Some(&self.username), groups, requirement].into_iter().flatten().map(Expression::source);
+        let name_end = |character: char| !(character.is_ascii_alphanumeric() || character == '_');
+        sources
+            .flat_map(|source| source.split("claims.").skip(1))
+            .filter_map(move |rest| rest.split(name_end).next().filter(|name| !name.is_empty()))
+    }
+
     /// The identity of someone of whom the identity provider `idp` says these claims. The claims must have been verified.
     ///
     /// # Errors

@@ -12,10 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-
-use crate::config::IdentityProvider;
-use crate::snapshot::Snapshot;
+use crate::config::{Config, IdentityProvider};
 
 pub use error::{IdTokenFault, OidcError};
 pub use exchange::{AuthorizationAnswer, AuthorizationStart, LoginProof};
@@ -86,11 +83,12 @@ impl Providers {
     }
 
     /// Fetches discovery and keys of every configured identity provider now and then again each `refresh_period` (each `retry_period` while one
-    /// fails), so that health is known before the first login and a rotated key is there before it is used. Never returns.
-    pub async fn keep_fresh(&self, snapshot: &ArcSwap<Snapshot>, retry_period: Duration) {
+    /// fails), so that health is known before the first login and a rotated key is there before it is used. `config` gives the configuration of the
+    /// moment. Never returns.
+    pub async fn keep_fresh(&self, config: impl Fn() -> Arc<Config>, retry_period: Duration) {
         loop {
-            let current = snapshot.load_full();
-            let configured = &current.config().identity_providers;
+            let current = config();
+            let configured = &current.identity_providers;
             self.lock().retain(|name, _| configured.iter().any(|settings| settings.name == *name));
             for settings in configured {
                 if let Ok(provider) = self.get(settings) {

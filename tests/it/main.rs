@@ -9,3 +9,4 @@ mod envoy_resources;
 mod fixture;
 mod live_reload;
 mod structure;
+mod web;

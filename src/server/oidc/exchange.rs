@@ -25,8 +25,11 @@ use super::provider::{Discovered, Provider, shortened};
 
 /// How far the clock of the identity provider may be behind ours, in seconds.
 const CLOCK_SKEW: u64 = 60;
-/// Claims that mappings read most; where one is missing from the ID token, userinfo is asked.
-const USER_INFO_CLAIMS: [&str; 2] = ["email", "groups"];
+/// Claims that sessions and policies read whatever the mapping says; where one of them, or one that the mapping reads, is missing from the ID token,
+/// userinfo is asked.
+const USER_INFO_CLAIMS: [&str; 3] = [EMAIL, EMAIL_VERIFIED, "groups"];
+const EMAIL: &str = "email";
+const EMAIL_VERIFIED: &str = "email_verified";
 /// Asymmetric only: with a MAC the client secret would sign, and `none` signs nothing.
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 8] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
@@ -112,7 +115,7 @@ impl Provider {
         Ok(AuthorizationStart { url, proof })
     }
 
-    /// From the code to verified claims: code exchange, ID token, and userinfo where the ID token lacks e-mail or groups. The ID token's claims win.
+    /// From the code to verified claims: code exchange, ID token, and userinfo where the ID token lacks claims. The ID token's claims win.
     /// `now` in Unix seconds.
     pub async fn claims(
         &self,
@@ -135,11 +138,10 @@ impl Provider {
             result => result,
         };
         let mut claims = claims.map_err(|fault| OidcError::IdToken { provider: self.name.clone(), fault })?;
-        let lacks = USER_INFO_CLAIMS.iter().any(|name| !claims.contains_key(*name));
+        let lacks = settings.mapping.claims_read().chain(USER_INFO_CLAIMS).any(|name| !claims.contains_key(name));
         if lacks && discovered.metadata.userinfo_endpoint().is_some() {
-            for (name, value) in self.user_info(settings, &discovered, redirect_uri, &tokens, &claims).await? {
-                claims.entry(name).or_insert(value);
-            }
+            let user_info = self.user_info(settings, &discovered, redirect_uri, &tokens, &claims).await?;
+            add_user_info(&mut claims, user_info);
         }
         Ok(claims)
     }
@@ -247,6 +249,18 @@ fn verified(
         }
     }
     object(claims).ok_or_else(|| IdTokenFault::Other("its claims are not an object".to_owned()))
+}
+
+/// Adds what the ID token lacks. An address and whether it is verified belong together: the flag of one address never stands beside another.
+fn add_user_info(claims: &mut Map<String, Value>, mut user_info: Map<String, Value>) {
+    if !claims.contains_key(EMAIL) {
+        claims.remove(EMAIL_VERIFIED);
+    } else if user_info.get(EMAIL) != claims.get(EMAIL) {
+        user_info.remove(EMAIL_VERIFIED);
+    }
+    for (name, value) in user_info {
+        claims.entry(name).or_insert(value);
+    }
 }
 
 fn id_token_fault(error: openidconnect::ClaimsVerificationError) -> IdTokenFault {

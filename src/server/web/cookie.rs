@@ -1,0 +1,47 @@
+//! Our cookies: `__Host-` always (HTTPS, this host alone, no `Domain`), sealed always, so that a value of one cookie is none of another. What a session
+//! cookie names still has to live in the session table.
+
+use axum::http::{HeaderMap, HeaderValue, header};
+
+use crate::session::SessionId;
+use crate::token::{SealError, TokenKeys};
+
+use super::random;
+
+pub(super) const SESSION: &str = "__Host-kubepass-session";
+/// Followed by the login's own id, so that log-ins in several tabs do not disturb each other.
+pub(super) const LOGIN_PREFIX: &str = "__Host-kubepass-login-";
+
+/// `Set-Cookie` for a session that has `seconds` left.
+pub(super) fn set_session(keys: &TokenKeys, session: SessionId, seconds: u64) -> Result<HeaderValue, SealError> {
+    let value = keys.seal_cookie(SESSION, session.as_bytes(), random::bytes())?;
+    Ok(set(SESSION, &value, seconds))
+}
+
+/// The session that the browser's cookie names, when we sealed it; whether it lives is asked of the session table.
+pub(super) fn session(keys: &TokenKeys, headers: &HeaderMap) -> Option<SessionId> {
+    // Two of the name cannot be ours: `__Host-` allows one. Then none counts.
+    let mut found = cookies(headers).filter(|(name, _)| *name == SESSION);
+    let (_, value) = found.next().filter(|_| found.next().is_none())?;
+    Some(SessionId::from_random(keys.open_cookie(SESSION, value)?.try_into().ok()?))
+}
+
+/// `Set-Cookie` for one of our cookies. `name` and `value` are cookie text by construction: our constants, hexadecimal ids and base64url.
+pub(super) fn set(name: &str, value: &str, seconds: u64) -> HeaderValue {
+    let text = format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={seconds}");
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// `Set-Cookie` that removes a cookie.
+pub(super) fn remove(name: &str) -> HeaderValue {
+    set(name, "", 0)
+}
+
+/// Name and value of every cookie that the browser sent (RFC 6265, 5.4), in order.
+pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(';')).filter_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        Some((name, value))
+    })
+}

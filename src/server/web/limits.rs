@@ -1,0 +1,146 @@
+//! What the web part bounds, each by name, and the small tables that hold the bounds: requests of one source, states that were used. Time comes as an argument.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The largest body of a request, in bytes: our forms are a few hundred.
+pub(super) const BODY_BYTES: usize = 64 * 1024;
+/// All headers of a request together, in bytes; Envoy's own limit is 60 KiB.
+pub(super) const HEADER_BYTES: usize = 96 * 1024;
+/// For a connection to send the headers of its next request.
+pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+/// For one request, everything included; a login waits for the identity provider up to three times.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// Connections at a time; only Envoys connect.
+pub(super) const CONNECTIONS: usize = 1024;
+/// Answers of identity providers that are worked on at a time.
+pub(super) const CONCURRENT_LOGINS: usize = 64;
+/// Log-ins that one browser may have open at a time.
+pub(super) const PARALLEL_LOGINS: usize = 4;
+/// From the start of a login to its return, in seconds.
+pub(super) const LOGIN_SECONDS: u64 = 600;
+/// Life of a page's form, in seconds.
+pub(super) const FORM_SECONDS: u64 = 600;
+/// Life of a one-time code, in seconds.
+pub(super) const CODE_SECONDS: u64 = 60;
+/// One-time codes at a time.
+pub(super) const CODES: usize = 10_000;
+/// One-time codes of one session at a time.
+pub(super) const CODES_PER_SESSION: usize = 8;
+/// Login states that are remembered as used.
+pub(super) const USED_STATES: usize = 50_000;
+/// Requests to the token endpoints that one source may make in a minute; a company behind one address fits.
+pub(super) const TOKEN_REQUESTS_PER_MINUTE: u32 = 1_200;
+/// Sources that are counted at a time; beyond it the rest shares one count.
+pub(super) const SOURCES: usize = 10_000;
+/// A session with less than this to live, in seconds, is not handed to a client: its user logs in again instead.
+pub(super) const LEAST_SESSION_SECONDS: u64 = 60;
+
+/// Counts requests by source in windows of a minute.
+#[derive(Debug, Default)]
+pub(super) struct RateLimit {
+    counts: Mutex<HashMap<String, Window>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    minute: u64,
+    count: u32,
+}
+
+impl RateLimit {
+    /// Whether `source` may make one more request at `now` (Unix seconds).
+    pub(super) fn allow(&self, source: &str, now: u64) -> bool {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let minute = now / 60;
+        if counts.len() >= SOURCES && !counts.contains_key(source) {
+            counts.retain(|_, window| window.minute == minute);
+        }
+        // Never an empty source: then the shared count is the one of `""`.
+        let source = if counts.len() >= SOURCES && !counts.contains_key(source) { "" } else { source };
+        let window = counts.entry(source.to_owned()).or_insert(Window { minute, count: 0 });
+        if window.minute != minute {
+            *window = Window { minute, count: 0 };
+        }
+        window.count = window.count.saturating_add(1);
+        window.count <= TOKEN_REQUESTS_PER_MINUTE
+    }
+}
+
+/// The hashes of login states that came back: each counts once.
+#[derive(Debug, Default)]
+pub(super) struct UsedStates {
+    until: Mutex<HashMap<[u8; 32], u64>>,
+}
+
+/// Why a state does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StateRefusal {
+    Used,
+    /// Remembering it would forget another: refused instead.
+    Full,
+}
+
+impl UsedStates {
+    /// Notes `state` as used until `until` (Unix seconds), when its login is over anyway.
+    pub(super) fn take(&self, state: [u8; 32], until: u64, now: u64) -> Result<(), StateRefusal> {
+        let mut used = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= USED_STATES {
+            used.retain(|_, until| now < *until);
+        }
+        if used.contains_key(&state) {
+            return Err(StateRefusal::Used);
+        }
+        if used.len() >= USED_STATES {
+            return Err(StateRefusal::Full);
+        }
+        used.insert(state, until);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_limited_and_recovers_in_the_next_minute() {
+        let limit = RateLimit::default();
+        assert!((0..TOKEN_REQUESTS_PER_MINUTE).all(|_| limit.allow("192.0.2.1", 0)));
+        assert!(!limit.allow("192.0.2.1", 59));
+        assert!(limit.allow("192.0.2.2", 59));
+        assert!(limit.allow("192.0.2.1", 60));
+    }
+
+    #[test]
+    fn many_sources_share_one_count() {
+        let limit = RateLimit::default();
+        assert!((0..SOURCES).all(|n| limit.allow(&n.to_string(), 0)));
+        assert!((0..TOKEN_REQUESTS_PER_MINUTE).all(|n| limit.allow(&format!("new {n}"), 0)));
+        assert!(!limit.allow("one more", 0));
+        assert!(limit.allow("0", 0), "a known source keeps its own count");
+        assert!(limit.allow("one more", 60), "the next minute has room");
+    }
+
+    #[test]
+    fn a_state_counts_once() {
+        let used = UsedStates::default();
+        assert_eq!(used.take([1; 32], 600, 0), Ok(()));
+        assert_eq!(used.take([1; 32], 600, 599), Err(StateRefusal::Used));
+        assert_eq!(used.take([2; 32], 600, 0), Ok(()));
+    }
+
+    #[test]
+    fn a_full_table_refuses_rather_than_forgets() {
+        let used = UsedStates::default();
+        for n in 0..USED_STATES {
+            let mut state = [0; 32];
+            state.iter_mut().zip(n.to_be_bytes()).for_each(|(to, from)| *to = from);
+            assert_eq!(used.take(state, 600, 0), Ok(()));
+        }
+        assert_eq!(used.take([9; 32], 600, 0), Err(StateRefusal::Full));
+        assert_eq!(used.take([0; 32], 600, 0), Err(StateRefusal::Used));
+        assert_eq!(used.take([9; 32], 1200, 600), Ok(()), "expired ones make room");
+    }
+}
