@@ -1,11 +1,15 @@
 //! The CEL sources of the configuration, compiled; their errors brought to the place in the file.
 
 use super::error::At;
+use super::names::quote;
 use super::provider::IdentityDraft;
 use super::resolving::Resolving;
 use super::route::{RuleDraft, RuleEffect};
 use crate::identity::{IdentityMapping, MappingField};
 use crate::policy::{CompileError, Effect, Policy, RuleError, RuleSource, UserExpression};
+
+const MAX_NAME_CHARACTERS: usize = 100;
+const MAX_MESSAGE_CHARACTERS: usize = 1000;
 
 /// The expressions of an identity provider, without prefix and domains.
 pub(super) fn mapping(draft: &IdentityDraft, resolving: &mut Resolving<'_>) -> Option<IdentityMapping> {
@@ -37,13 +41,16 @@ fn report(source: &At<String>, error: CompileError, resolving: &mut Resolving<'_
     }
 }
 
+/// The rules of a route, compiled, each under a name of its own.
 pub(super) fn policy(rules: &[RuleDraft], resolving: &mut Resolving<'_>) -> Option<Policy> {
     let names: Vec<String> = rules.iter().enumerate().map(|(index, rule)| rule_name(index, rule)).collect();
     for (index, (rule, name)) in rules.iter().zip(&names).enumerate() {
         if names.iter().take(index).any(|earlier| earlier == name) {
             let spot = rule.name.as_ref().map_or(&rule.spot, |name| &name.spot);
-            resolving.faults.add(spot, format!("another rule of this route has the name \"{name}\""));
+            resolving.faults.add(spot, format!("another rule of this route has the name {}", quote(name)));
         }
+        check_text(rule.name.as_ref(), MAX_NAME_CHARACTERS, resolving);
+        check_text(rule.message.as_ref(), MAX_MESSAGE_CHARACTERS, resolving);
     }
     let sources: Vec<RuleSource<'_>> = rules
         .iter()
@@ -55,7 +62,7 @@ pub(super) fn policy(rules: &[RuleDraft], resolving: &mut Resolving<'_>) -> Opti
                 RuleEffect::Deny => Effect::Deny,
             },
             source: &rule.source.value,
-            message: rule.message.as_ref().map(|message| message.value.as_str()),
+            message: rule.message.as_ref().map(|message| message.value.trim_end()),
         })
         .collect();
     match Policy::compile(&sources) {
@@ -71,6 +78,7 @@ pub(super) fn policy(rules: &[RuleDraft], resolving: &mut Resolving<'_>) -> Opti
     }
 }
 
+/// What the API server is told besides name and groups: CEL over `user`.
 pub(super) fn user(source: &At<String>, resolving: &mut Resolving<'_>) -> Option<UserExpression> {
     match UserExpression::compile(&source.value) {
         Ok(expression) => Some(expression),
@@ -80,6 +88,18 @@ pub(super) fn user(source: &At<String>, resolving: &mut Resolving<'_>) -> Option
             }
             None
         }
+    }
+}
+
+/// Names and messages end in answers, logs and terminals.
+fn check_text(text: Option<&At<String>>, longest: usize, resolving: &mut Resolving<'_>) {
+    let Some(text) = text else { return };
+    if text.value.trim().is_empty() {
+        resolving.faults.add(&text.spot, "is empty; leave the key out instead");
+    } else if text.value.trim_end().chars().any(char::is_control) {
+        resolving.faults.add(&text.spot, "must be one line without control characters");
+    } else if text.value.chars().count() > longest {
+        resolving.faults.add(&text.spot, format!("is longer than {longest} characters"));
     }
 }
 

@@ -41,6 +41,37 @@ fn every_example_is_valid() {
     }
 }
 
+/// What YAML gives a meaning to.
+const PIECES: &[&str] =
+    &["", "\"", "'", "\n", "\t", "- ", ": ", "{", "]", "|", "&a ", "*a", "!!int ", "\u{0}", "\u{e9}", "~", "12", "%", "#", "<<: *a"];
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(400))]
+
+    /// Whatever is cut out of or put into a valid configuration ends in a configuration or in located messages, never in a panic or silence.
+    #[test]
+    fn a_damaged_configuration_ends_in_messages(
+        example in proptest::sample::select(vec!["kubepass", "two-clusters", "several-identity-providers"]),
+        at in 0.0..1.0f64,
+        length in 0usize..40,
+        put in proptest::sample::select(PIECES),
+    ) {
+        let text = std::fs::read_to_string(fixture::root().join(format!("config/{example}.yaml"))).unwrap();
+        let characters: Vec<char> = text.chars().collect();
+        let begin = (at * characters.len() as f64) as usize;
+        let end = (begin + length).min(characters.len());
+        let damaged: String =
+            characters[..begin].iter().collect::<String>() + put + &characters[end..].iter().collect::<String>();
+        if let Err(errors) = fixture::load(&damaged, "damaged.yaml", &BTreeMap::new()) {
+            proptest::prop_assert!(!errors.0.is_empty());
+            let lines = damaged.lines().count();
+            for error in &errors.0 {
+                proptest::prop_assert!(!error.message.is_empty() && error.line <= lines + 1, "{error}");
+            }
+        }
+    }
+}
+
 fn yaml_files(folder: &std::path::Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect();

@@ -126,3 +126,49 @@ fn stamp_of(file: &Path) -> Option<Stamp> {
     let (modified, changed) = (time(metadata.mtime(), metadata.mtime_nsec()), time(metadata.ctime(), metadata.ctime_nsec()));
     Some((metadata.dev(), metadata.ino(), metadata.size(), modified, changed))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_change_is_seen_without_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, target) = (folder.path().join("file"), folder.path().join("target"));
+        std::fs::write(&target, "one").unwrap();
+        std::os::unix::fs::symlink(&target, &file).unwrap();
+        let mut watch = Watch::new();
+        watch.watcher = None;
+        assert!(watch.follow(&BTreeSet::from([file.clone()])), "the file is new");
+        assert!(!watch.follow(&BTreeSet::from([file.clone()])), "the file is known");
+        let mut check = |what: &str, change: &dyn Fn()| {
+            assert!(!watch.files_differ(), "before: {what}");
+            change();
+            assert!(watch.files_differ(), "{what}");
+            watch.note_files();
+        };
+        check("written", &|| std::fs::write(&target, "three").unwrap());
+        check("removed", &|| std::fs::remove_file(&target).unwrap());
+        check("back", &|| std::fs::write(&target, "three").unwrap());
+        check("replaced", &|| {
+            std::fs::write(folder.path().join("new"), "three").unwrap();
+            std::fs::rename(folder.path().join("new"), &target).unwrap();
+        });
+    }
+
+    #[test]
+    fn reading_and_other_files_are_no_change() {
+        let entries = BTreeSet::from([PathBuf::from("/mount/..data")]);
+        let check = |kind: EventKind, path: &str, want: bool| {
+            let event = notify::Event::new(kind).add_path(PathBuf::from(path));
+            assert_eq!(concerns(&event, &entries), want, "{event:?}");
+        };
+        check(EventKind::Create(notify::event::CreateKind::Any), "/mount/..data", true);
+        check(EventKind::Access(AccessKind::Open(AccessMode::Any)), "/mount/..data", false);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Read)), "/mount/..data", false);
+        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), "/mount/..data", true);
+        check(EventKind::Modify(notify::event::ModifyKind::Any), "/mount/audit.jsonl", false);
+        check(EventKind::Remove(notify::event::RemoveKind::Folder), "/mount", true);
+    }
+}
