@@ -11,6 +11,9 @@ pub const EXTRA_PREFIX: &str = "impersonate-extra-";
 /// Every header that an API server could take for impersonation begins with this, in any case.
 pub const PREFIX: &str = "impersonate-";
 
+/// Values of one extra key that can go upstream; more is a refusal.
+pub const MAX_EXTRA_VALUES: usize = 16;
+
 /// Longest key of an extra value, in bytes.
 const MAX_EXTRA_KEY_BYTES: usize = 128;
 

@@ -8,5 +8,6 @@ mod config_errors;
 mod envoy_resources;
 mod fixture;
 mod live_reload;
+mod managed_envoy;
 mod structure;
 mod web;

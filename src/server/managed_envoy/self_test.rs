@@ -7,17 +7,16 @@ mod upstream;
 
 use std::io;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
 
 use self::cases::{CASES, Case};
 use self::script::Script;
 use self::upstream::Upstream;
+use super::guard::Guarded;
 use super::http_exchange::exchange;
 use super::scratch::ScratchFolder;
 use crate::xds::resources::self_test::{SelfTestSockets, bootstrap};
@@ -69,8 +68,8 @@ pub async fn self_test(program: &Path) -> Result<(), SelfTestFailure> {
         Ok(()) => differences(Path::new(&listener), &upstream).await,
         Err(failure) => return Err(failure),
     };
-    // Dropped anyway; waiting leaves no zombie.
-    let _ = envoy.kill().await;
+    // It has nothing to finish.
+    let _ = envoy.terminate(Duration::ZERO).await;
     if differences.is_empty() { Ok(()) } else { Err(SelfTestFailure::Differs(differences)) }
 }
 
@@ -90,20 +89,13 @@ async fn difference(listener: &Path, case: &Case) -> Option<Difference> {
     Some(Difference { semantic: case.semantic, seen })
 }
 
-fn start(program: &Path, config: &Path) -> Result<Child, SelfTestFailure> {
-    Command::new(program)
-        .arg("-c")
-        .arg(config)
-        .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(program, &error.to_string()))
+fn start(program: &Path, config: &Path) -> Result<Guarded, SelfTestFailure> {
+    let fixed = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error", "-c"].map(str::to_owned);
+    let arguments: Vec<_> = fixed.into_iter().chain([config.to_string_lossy().into_owned()]).collect();
+    Guarded::start(program, &arguments).map_err(|error| failed(program, &error.to_string()))
 }
 
-async fn wait_until_it_listens(program: &Path, envoy: &mut Child, listener: &Path) -> Result<(), SelfTestFailure> {
+async fn wait_until_it_listens(program: &Path, envoy: &mut Guarded, listener: &Path) -> Result<(), SelfTestFailure> {
     let connected = async {
         while UnixStream::connect(listener).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -121,9 +113,9 @@ async fn wait_until_it_listens(program: &Path, envoy: &mut Child, listener: &Pat
 }
 
 /// The end of what it wrote, for the reason of its end stands there.
-async fn last_words(envoy: &mut Child) -> String {
+async fn last_words(envoy: &mut Guarded) -> String {
     let mut bytes = Vec::new();
-    if let Some(stderr) = envoy.stderr.as_mut() {
+    if let Some(mut stderr) = envoy.take_stderr() {
         let _ = tokio::time::timeout(Duration::from_secs(1), stderr.read_to_end(&mut bytes)).await;
     }
     let text = String::from_utf8_lossy(&bytes);

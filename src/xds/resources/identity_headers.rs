@@ -7,7 +7,8 @@ use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendA
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, HeaderMutationPerRoute, Mutations};
 
 use super::message::{remove_header, remove_headers_with_prefix, write_header};
-use super::names::{EXT_AUTHZ_NAMESPACE, EXTRA_SLOTS, GROUP_SLOTS, UID_KEY, USER_KEY, extra_key, group_key};
+use super::names::{EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, UID_KEY, USER_KEY, extra_key, group_key};
+use crate::kubernetes::impersonation;
 
 /// Name of the filter, and key of its configuration on a route.
 pub(super) const HEADER_MUTATION: &str = "envoy.filters.http.header_mutation";
@@ -18,9 +19,9 @@ const NOT_FOR_UPSTREAM: [&str; 3] = ["cookie", "x-pomerium-authorization", "prox
 /// The filter's own configuration: the same for every host, always.
 pub(super) fn for_all_routes() -> HeaderMutation {
     let identity = [
-        remove_headers_with_prefix("impersonate-"),
-        from_metadata("impersonate-user", USER_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
-        from_metadata("impersonate-uid", UID_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
+        remove_headers_with_prefix(impersonation::PREFIX),
+        from_metadata(impersonation::USER, USER_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
+        from_metadata(impersonation::UID, UID_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
     ];
     let mutations = identity.into_iter().chain(groups(0..GROUP_SLOTS)).collect();
     HeaderMutation { mutations: requests(mutations), most_specific_header_mutations_wins: false }
@@ -35,13 +36,14 @@ pub(super) fn for_kubernetes_route(max_groups: usize, extra_keys: &[&str]) -> He
 }
 
 fn groups(slots: std::ops::Range<usize>) -> impl Iterator<Item = Mutation> {
-    slots.map(|index| from_metadata("impersonate-group", &group_key(index), HeaderAppendAction::AppendIfExistsOrAdd))
+    slots.map(|index| from_metadata(impersonation::GROUP, &group_key(index), HeaderAppendAction::AppendIfExistsOrAdd))
 }
 
 fn extra(key: &str) -> impl Iterator<Item = Mutation> + use<> {
-    let header = format!("impersonate-extra-{key}");
+    let header = format!("{}{key}", impersonation::EXTRA_PREFIX);
     let key = key.to_owned();
-    (0..EXTRA_SLOTS).map(move |index| from_metadata(&header, &extra_key(&key, index), HeaderAppendAction::AppendIfExistsOrAdd))
+    (0..impersonation::MAX_EXTRA_VALUES)
+        .map(move |index| from_metadata(&header, &extra_key(&key, index), HeaderAppendAction::AppendIfExistsOrAdd))
 }
 
 fn from_metadata(header: &str, key: &str, action: HeaderAppendAction) -> Mutation {

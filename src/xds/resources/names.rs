@@ -23,8 +23,6 @@ pub const AUDIT_ID: &str = "audit-id";
 pub const STREAM_DURATION: &str = "x-envoy-upstream-stream-duration-ms";
 /// Groups that the connection manager's own mutation writes; a route with a higher limit adds the rest.
 pub const GROUP_SLOTS: usize = 64;
-/// Values of one `impersonate-extra-` key that can go upstream.
-pub const EXTRA_SLOTS: usize = 16;
 
 /// Target, grant, cluster and load assignment of a Kubernetes route all have this name.
 pub fn kubernetes_cluster(route: &str) -> String {

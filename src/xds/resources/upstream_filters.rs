@@ -21,6 +21,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{MetadataMatcher, StringMatcher
 
 use super::message::{exactly, extension, http_filter, regex, write_header};
 use super::names::{self, EXT_AUTHZ_NAMESPACE, GRANT_KEY};
+use crate::kubernetes::impersonation;
 
 /// Go trims blanks, and an empty user runs as the service account: the value must begin and end with something else.
 const NOT_BLANK: &str = r"\S(.*\S)?";
@@ -68,7 +69,7 @@ fn granted(grant: &str) -> Rule {
 fn has_user() -> Rule {
     let not_blank = StringMatcher { match_pattern: Some(StringPattern::SafeRegex(regex(NOT_BLANK))), ignore_case: false };
     Rule::Header(HeaderMatcher {
-        name: "impersonate-user".to_owned(),
+        name: impersonation::USER.to_owned(),
         header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(not_blank)),
         ..Default::default()
     })

@@ -247,7 +247,8 @@ fn stopped(reply: &Reply) -> Result<(), String> {
 fn envoy_answered(reply: &Reply, status: u16) -> Result<(), String> {
     answered(reply, status)?;
     let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_default();
-    let is_status = body["kind"] == "Status" && body["code"] == status && reply.header("content-type") == Some("application/json");
+    let is = |field: &str, wanted: serde_json::Value| body.get(field) == Some(&wanted);
+    let is_status = is("kind", "Status".into()) && is("code", status.into()) && reply.header("content-type") == Some("application/json");
     if is_status { Ok(()) } else { Err(format!("an answer that is no Kubernetes Status: {:?}", reply.body)) }
 }
 
