@@ -1,5 +1,6 @@
 //! The shell: sockets, files, clock, tasks. It converts messages, publishes snapshots, keeps sessions and writes the audit trail; it decides nothing.
 
+pub mod access_log;
 pub mod ads;
 pub mod clock;
 pub mod lifecycle;

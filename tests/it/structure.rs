@@ -32,7 +32,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("publisher", &["config", "snapshot", "oidc", "audit", "trail", "token"]),
     ("ads", &["xds", "snapshot"]),
     ("ext_authz", &["access", "audit", "trail", "snapshot", "session", "store", "kubernetes", "header", "config"]),
-    ("access_log", &["audit", "trail"]),
+    // `kubernetes` to tell a watch, which has a start worth a line, from a plain read.
+    ("access_log", &["audit", "trail", "kubernetes"]),
     ("web", &["oidc", "session", "store", "token", "snapshot", "access", "audit", "trail", "identity", "kubernetes", "config"]),
     ("managed_envoy", &["xds", "config"]),
     ("admin", &["snapshot", "session", "store", "ads", "publisher", "audit", "trail", "oidc", "token"]),

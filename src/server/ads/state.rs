@@ -130,12 +130,12 @@ impl AdsState {
                 let entry = view.types.entry(kind).or_default();
                 entry.state = stream.state(kind);
                 set.type_version(kind).clone_into(&mut entry.wanted);
-                let refusals = events.iter().filter_map(|event| match event {
+                let refusal = events.iter().rev().find_map(|event| match event {
                     StreamEvent::Nacked { kind: refused, message, .. } if *refused == kind => Some(message.clone()),
                     _ => None,
                 });
-                entry.refusal =
-                    refusals.last().or(entry.refusal.take()).filter(|_| entry.state.acknowledged.as_ref() != Some(&entry.wanted));
+                let settled = entry.state.acknowledged.as_ref() == Some(&entry.wanted);
+                entry.refusal = refusal.or(entry.refusal.take()).filter(|_| !settled);
             }
         }
         self.announce(&registry);

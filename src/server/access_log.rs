@@ -1,0 +1,157 @@
+//! Envoy's gRPC access log: how a request went on after its decision, as completion lines of the audit trail. Entries are what an Envoy
+//! claims, without acknowledgement and possibly lost, so nothing is decided on them; a bad one is counted and passed over.
+
+mod convert;
+mod flags;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::{AccessLogService, AccessLogServiceServer};
+use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::LogEntries;
+use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::audit::{AuditEvent, CompletionEvent};
+use crate::server::telemetry::Metrics;
+use crate::server::trail::Trail;
+use convert::Converted;
+
+/// Streams at one time. An Envoy opens one for each of its worker threads.
+const MAX_STREAMS: usize = 1024;
+/// Bytes of one message. Envoy gathers 16 KiB; one entry may be longer.
+const MAX_MESSAGE_BYTES: usize = 1 << 20;
+/// How long a stream goes on when the drain has begun: longer than an Envoy gathers entries.
+const LINGER: Duration = Duration::from_secs(1);
+/// Lines that one stream has waiting for the trail at a time.
+const MAX_WAITING: usize = 256;
+
+/// The access log service.
+#[derive(Debug)]
+pub struct AccessLog {
+    trail: Trail,
+    counts: AccessLogCounts,
+    streams: Arc<Semaphore>,
+    draining: CancellationToken,
+}
+
+impl AccessLog {
+    /// Writes to `trail`. When `draining` is cancelled, streams end a second later, so that an Envoy's
+    /// last entries arrive.
+    pub fn service(trail: Trail, counts: AccessLogCounts, draining: CancellationToken) -> AccessLogServiceServer<Self> {
+        let service = Self { trail, counts, streams: Arc::new(Semaphore::new(MAX_STREAMS)), draining };
+        AccessLogServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    async fn take(&self, message: StreamAccessLogsMessage) {
+        // Only the HTTP log is configured; entries of connections are of no use here.
+        let entries = match message.log_entries {
+            Some(LogEntries::HttpLogs(entries)) => entries.log_entry,
+            Some(LogEntries::TcpLogs(_)) | None => return self.counts.add(EntryResult::Malformed, "it holds no HTTP entries"),
+        };
+        let mut events = Vec::new();
+        for entry in &entries {
+            match convert::completion(entry) {
+                Converted::Event(event) => events.push(event),
+                Converted::Skipped => self.counts.add(EntryResult::Skipped, ""),
+                Converted::Malformed(why) => self.counts.add(EntryResult::Malformed, why),
+            }
+        }
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            futures::future::join_all(events.by_ref().take(MAX_WAITING).map(|event| self.record(event))).await;
+        }
+    }
+
+    async fn record(&self, event: CompletionEvent) {
+        match self.trail.record(AuditEvent::Completion(Box::new(event))).await {
+            Ok(()) => self.counts.add(EntryResult::Recorded, ""),
+            Err(error) => self.counts.add(EntryResult::Lost, &error.to_string()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AccessLogService for AccessLog {
+    async fn stream_access_logs(
+        &self,
+        request: Request<Streaming<StreamAccessLogsMessage>>,
+    ) -> Result<Response<StreamAccessLogsResponse>, Status> {
+        let _permit = self.streams.try_acquire().map_err(|_| Status::resource_exhausted("too many access log streams"))?;
+        let mut messages = request.into_inner();
+        let mut end = std::pin::pin!(async {
+            self.draining.cancelled().await;
+            tokio::time::sleep(LINGER).await;
+        });
+        loop {
+            let message = tokio::select! {
+                // First, so that an Envoy that never stops sending does not keep the process.
+                biased;
+                () = &mut end => None,
+                message = messages.message() => message?,
+            };
+            match message {
+                Some(message) => self.take(message).await,
+                None => return Ok(Response::new(StreamAccessLogsResponse {})),
+            }
+        }
+    }
+}
+
+/// What became of the entries. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct AccessLogCounts(Family<ResultLabel, Counter>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+/// What became of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryResult {
+    Recorded,
+    /// Of no interest to the audit: our own web pages, the start of a short request, periodic entries.
+    Skipped,
+    Malformed,
+    /// The trail could not be written.
+    Lost,
+}
+
+impl EntryResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Skipped => "skipped",
+            Self::Malformed => "malformed",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl AccessLogCounts {
+    pub fn get(&self, result: EntryResult) -> u64 {
+        self.0.get_or_create(&ResultLabel { result: result.as_str() }).get()
+    }
+
+    /// Adds the metric `kubepass_access_log_entries_total{result}`.
+    pub fn register(&self, metrics: &Metrics) {
+        metrics.register("access_log_entries", "Entries of Envoy's access log, by what became of them", self.0.clone());
+    }
+
+    fn add(&self, result: EntryResult, why: &str) {
+        let before = self.0.get_or_create(&ResultLabel { result: result.as_str() }).inc();
+        // The first says what is wrong; the metric says how often.
+        if before == 0 && matches!(result, EntryResult::Malformed | EntryResult::Lost) {
+            tracing::warn!(access_log.result = result.as_str(), why, "an entry of Envoy's access log did not reach the audit trail");
+        }
+    }
+}
