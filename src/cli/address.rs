@@ -25,8 +25,9 @@ pub(crate) enum AddressError {
     NotAUrl(String),
     #[error("{0:?} must begin with https:// (plain http:// only to 127.0.0.1)")]
     NotHttps(String),
-    #[error("{0:?} must hold no user name, password, query or fragment")]
-    Superfluous(String),
+    /// Not shown: it may hold a password.
+    #[error("the URL must hold no user name, password, query or fragment")]
+    Superfluous,
     #[error("{0:?} must be the address of the cluster alone, without a path")]
     Path(String),
 }
@@ -93,7 +94,7 @@ fn parse(text: &str) -> Result<Url, AddressError> {
         _ => return Err(AddressError::NotAUrl(text.to_owned())),
     }
     if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
-        return Err(AddressError::Superfluous(text.to_owned()));
+        return Err(AddressError::Superfluous);
     }
     Ok(url)
 }

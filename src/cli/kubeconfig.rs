@@ -55,7 +55,9 @@ pub(crate) fn merge(existing: Option<&str>, entry: &Entry<'_>) -> Result<String,
     if entry.set_current_context {
         config.insert("current-context".to_owned(), entry.name.into());
     }
-    serde_yaml::to_string(&root).map_err(|error| not_yaml(&error))
+    // Each value on its own line: folding long ones could change their blanks, and other tools cut lines out of this file.
+    let options = serde_yaml::ser_options! { prefer_block_scalars: false };
+    serde_yaml::to_string_with_options(&root, options).map_err(|error| not_yaml(&error))
 }
 
 fn merge_cluster(cluster: &mut Map<String, Value>, entry: &Entry<'_>) -> Result<(), KubeconfigError> {
@@ -202,6 +204,64 @@ current-context: other
             assert_eq!(after[list].as_array().unwrap()[..count], before[list].as_array().unwrap()[..], "{list}");
             assert_eq!(after[list].as_array().unwrap().len(), count + 1, "{list}");
         }
+    }
+
+    /// What a YAML writer may get wrong.
+    #[test]
+    fn any_text_survives() {
+        for text in [
+            "two  blanks and  a long line of more than eighty characters, which  a writer might  fold at   its blanks  ",
+            " leading",
+            "trailing ",
+            "\ttab\t",
+            "a\nb",
+            "a\n",
+            "\n",
+            "a\r\nb",
+            "- a",
+            "# a",
+            "a: b",
+            "a #b",
+            "*a",
+            "&a",
+            "!a",
+            "%a",
+            "@a",
+            "`a",
+            "'",
+            "\"",
+            "~",
+            "null",
+            "Null",
+            "NO",
+            "on",
+            "y",
+            "1_000",
+            "0b1",
+            "012",
+            ".5",
+            "1e3",
+            ".inf",
+            "12:30:45",
+            "2001-01-01",
+            "=",
+            "<<",
+            "?",
+            "-",
+            "{",
+            "[]",
+            "",
+            "\u{85}x\u{2028}y",
+            "\u{feff}",
+            "ü\u{1f600}",
+        ] {
+            let before = json!({"users": [{"name": text, "user": {"token": text, text: text}}]});
+            let after = parse(&merge(Some(&before.to_string()), &entry("prod")).unwrap());
+            assert_eq!(after["users"][0], before["users"][0], "{text:?}");
+        }
+        let long = "QUJD".repeat(1_000);
+        let text = merge(None, &Entry { certificate_authority_data: Some(long.clone()), ..entry("prod") }).unwrap();
+        assert!(text.contains(&format!("certificate-authority-data: {long}\n")));
     }
 
     #[test]
