@@ -7,3 +7,5 @@ mod client_login;
 mod fake_idp;
 mod installation;
 mod pomerium;
+mod provider_tls;
+mod socket;
