@@ -218,3 +218,30 @@ async fn unknown_keys_do_not_make_us_hammer_the_provider() {
     }
     assert_eq!(installation.idp.requests("keys"), 1);
 }
+
+#[tokio::test]
+async fn providers_are_watched_and_dropped_with_the_configuration() {
+    use kubepass::server::oidc::{Providers, Timing};
+    let installation = Installation::with(Options { partner: true, ..Options::default() }).await;
+    let config = std::sync::Arc::clone(installation.snapshot.load().config());
+    installation.partner_idp.set(|behaviour| behaviour.discovery = Endpoint::Error500);
+    let timing = Timing { failure_cool_down: Duration::ZERO, ..Timing::default() };
+    let providers = Providers::new(timing);
+    let healthy = async |expected: [Option<bool>; 2]| {
+        while providers.health().iter().map(|health| health.reachable).collect::<Vec<_>>() != expected {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let watched = async {
+        healthy([Some(true), Some(false)]).await;
+        assert!(providers.health()[1].last_error.as_deref().unwrap().contains("HTTP status 500"));
+        installation.partner_idp.set(|behaviour| behaviour.discovery = Endpoint::Right);
+        healthy([Some(true), Some(true)]).await;
+    };
+    tokio::select! {
+        () = providers.keep_fresh(|| std::sync::Arc::clone(&config), Duration::from_millis(20)) => unreachable!("it never ends"),
+        () = watched => {}
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("health does not follow: {:?}", providers.health()),
+    }
+    assert_eq!(installation.idp.requests("discovery"), 1, "what is fresh is not fetched again");
+}

@@ -309,7 +309,9 @@ async fn token(State(idp): State<Arc<Shared>>, headers: HeaderMap, Form(form): F
         return answer(Endpoint::OAuthError, || Value::Null).await;
     };
     assert_eq!(form["redirect_uri"], asked.redirect_uri);
-    assert_eq!(URL_SAFE_NO_PAD.encode(digest(&SHA256, form["code_verifier"].as_bytes())), asked.challenge);
+    if URL_SAFE_NO_PAD.encode(digest(&SHA256, form["code_verifier"].as_bytes())) != asked.challenge {
+        return answer(Endpoint::OAuthError, || Value::Null).await;
+    }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
     let mut claims = json!({
         "iss": idp.issuer, "aud": CLIENT_ID, "sub": "ada-1", "nonce": asked.nonce, "iat": now, "exp": now + behaviour.lifetime,
