@@ -209,3 +209,40 @@ impl ContentHash {
         self.0.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn secret_files_that_others_may_read_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |mode: u32, want: &[&str]| {
+            for name in ["secret", "tls.crt"] {
+                std::fs::write(folder.path().join(name), "x").unwrap();
+                std::fs::set_permissions(folder.path().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+            let text = "secrets: [{file: secret}]\nlisteners: [{certificates: [{chain: {file: tls.crt}}]}]";
+            let draft = config::parse(text, &folder.path().join("kubepass.yaml").to_string_lossy()).unwrap();
+            let names: Vec<_> =
+                read_references(&draft).1.into_iter().map(|path| path.strip_prefix(folder.path()).unwrap().to_owned()).collect();
+            assert_eq!(names, want.iter().map(PathBuf::from).collect::<Vec<_>>(), "{mode:o}");
+        };
+        check(0o600, &[]);
+        check(0o640, &["secret"]);
+        check(0o604, &["secret"]);
+    }
+
+    #[test]
+    fn the_hash_knows_where_a_part_ends() {
+        let hash = |parts: &[(&str, &str)]| {
+            let mut hash = ContentHash::new();
+            parts.iter().for_each(|(label, bytes)| hash.add(label, bytes.as_bytes()));
+            hash.finish()
+        };
+        assert_eq!(hash(&[("a", "bc")]), hash(&[("a", "bc")]));
+        assert_ne!(hash(&[("a", "bc")]), hash(&[("ab", "c")]));
+        assert_ne!(hash(&[("a", "b"), ("c", "d")]), hash(&[("a", "bc"), ("", "d")]));
+    }
+}
