@@ -26,6 +26,7 @@ test-matrix: tools ## the end-to-end stories against other Kubernetes versions, 
 lint: ## formatting, clippy, licences and sources of dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	@tests/tools/cargo-deny --offline --config .deny.toml check bans licenses sources
 
 fuzz: ## run the fuzz targets for a minute each (needs a nightly toolchain and cargo-fuzz)
 	@tests/fuzz/run

@@ -2,7 +2,10 @@
 
 pub mod access_log;
 pub mod ads;
+
 pub mod clock;
+
+pub mod ext_authz;
 pub mod lifecycle;
 pub mod managed_envoy;
 pub mod oidc;

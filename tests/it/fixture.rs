@@ -88,3 +88,27 @@ fn rewrite() {
     write("tls.key", key.serialize_pem());
     write("other.key", KeyPair::generate().unwrap().serialize_pem());
 }
+
+/// The same, loaded once for tests that ask thousands of times.
+pub(crate) fn snapshot_of_cached(path: &'static str) -> Arc<Snapshot> {
+    static CACHE: std::sync::Mutex<BTreeMap<&str, Arc<Snapshot>>> = std::sync::Mutex::new(BTreeMap::new());
+    Arc::clone(CACHE.lock().unwrap().entry(path).or_insert_with(|| snapshot_of(path)))
+}
+
+/// Compares with a golden file, by its path from the root of the repository; `UPDATE_GOLDEN=1` rewrites it.
+#[track_caller]
+pub(crate) fn compare_golden(path: &str, got: &str) {
+    let golden = root().join(path);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, got).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&golden).unwrap_or_default();
+    let difference = wanted.lines().zip(got.lines()).find(|(wanted, got)| wanted != got);
+    assert!(
+        wanted == got,
+        "{path} differs ({} and {} lines); first: {difference:#?}\nUPDATE_GOLDEN=1 takes the new one as right",
+        wanted.lines().count(),
+        got.lines().count()
+    );
+}

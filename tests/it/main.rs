@@ -5,6 +5,7 @@
 mod support;
 
 mod config_errors;
+mod decisions;
 mod envoy_resources;
 mod fixture;
 mod live_reload;

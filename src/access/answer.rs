@@ -1,0 +1,101 @@
+//! What a refused person reads: the one `match` from reasons to status, message and the stable word of metrics and audit.
+
+use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Outcome};
+use crate::kubernetes::status::{Reason, Status};
+use crate::token::TokenRejection;
+
+/// A refusal, ready to be rendered as a Kubernetes `Status` or a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Stable word, for audit and metrics.
+    pub word: &'static str,
+    /// Holds a sentence for the person, without secrets and without the names of rules that did not decide.
+    pub status: Status,
+    /// A browser without a credential gets a page instead of the `Status`.
+    pub page: bool,
+}
+
+impl Answer {
+    /// `None` for what goes on.
+    pub fn to(decision: &Decision<'_>) -> Option<Self> {
+        match &decision.outcome {
+            Outcome::Web | Outcome::Allow(_) => None,
+            Outcome::Challenge(challenge) => Some(Self::challenge(challenge)),
+            Outcome::Deny(reason) => Some(Self::deny(reason, &decision.evidence)),
+        }
+    }
+
+    /// For what cannot happen: refuse all the same.
+    pub fn internal() -> Self {
+        Self { word: "internal", status: Status::new(Reason::InternalError, "kubepass could not answer"), page: false }
+    }
+
+    fn challenge(challenge: &Challenge) -> Self {
+        let (word, message) = match challenge {
+            Challenge::NoCredential { .. } => {
+                ("no_credential", "log in first: `kubepass kubeconfig https://HOST` sets kubectl up for this cluster")
+            }
+            Challenge::SessionAboutToEnd | Challenge::Token(TokenRejection::SessionEnded) => {
+                ("session_ended", "your session has ended; log in again")
+            }
+            Challenge::Token(TokenRejection::Expired) => ("token_expired", "your token has expired; log in again"),
+            Challenge::Token(TokenRejection::WrongAudience) => {
+                ("token_of_other_route", "this token was issued for another route; log in to this one")
+            }
+            Challenge::Token(TokenRejection::WrongType) => ("token_of_other_kind", "this kind of token is not accepted here; log in again"),
+            Challenge::Token(TokenRejection::NotYetValid) => {
+                ("token_not_yet_valid", "this token is not valid yet; check the clocks, then log in again")
+            }
+            Challenge::Token(TokenRejection::Malformed | TokenRejection::BadSignature) => {
+                ("token_invalid", "this token was not issued by this kubepass; log in again")
+            }
+        };
+        Self { word, status: Status::unauthorized(message), page: matches!(challenge, Challenge::NoCredential { browser: true }) }
+    }
+
+    fn deny(deny: &DenyReason, evidence: &Evidence<'_>) -> Self {
+        let (word, reason, message) = sentence(deny);
+        let status = match (reason, &evidence.session, &evidence.request_info) {
+            (Reason::Forbidden, Some(session), Some(info)) => Status::forbidden(&session.identity.username, info, &message),
+            _ => Status::new(reason, message),
+        };
+        Self { word, status, page: false }
+    }
+}
+
+fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
+    use Reason::{BadRequest, Forbidden, ServiceUnavailable};
+    match deny {
+        DenyReason::UnknownRoute => {
+            ("route_unknown", ServiceUnavailable, "kubepass does not know this route at the moment; try again".to_owned())
+        }
+        DenyReason::Malformed(malformed) => ("malformed", BadRequest, format!("the request was refused: {malformed}")),
+        DenyReason::Ambiguous(ambiguous) => ("ambiguous_path", BadRequest, format!("the request was refused: {ambiguous}")),
+        DenyReason::ImpersonationRequested => (
+            "impersonation",
+            Forbidden,
+            "kubepass does not let clients impersonate; leave out `--as`, `--as-group` and `--as-uid`".to_owned(),
+        ),
+        DenyReason::IdentityProviderNotAccepted { idp } => (
+            "identity_provider",
+            Forbidden,
+            format!("you logged in at {idp:?}, which this cluster does not accept; log in at another identity provider"),
+        ),
+        DenyReason::Name(refusal) => ("name_refused", Forbidden, refusal.to_string()),
+        DenyReason::TooManyGroups { have, max } => (
+            "too_many_groups",
+            Forbidden,
+            format!(
+                "you are in {have} groups that this cluster takes, and it takes {max} at most; ask your administrator to narrow the route's group allow-list"
+            ),
+        ),
+        DenyReason::Rule { message: Some(message), .. } => ("policy_denied", Forbidden, format!("denied by policy: {message}")),
+        DenyReason::Rule { rule, message: None } => ("policy_denied", Forbidden, format!("denied by policy rule {rule:?}")),
+        DenyReason::NoRuleMatched => ("policy_no_match", Forbidden, "no policy rule of this route allows it".to_owned()),
+        DenyReason::AuditUnavailable => (
+            "audit_unavailable",
+            ServiceUnavailable,
+            "kubepass cannot write its audit trail, so it lets nothing through; try again".to_owned(),
+        ),
+    }
+}

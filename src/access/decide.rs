@@ -1,0 +1,144 @@
+//! The one decision function: route, who, what, policy, names. Every path ends in a `Decision`; nothing waits and nothing is guessed.
+
+use std::sync::Arc;
+
+use crate::access::authenticate::SessionState;
+use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome};
+use crate::access::request::{AccessRequest, RequestTarget};
+use crate::access::upstream::{self, NameRefusal};
+use crate::config::{Route, Target};
+use crate::kubernetes::request_info::RequestInfo;
+use crate::policy::{PolicyInput, RequestView, RouteView, UserView, Verdict};
+use crate::session::{Authenticated, Session};
+use crate::snapshot::Snapshot;
+use crate::token::TokenRejection;
+
+/// The shortest stream that is let through: Envoy counts milliseconds and takes 0 for "no limit".
+const MIN_STREAM_SECONDS: u64 = 1;
+
+/// Decides a request at `now` (Unix seconds) against one snapshot.
+pub fn decide<'a>(snapshot: &Snapshot, request: &AccessRequest<'a>, session: SessionState, now: u64) -> Decision<'a> {
+    let mut evidence = Evidence::default();
+    let outcome = outcome(snapshot, request, session, now, &mut evidence).unwrap_or_else(|refusal| refusal);
+    Decision { outcome, evidence }
+}
+
+/// `Err` is an outcome too: the early returns.
+fn outcome<'a>(
+    snapshot: &Snapshot,
+    request: &AccessRequest<'a>,
+    session: SessionState,
+    now: u64,
+    evidence: &mut Evidence<'a>,
+) -> Result<Outcome, Outcome> {
+    let route = match request.target {
+        RequestTarget::Web => return Ok(Outcome::Web),
+        RequestTarget::Unknown => return Err(Outcome::Deny(DenyReason::UnknownRoute)),
+        RequestTarget::Kubernetes(name) => snapshot.route(name).ok_or(Outcome::Deny(DenyReason::UnknownRoute))?,
+    };
+    evidence.route = Some(Arc::clone(route));
+    if let Some(malformed) = request.headers.malformed {
+        return Err(Outcome::Deny(DenyReason::Malformed(malformed)));
+    }
+    let authenticated = live(session, request)?;
+    let session = &authenticated.session;
+    evidence.session = Some(Arc::clone(session));
+    let info = RequestInfo::parse(request.method, request.path).map_err(|ambiguous| Outcome::Deny(DenyReason::Ambiguous(ambiguous)))?;
+    let info = evidence.request_info.insert(info);
+    if request.headers.impersonates.is_some() {
+        return Err(Outcome::Deny(DenyReason::ImpersonationRequested));
+    }
+    accept_identity_provider(snapshot, route, session)?;
+    let user = user_view(session, now);
+    let verdict = route.policy.evaluate(&policy_input(route, request, &user, info, now));
+    evidence.rule.clone_from(&verdict.rule);
+    let allowed = allowed(&verdict);
+    evidence.rule_faults = verdict.errors;
+    allowed?;
+    let Target::Kubernetes(target) = &route.target;
+    let (identity, dropped) = upstream::map(&session.identity, &user, target);
+    evidence.dropped_groups = dropped;
+    let identity = identity.map_err(|refusal| {
+        Outcome::Deny(match refusal {
+            NameRefusal::TooManyGroups { have, max } => DenyReason::TooManyGroups { have, max },
+            other => DenyReason::Name(other),
+        })
+    })?;
+    let seconds = stream_seconds(route, session, now).ok_or(Outcome::Challenge(Challenge::SessionAboutToEnd))?;
+    Ok(Outcome::Allow(Grant::new(Arc::clone(route), identity, seconds.saturating_mul(1_000))))
+}
+
+fn live(session: SessionState, request: &AccessRequest<'_>) -> Result<Authenticated, Outcome> {
+    match session {
+        SessionState::Live(authenticated) => Ok(authenticated),
+        SessionState::NoCredential => Err(Outcome::Challenge(Challenge::NoCredential { browser: request.headers.accepts_html })),
+        SessionState::Rejected(rejection) => Err(Outcome::Challenge(Challenge::Token(rejection))),
+    }
+}
+
+/// A provider that the configuration does not have any more vouches for nobody.
+fn accept_identity_provider(snapshot: &Snapshot, route: &Route, session: &Session) -> Result<(), Outcome> {
+    let idp = &session.identity.principal.idp;
+    let listed = route.identity_providers.as_ref().is_none_or(|listed| listed.contains(idp));
+    if listed && snapshot.identity_provider(idp).is_some() {
+        return Ok(());
+    }
+    Err(Outcome::Deny(DenyReason::IdentityProviderNotAccepted { idp: idp.clone() }))
+}
+
+fn allowed(verdict: &Verdict) -> Result<(), Outcome> {
+    if verdict.allowed {
+        return Ok(());
+    }
+    Err(Outcome::Deny(match &verdict.rule {
+        Some(rule) => DenyReason::Rule { rule: Arc::clone(rule), message: verdict.message.clone() },
+        None => DenyReason::NoRuleMatched,
+    }))
+}
+
+/// Seconds that a stream may live: until the session ends or the route's ceiling. `None` when that is too short to begin.
+fn stream_seconds(route: &Route, session: &Session, now: u64) -> Option<u64> {
+    let left = session.expires_at.checked_sub(now)?;
+    let limit = route.max_stream_seconds.map_or(left, |ceiling| left.min(ceiling));
+    (limit >= MIN_STREAM_SECONDS).then_some(limit)
+}
+
+fn user_view(session: &Session, now: u64) -> UserView<'_> {
+    let identity = &session.identity;
+    UserView {
+        name: &identity.username,
+        email: &identity.email,
+        groups: identity.groups.as_slice(),
+        claims: &identity.claims,
+        idp: &identity.principal.idp,
+        session_age: now.saturating_sub(session.created_at),
+    }
+}
+
+fn policy_input<'v>(
+    route: &'v Route,
+    request: &'v AccessRequest<'_>,
+    user: &'v UserView<'v>,
+    info: &'v RequestInfo<'v>,
+    now: u64,
+) -> PolicyInput<'v> {
+    PolicyInput {
+        user: *user,
+        request: RequestView {
+            method: request.method,
+            path: request.path,
+            host: request.host,
+            source_ip: request.source_ip,
+            user_agent: request.headers.user_agent,
+            time: now,
+        },
+        k8s: info,
+        route: RouteView { name: &route.name, labels: &route.labels },
+    }
+}
+
+impl From<TokenRejection> for Challenge {
+    fn from(rejection: TokenRejection) -> Self {
+        Self::Token(rejection)
+    }
+}

@@ -1,0 +1,110 @@
+//! What `decide` answers, and why. A reason to refuse is a variant here; the compiler then leads to `answer`.
+
+use std::sync::Arc;
+
+use crate::access::request::Malformed;
+use crate::access::upstream::{NameRefusal, UpstreamIdentity};
+use crate::config::Route;
+use crate::kubernetes::request_info::{Ambiguous, RequestInfo};
+use crate::policy::RuleFault;
+use crate::session::Session;
+use crate::token::TokenRejection;
+
+/// The answer to one request.
+#[derive(Debug)]
+pub struct Decision<'a> {
+    pub outcome: Outcome,
+    pub evidence: Evidence<'a>,
+}
+
+/// Exactly one of these reaches Envoy.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Goes to kubepass's own web part, without any identity.
+    Web,
+    Allow(Grant),
+    /// Log in (again): 401.
+    Challenge(Challenge),
+    Deny(DenyReason),
+}
+
+/// Leave to reach one API server under one identity. Only `decide` makes one.
+#[derive(Debug)]
+pub struct Grant {
+    route: Arc<Route>,
+    identity: UpstreamIdentity,
+    stream_limit_ms: u64,
+}
+
+impl Grant {
+    /// `stream_limit_ms` is at least 1,000: 0 would mean "no limit" to Envoy.
+    pub(super) fn new(route: Arc<Route>, identity: UpstreamIdentity, stream_limit_ms: u64) -> Self {
+        debug_assert!(stream_limit_ms >= 1_000);
+        Self { route, identity, stream_limit_ms }
+    }
+
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    pub fn identity(&self) -> &UpstreamIdentity {
+        &self.identity
+    }
+
+    /// Milliseconds after which Envoy ends the stream.
+    pub fn stream_limit_ms(&self) -> u64 {
+        self.stream_limit_ms
+    }
+}
+
+/// Why the client must log in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Challenge {
+    NoCredential {
+        browser: bool,
+    },
+    Token(TokenRejection),
+    /// Less than a second of the session is left.
+    SessionAboutToEnd,
+}
+
+/// Why a request is refused although it may be known who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DenyReason {
+    /// Envoy speaks of a route that this configuration does not have (yet, or any more).
+    UnknownRoute,
+    Malformed(Malformed),
+    Ambiguous(Ambiguous),
+    /// `kubectl --as` and the like.
+    ImpersonationRequested,
+    /// The route lists other identity providers.
+    IdentityProviderNotAccepted {
+        idp: String,
+    },
+    Name(NameRefusal),
+    TooManyGroups {
+        have: usize,
+        max: usize,
+    },
+    /// A deny rule matched, or could not be evaluated.
+    Rule {
+        rule: Arc<str>,
+        message: Option<Arc<str>>,
+    },
+    NoRuleMatched,
+    /// The audit line could not be written.
+    AuditUnavailable,
+}
+
+/// What the decision rests on; becomes the audit line.
+#[derive(Debug, Default)]
+pub struct Evidence<'a> {
+    pub route: Option<Arc<Route>>,
+    pub session: Option<Arc<Session>>,
+    pub request_info: Option<RequestInfo<'a>>,
+    /// The rule that allowed or refused.
+    pub rule: Option<Arc<str>>,
+    pub rule_faults: Vec<RuleFault>,
+    /// Groups that the route's allow-list kept back.
+    pub dropped_groups: Vec<String>,
+}

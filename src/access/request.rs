@@ -1,0 +1,271 @@
+//! `AccessRequest`: a request as the client sent it, read once and classified. Everything odd becomes a `Malformed`, never a guess.
+
+use crate::kubernetes::impersonation;
+
+/// Sent by WebSocket clients that cannot set headers; kube-apiserver takes it as a bearer token
+/// (k8s.io/apiserver `pkg/authentication/request/websocket`).
+const WEBSOCKET_BEARER_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Put before the token by pomerium-cli.
+const POMERIUM_PREFIX: &str = "Pomerium-";
+
+/// What a `connection` header may name. Anything else could ask a hop behind us to drop our identity headers (RFC 9110 7.6.1; CVE-2021-31999).
+const CONNECTION_TOKENS: [&str; 3] = ["upgrade", "keep-alive", "close"];
+
+/// A request, borrowed from the message that carried it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRequest<'a> {
+    pub request_id: &'a str,
+    pub target: RequestTarget<'a>,
+    pub method: &'a str,
+    /// Path with query, as it goes upstream.
+    pub path: &'a str,
+    pub host: &'a str,
+    pub source_ip: &'a str,
+    pub headers: RequestHeaders<'a>,
+}
+
+/// What Envoy's route says that the request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestTarget<'a> {
+    /// kubepass's own pages and token endpoints.
+    Web,
+    /// A Kubernetes route, by name.
+    Kubernetes(&'a str),
+    /// Envoy named no target or one that we do not know: its configuration is not ours.
+    Unknown,
+}
+
+impl<'a> RequestTarget<'a> {
+    /// Reads the `target` of the route's context extensions.
+    pub fn parse(text: &'a str) -> Self {
+        match text.split_once(':') {
+            None if text == "web" => Self::Web,
+            Some(("kubernetes", name)) if !name.is_empty() => Self::Kubernetes(name),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The headers that a decision reads.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RequestHeaders<'a> {
+    pub credential: Credential<'a>,
+    pub user_agent: &'a str,
+    pub accepts_html: bool,
+    /// The first `impersonate-*` name that the client sent.
+    pub impersonates: Option<&'a str>,
+    pub malformed: Option<Malformed>,
+}
+
+/// What the client shows to say who it is. `Debug` never prints it.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub enum Credential<'a> {
+    #[default]
+    None,
+    Bearer(&'a str),
+    /// A session token in pomerium-cli's form.
+    PomeriumBearer(&'a str),
+}
+
+impl std::fmt::Debug for Credential<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::None => "None",
+            Self::Bearer(_) => "Bearer(..)",
+            Self::PomeriumBearer(_) => "PomeriumBearer(..)",
+        })
+    }
+}
+
+/// Why a request cannot be read in one way only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    #[error("the request has several authorization headers")]
+    SeveralAuthorizations,
+    #[error("the authorization header is not a single bearer token")]
+    NotABearer,
+    #[error("a bearer token in sec-websocket-protocol is not accepted; send it in the authorization header")]
+    WebSocketBearer,
+    #[error("the connection header names other headers, which could remove them on the way")]
+    ConnectionNomination,
+    #[error("a header that matters for the decision is not text")]
+    NotText,
+    #[error("the message from Envoy lacks the request's attributes")]
+    MissingAttributes,
+}
+
+impl<'a> RequestHeaders<'a> {
+    /// Reads every value of every header; names are compared without case. Order does not matter and nothing is taken from a second value.
+    pub fn read(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut read = Self::default();
+        let mut authorizations = 0_usize;
+        for (name, value) in headers {
+            if has_prefix(name, impersonation::PREFIX) {
+                read.impersonates.get_or_insert(name);
+                continue;
+            }
+            match Interesting::of(name) {
+                Some(Interesting::Authorization) => {
+                    authorizations += 1;
+                    match credential(value) {
+                        Ok(found) => read.credential = found,
+                        Err(malformed) => read.refuse(malformed),
+                    }
+                }
+                Some(Interesting::Connection) if !only_usual_connection_tokens(value) => read.refuse(Malformed::ConnectionNomination),
+                Some(Interesting::WebSocketProtocol) if names_bearer(value) => read.refuse(Malformed::WebSocketBearer),
+                Some(Interesting::Accept) => read.accepts_html |= contains_html(value),
+                Some(Interesting::UserAgent) => read.user_agent = std::str::from_utf8(value).unwrap_or(""),
+                _ => {}
+            }
+        }
+        if authorizations > 1 {
+            read.refuse(Malformed::SeveralAuthorizations);
+        }
+        if read.malformed.is_some() {
+            read.credential = Credential::None;
+        }
+        read
+    }
+
+    fn refuse(&mut self, malformed: Malformed) {
+        self.malformed.get_or_insert(malformed);
+    }
+}
+
+enum Interesting {
+    Authorization,
+    Connection,
+    WebSocketProtocol,
+    Accept,
+    UserAgent,
+}
+
+impl Interesting {
+    fn of(name: &str) -> Option<Self> {
+        // By length first: of some twenty headers only a few are compared.
+        match name.len() {
+            6 if name.eq_ignore_ascii_case("accept") => Some(Self::Accept),
+            10 if name.eq_ignore_ascii_case("connection") => Some(Self::Connection),
+            10 if name.eq_ignore_ascii_case("user-agent") => Some(Self::UserAgent),
+            13 if name.eq_ignore_ascii_case("authorization") => Some(Self::Authorization),
+            22 if name.eq_ignore_ascii_case("sec-websocket-protocol") => Some(Self::WebSocketProtocol),
+            _ => None,
+        }
+    }
+}
+
+fn credential(value: &[u8]) -> Result<Credential<'_>, Malformed> {
+    let text = std::str::from_utf8(value).map_err(|_| Malformed::NotText)?;
+    let (scheme, token) = text.split_once(' ').ok_or(Malformed::NotABearer)?;
+    // RFC 6750 2.1: the token68 alphabet; a comma or blank would be a second credential.
+    let is_token = !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b));
+    if !scheme.eq_ignore_ascii_case("bearer") || !is_token {
+        return Err(Malformed::NotABearer);
+    }
+    Ok(match token.strip_prefix(POMERIUM_PREFIX) {
+        Some(token) => Credential::PomeriumBearer(token),
+        None => Credential::Bearer(token),
+    })
+}
+
+fn only_usual_connection_tokens(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').all(|token| {
+        let token = token.trim_ascii();
+        token.is_empty() || CONNECTION_TOKENS.iter().any(|usual| token.eq_ignore_ascii_case(usual.as_bytes()))
+    })
+}
+
+fn names_bearer(value: &[u8]) -> bool {
+    let prefix = WEBSOCKET_BEARER_PREFIX.as_bytes();
+    value.split(|byte| *byte == b',').any(|protocol| {
+        let protocol = protocol.trim_ascii();
+        protocol.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    })
+}
+
+fn contains_html(value: &[u8]) -> bool {
+    value.windows(9).any(|window| window.eq_ignore_ascii_case(b"text/html"))
+}
+
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<'a>(headers: &[(&'a str, &'a str)]) -> RequestHeaders<'a> {
+        RequestHeaders::read(headers.iter().map(|(name, value)| (*name, value.as_bytes())))
+    }
+
+    #[track_caller]
+    fn check_malformed(headers: &[(&str, &str)], expected: Option<Malformed>) {
+        let read = read(headers);
+        assert_eq!(read.malformed, expected, "{headers:?}");
+        if expected.is_some() {
+            assert_eq!(read.credential, Credential::None, "a malformed request must show no credential: {headers:?}");
+        }
+    }
+
+    #[test]
+    fn one_bearer_is_the_credential_whatever_the_case_of_its_scheme() {
+        for value in ["Bearer abc.def-_", "bearer abc.def-_", "BEARER abc.def-_"] {
+            assert_eq!(read(&[("authorization", value)]).credential, Credential::Bearer("abc.def-_"));
+        }
+        assert_eq!(read(&[("Authorization", "Bearer Pomerium-abc")]).credential, Credential::PomeriumBearer("abc"));
+        assert_eq!(read(&[]).credential, Credential::None);
+    }
+
+    #[test]
+    fn what_could_be_read_two_ways_is_malformed() {
+        check_malformed(&[("authorization", "Bearer a"), ("authorization", "Bearer b")], Some(Malformed::SeveralAuthorizations));
+        check_malformed(&[("authorization", "Bearer a"), ("Authorization", "Bearer a")], Some(Malformed::SeveralAuthorizations));
+        for value in ["Bearer a, Bearer b", "Bearer  a", "Bearer a ", "Bearer", "Bearer ", "Basic YTpi", "", "Bearer a\tb", "Bearer é"] {
+            check_malformed(&[("authorization", value)], Some(Malformed::NotABearer));
+        }
+        check_malformed(
+            &[("sec-websocket-protocol", "v5.channel.k8s.io, Base64url.Bearer.authorization.k8s.io.QQ")],
+            Some(Malformed::WebSocketBearer),
+        );
+        check_malformed(
+            &[("sec-websocket-protocol", "v5.channel.k8s.io"), ("sec-websocket-protocol", "base64url.bearer.authorization.k8s.io.QQ")],
+            Some(Malformed::WebSocketBearer),
+        );
+        check_malformed(&[("connection", "Upgrade, Impersonate-User")], Some(Malformed::ConnectionNomination));
+        check_malformed(&[("connection", "close"), ("connection", "authorization")], Some(Malformed::ConnectionNomination));
+    }
+
+    #[test]
+    fn usual_headers_are_not_malformed() {
+        check_malformed(&[("connection", "Upgrade")], None);
+        check_malformed(&[("connection", "keep-alive, Upgrade")], None);
+        check_malformed(&[("sec-websocket-protocol", "v5.channel.k8s.io"), ("accept", "application/json")], None);
+    }
+
+    #[test]
+    fn impersonation_of_any_kind_and_case_is_seen() {
+        for name in ["impersonate-user", "Impersonate-Group", "IMPERSONATE-UID", "impersonate-extra-x", "impersonate-"] {
+            assert_eq!(read(&[("accept", "*/*"), (name, "x")]).impersonates, Some(name));
+        }
+        assert_eq!(read(&[("impersonat", "x"), ("x-impersonate-user", "x")]).impersonates, None);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_end_in_a_value() {
+        let bytes: &[u8] = &[0x42, 0xff, 0x20, 0xfe];
+        let read = RequestHeaders::read([("authorization", bytes), ("user-agent", bytes)].into_iter());
+        assert_eq!((read.malformed, read.user_agent), (Some(Malformed::NotText), ""));
+    }
+
+    #[test]
+    fn targets() {
+        assert_eq!(RequestTarget::parse("web"), RequestTarget::Web);
+        assert_eq!(RequestTarget::parse("kubernetes:prod"), RequestTarget::Kubernetes("prod"));
+        for text in ["", "kubernetes:", "kubernetes", "http:x", "webx", "web:"] {
+            assert_eq!(RequestTarget::parse(text), RequestTarget::Unknown, "{text}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! From a session's identity and a route to the names that the API server will see. What does not fit is refused, never trimmed or cut.
+
+use crate::config::{KubernetesTarget, Method};
+use crate::header::HeaderValue;
+use crate::identity::Identity;
+use crate::policy::UserView;
+
+/// Prefix of names that belong to Kubernetes itself.
+const SYSTEM: &str = "system:";
+/// Prefix kept for kubepass's own use; never mapped from an identity provider.
+const RESERVED: &str = "kubepass:";
+
+/// Who the API server will see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamIdentity {
+    user: HeaderValue,
+    uid: Option<HeaderValue>,
+    groups: Vec<HeaderValue>,
+    extra: Vec<(String, Vec<HeaderValue>)>,
+}
+
+impl UpstreamIdentity {
+    pub fn user(&self) -> &HeaderValue {
+        &self.user
+    }
+
+    pub fn uid(&self) -> Option<&HeaderValue> {
+        self.uid.as_ref()
+    }
+
+    pub fn groups(&self) -> &[HeaderValue] {
+        &self.groups
+    }
+
+    /// Keys in lower case with their values.
+    pub fn extra(&self) -> &[(String, Vec<HeaderValue>)] {
+        &self.extra
+    }
+}
+
+/// A name that must not go upstream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameRefusal {
+    #[error("your {what} {name:?} cannot be sent to Kubernetes: {why}")]
+    Invalid { what: &'static str, name: String, why: String },
+    #[error("your {what} {name:?} is a name of Kubernetes itself; no identity provider may give it")]
+    System { what: &'static str, name: String },
+    #[error("your {what} {name:?} begins with \"kubepass:\", which is reserved")]
+    Reserved { what: &'static str, name: String },
+    #[error("your user name {name:?} is not among the users that this route lists")]
+    UserNotListed { name: String },
+    #[error("the {what} of your identity could not be worked out: {why}")]
+    Expression { what: String, why: String },
+    #[error(
+        "you are in {have} groups that this cluster takes, and it takes {max} at most; ask your administrator to narrow the route's group allow-list"
+    )]
+    TooManyGroups { have: usize, max: usize },
+}
+
+/// Maps an identity onto a route. The second value names the groups that the allow-list kept back.
+pub fn map(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget) -> (Result<UpstreamIdentity, NameRefusal>, Vec<String>) {
+    let (taken, dropped): (Vec<&String>, Vec<&String>) =
+        identity.groups.as_slice().iter().partition(|group| is_listed(group, &target.groups.allow));
+    (build(identity, user, target, &taken), dropped.into_iter().cloned().collect())
+}
+
+fn build(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget, groups: &[&String]) -> Result<UpstreamIdentity, NameRefusal> {
+    let Method::Impersonate(method) = &target.method;
+    // An empty name must not pass as "prefix only".
+    let name = if identity.username.is_empty() { String::new() } else { format!("{}{}", target.username_prefix, identity.username) };
+    if let Some(users) = &method.users
+        && !users.contains(&name)
+    {
+        return Err(NameRefusal::UserNotListed { name });
+    }
+    if groups.len() > target.groups.max {
+        return Err(NameRefusal::TooManyGroups { have: groups.len(), max: target.groups.max });
+    }
+    let uid = method.uid.as_ref().map(|uid| texts("uid", uid.evaluate(user))).transpose()?;
+    let uid = match uid.as_deref() {
+        None | Some([]) => None,
+        Some([one]) => Some(one.clone()),
+        Some(_) => return Err(NameRefusal::Expression { what: "uid".into(), why: "it gives several values".into() }),
+    };
+    let extra = method.extra.iter().map(|(key, values)| Ok((key.clone(), texts(key, values.evaluate(user))?))).collect::<Result<_, _>>()?;
+    Ok(UpstreamIdentity {
+        user: checked("user name", name, &target.allow_system)?,
+        uid,
+        groups: groups
+            .iter()
+            .map(|group| checked("group", format!("{}{group}", target.groups.prefix), &target.allow_system))
+            .collect::<Result<_, _>>()?,
+        extra,
+    })
+}
+
+/// The only way for a name to become a header value.
+fn checked(what: &'static str, name: String, allow_system: &[String]) -> Result<HeaderValue, NameRefusal> {
+    // Kubernetes compares case-sensitively; refusing every case costs nobody anything and leaves no look-alike.
+    if starts_with(&name, SYSTEM) && !allow_system.contains(&name) {
+        return Err(NameRefusal::System { what, name });
+    }
+    if starts_with(&name, RESERVED) {
+        return Err(NameRefusal::Reserved { what, name });
+    }
+    HeaderValue::new(name.as_str()).map_err(|error| NameRefusal::Invalid { what, why: error.to_string(), name })
+}
+
+fn texts<E: std::fmt::Display>(what: &str, values: Result<Vec<String>, E>) -> Result<Vec<HeaderValue>, NameRefusal> {
+    let refuse = |why: String| NameRefusal::Expression { what: what.to_owned(), why };
+    let values = values.map_err(|error| refuse(error.to_string()))?;
+    values.into_iter().map(|value| HeaderValue::new(value).map_err(|error| refuse(error.to_string()))).collect()
+}
+
+fn is_listed(group: &str, patterns: &[String]) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(start) => group.starts_with(start),
+        None => group == pattern,
+    })
+}
+
+fn starts_with(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}

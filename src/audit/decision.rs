@@ -1,0 +1,77 @@
+//! The event of one decision, from the request and what the decision rested on.
+
+use crate::access::{AccessRequest, Answer, Decision, Outcome, RequestTarget};
+use crate::audit::event::{AuditEvent, DecisionEvent, KubernetesWords};
+use crate::kubernetes::request_info::RequestInfo;
+
+/// Characters of a path that an audit line keeps; exec commands stand in the query and are short.
+const MAX_PATH_CHARS: usize = 2_048;
+/// Characters of a user agent that an audit line keeps.
+const MAX_USER_AGENT_CHARS: usize = 256;
+
+/// Builds the event. Takes nothing of the credential.
+pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, policy_version: &str) -> AuditEvent {
+    let evidence = &decision.evidence;
+    let mut event = DecisionEvent {
+        request_id: request.request_id.to_owned(),
+        outcome: "allow",
+        route: route_name(request).to_owned(),
+        source_ip: request.source_ip.to_owned(),
+        user_agent: cut(request.headers.user_agent, MAX_USER_AGENT_CHARS),
+        method: request.method.to_owned(),
+        host: request.host.to_owned(),
+        path: cut(request.path, MAX_PATH_CHARS),
+        kubernetes: evidence.request_info.as_ref().map(words),
+        rule: evidence.rule.as_deref().map(str::to_owned),
+        rule_errors: evidence.rule_faults.iter().map(|fault| format!("{}: {}", fault.rule, fault.error)).collect(),
+        dropped_groups: evidence.dropped_groups.clone(),
+        policy_version: policy_version.to_owned(),
+        ..DecisionEvent::default()
+    };
+    if let Some(session) = &evidence.session {
+        event.user = Some(session.identity.username.clone());
+        event.groups = session.identity.groups.as_slice().to_vec();
+        event.idp = Some(session.identity.principal.idp.clone());
+        event.subject = Some(session.identity.principal.subject.clone());
+        event.session = Some(session.id.to_string());
+    }
+    match &decision.outcome {
+        Outcome::Allow(grant) => {
+            event.upstream_user = Some(grant.identity().user().as_str().to_owned());
+            event.upstream_groups = grant.identity().groups().iter().map(|group| group.as_str().to_owned()).collect();
+            event.stream_limit_ms = Some(grant.stream_limit_ms());
+        }
+        Outcome::Web => {}
+        Outcome::Challenge(_) => event.outcome = "challenge",
+        Outcome::Deny(_) => event.outcome = "deny",
+    }
+    if let Some(answer) = Answer::to(decision) {
+        event.reason = Some(answer.word);
+        event.message = Some(answer.status.message);
+    }
+    AuditEvent::Decision(Box::new(event))
+}
+
+fn route_name<'a>(request: &AccessRequest<'a>) -> &'a str {
+    match request.target {
+        RequestTarget::Kubernetes(name) => name,
+        RequestTarget::Web => "web",
+        RequestTarget::Unknown => "",
+    }
+}
+
+fn words(info: &RequestInfo<'_>) -> KubernetesWords {
+    KubernetesWords {
+        verb: info.verb.to_string(),
+        api_group: info.api_group.to_string(),
+        api_version: info.api_version.to_string(),
+        resource: info.resource.to_string(),
+        subresource: info.subresource.to_string(),
+        namespace: info.namespace.to_string(),
+        name: info.name.to_string(),
+    }
+}
+
+fn cut(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
+}

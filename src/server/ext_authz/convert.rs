@@ -1,0 +1,183 @@
+//! `CheckRequest` to `AccessRequest`, and `Decision` to `CheckResponse`. One builder makes every response.
+//!
+//! What Envoy 1.40 does with a response (measured; see `envoy/README.md`): a default-constructed one allows; status OK with a denied body
+//! allows; removals run after sets; `raw_value` yields an empty header; `append_action` is ignored, so a name can be sent once only. So:
+//! allow and deny never mix, nothing is removed here, only `value` is used, and lists travel as dynamic metadata.
+
+use envoy_types::pb::envoy::config::core::v3::address::Address;
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue as EnvoyHeader, HeaderValueOption};
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value};
+use envoy_types::pb::google::rpc::Status as RpcStatus;
+
+use crate::access::request::RequestHeaders;
+use crate::access::{AccessRequest, Answer, Grant, Malformed, RequestTarget};
+
+/// gRPC codes (google/rpc/code.proto). Envoy allows on OK only.
+const GRPC_OK: i32 = 0;
+const GRPC_PERMISSION_DENIED: i32 = 7;
+
+/// The one entry of a route's context extensions.
+const TARGET: &str = "target";
+/// Metadata key that the guard before each API server compares with its own target.
+const GRANT: &str = "grant";
+
+const AUDIT_ID: &str = "audit-id";
+const STREAM_LIMIT: &str = "x-envoy-upstream-stream-duration-ms";
+
+/// Reads a check. Whatever is missing becomes a value that denies.
+pub fn access_request(check: &CheckRequest) -> AccessRequest<'_> {
+    let attributes = check.attributes.as_ref();
+    let http = attributes.and_then(|attributes| attributes.request.as_ref()).and_then(|request| request.http.as_ref());
+    let target = attributes
+        .and_then(|attributes| attributes.context_extensions.get(TARGET))
+        .map_or(RequestTarget::Unknown, |text| RequestTarget::parse(text));
+    let source_ip = attributes
+        .and_then(|attributes| attributes.source.as_ref())
+        .and_then(|peer| peer.address.as_ref())
+        .and_then(|address| match &address.address {
+            Some(Address::SocketAddress(socket)) => Some(socket.address.as_str()),
+            _ => None,
+        })
+        .unwrap_or("");
+    AccessRequest {
+        request_id: http.map_or("", request_id),
+        target,
+        method: http.map_or("", |http| &http.method),
+        path: http.map_or("", |http| &http.path),
+        host: http.map_or("", |http| &http.host),
+        source_ip,
+        headers: http.map_or_else(missing, headers),
+    }
+}
+
+fn headers(http: &HttpRequest) -> RequestHeaders<'_> {
+    // Only the raw list shows every value of a repeated header. Envoy sends it when `encode_raw_headers` is set; ours always is.
+    match &http.header_map {
+        Some(map) if http.headers.is_empty() => RequestHeaders::read(map.headers.iter().map(|header| (header.key.as_str(), bytes(header)))),
+        _ => missing(),
+    }
+}
+
+fn missing<'a>() -> RequestHeaders<'a> {
+    RequestHeaders { malformed: Some(Malformed::MissingAttributes), ..RequestHeaders::default() }
+}
+
+fn bytes(header: &EnvoyHeader) -> &[u8] {
+    if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value }
+}
+
+/// Envoy makes the id itself and overwrites what a client sends.
+fn request_id(http: &HttpRequest) -> &str {
+    let map = http.header_map.as_ref();
+    let header = map.and_then(|map| map.headers.iter().find(|header| header.key == "x-request-id"));
+    header.and_then(|header| std::str::from_utf8(bytes(header)).ok()).unwrap_or("")
+}
+
+/// Lets a request through to kubepass's own web part, without identity.
+pub fn to_web() -> CheckResponse {
+    allow(vec![], vec![(GRANT.to_owned(), "web".to_owned())])
+}
+
+/// Lets a request through to the route's API server under the identity of the grant.
+pub fn grant(grant: &Grant, request_id: &str) -> CheckResponse {
+    let identity = grant.identity();
+    let mut metadata = Vec::with_capacity(3 + identity.groups().len());
+    metadata.push((GRANT.to_owned(), format!("kubernetes:{}", grant.route().name)));
+    metadata.push(("user".to_owned(), identity.user().as_str().to_owned()));
+    if let Some(uid) = identity.uid() {
+        metadata.push(("uid".to_owned(), uid.as_str().to_owned()));
+    }
+    metadata.extend(identity.groups().iter().enumerate().map(|(index, group)| (format!("g{index}"), group.as_str().to_owned())));
+    for (key, values) in identity.extra() {
+        metadata.extend(values.iter().enumerate().map(|(index, value)| (format!("e.{key}.{index}"), value.as_str().to_owned())));
+    }
+    let headers = vec![overwrite(AUDIT_ID, request_id.to_owned()), overwrite(STREAM_LIMIT, grant.stream_limit_ms().to_string())];
+    allow(headers, metadata)
+}
+
+fn allow(headers: Vec<HeaderValueOption>, metadata: Vec<(String, String)>) -> CheckResponse {
+    CheckResponse {
+        status: Some(RpcStatus { code: GRPC_OK, ..RpcStatus::default() }),
+        dynamic_metadata: Some(strings(metadata)),
+        http_response: Some(HttpResponse::OkResponse(OkHttpResponse { headers, ..OkHttpResponse::default() })),
+    }
+}
+
+/// Refuses, as a Kubernetes `Status` or, for a browser without a credential, as a page.
+pub fn refuse(answer: &Answer, request: &AccessRequest<'_>, public_url: &str) -> CheckResponse {
+    let (content_type, body) = if answer.page {
+        ("text/html; charset=utf-8", page(request.host, public_url))
+    } else {
+        ("application/json", answer.status.clone().with_request_id(request.request_id).to_json())
+    };
+    let mut headers = vec![
+        overwrite("content-type", content_type.to_owned()),
+        overwrite("cache-control", "no-store".to_owned()),
+        overwrite("x-content-type-options", "nosniff".to_owned()),
+        overwrite(AUDIT_ID, request.request_id.to_owned()),
+    ];
+    if answer.status.code == 401 {
+        headers.push(overwrite("www-authenticate", "Bearer realm=\"kubepass\"".to_owned()));
+    }
+    if answer.page {
+        headers.push(overwrite("content-security-policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'".to_owned()));
+    }
+    if answer.status.code == 503 {
+        headers.push(overwrite("retry-after", "1".to_owned()));
+    }
+    let metadata = strings(vec![("reason".to_owned(), answer.word.to_owned())]);
+    CheckResponse {
+        status: Some(RpcStatus { code: GRPC_PERMISSION_DENIED, message: answer.word.to_owned(), ..RpcStatus::default() }),
+        dynamic_metadata: Some(metadata),
+        http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse {
+            status: Some(HttpStatus { code: i32::from(answer.status.code) }),
+            headers,
+            body,
+        })),
+    }
+}
+
+/// Both fields are set: versions that honour only `append`, only `append_action`, or either, all overwrite.
+#[allow(deprecated, reason = "Envoy 1.40 reads `append` and ignores its successor; both are set")]
+fn overwrite(name: &str, value: String) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(EnvoyHeader { key: name.to_owned(), value, ..EnvoyHeader::default() }),
+        append: Some(BoolValue { value: false }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        keep_empty_value: false,
+    }
+}
+
+fn strings(entries: Vec<(String, String)>) -> Struct {
+    Struct { fields: entries.into_iter().map(|(key, text)| (key, Value { kind: Some(Kind::StringValue(text)) })).collect() }
+}
+
+/// A person opened an API server's address in a browser.
+fn page(host: &str, public_url: &str) -> String {
+    let (host, public_url) = (escape(host), escape(public_url));
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>kubepass</title></head><body>\
+         <h1>This is a Kubernetes API server</h1>\
+         <p>Use it with kubectl: <code>kubepass kubeconfig https://{host}</code></p>\
+         <p>Your sessions and the routes that you may use: <a href=\"{public_url}\">{public_url}</a></p></body></html>"
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '&' => "&amp;".to_owned(),
+            '<' => "&lt;".to_owned(),
+            '>' => "&gt;".to_owned(),
+            '"' => "&quot;".to_owned(),
+            '\'' => "&#39;".to_owned(),
+            c => c.to_string(),
+        })
+        .collect()
+}

@@ -1,0 +1,205 @@
+//! The decision matrix: actors x routes x requests, as a golden table that a reviewer reads (`UPDATE_GOLDEN=1` rewrites it), and what must
+//! hold for every request whatsoever.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use kubepass::access::request::RequestHeaders;
+use kubepass::access::{AccessRequest, Answer, Decision, Outcome, RequestTarget, SessionState, authenticate, decide};
+use kubepass::identity::{Groups, Identity, Principal};
+use kubepass::session::{Session, SessionTable};
+use kubepass::snapshot::Snapshot;
+use kubepass::token::SessionId;
+use proptest::prelude::*;
+
+use super::fixture::{self, NOW};
+
+const HOUR: u64 = 3_600;
+
+/// Someone with a credential, or without.
+struct Actor {
+    name: &'static str,
+    email: &'static str,
+    groups: Vec<String>,
+    session_age: u64,
+    session_left: u64,
+    /// Whose audience the token has; `None` for no token.
+    token_for: Option<&'static str>,
+    token_age: u64,
+}
+
+impl Actor {
+    fn new(name: &'static str, email: &'static str, groups: &[&str]) -> Self {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        Self { name, email, groups, session_age: HOUR, session_left: 11 * HOUR, token_for: Some("route"), token_age: 60 }
+    }
+}
+
+fn actors() -> Vec<Actor> {
+    let many: Vec<String> = (0..33).map(|n| format!("team-{n}")).collect();
+    vec![
+        Actor { token_for: None, ..Actor::new("anonymous", "", &[]) },
+        Actor::new("developer", "dev@example.com", &["team-a", "chess-club"]),
+        Actor::new("sre", "sre@example.com", &["sre", "team-a"]),
+        Actor::new("outsider", "eve@evil.example", &[]),
+        Actor::new("no-groups", "new@example.com", &[]),
+        Actor { groups: many, ..Actor::new("33-teams", "many@example.com", &[]) },
+        Actor::new("masters", "m@example.com", &["sre", "system:masters"]),
+        Actor::new("system-name", "system:admin", &["sre"]),
+        Actor::new("comma-group", "c@example.com", &["sre", "team-a,system:masters"]),
+        Actor::new("line-feed-group", "l@example.com", &["sre", "team-\nx"]),
+        Actor { token_for: Some("other.k8s.example.com"), ..Actor::new("token-of-other-route", "sre@example.com", &["sre"]) },
+        Actor { token_age: 2 * HOUR, ..Actor::new("token-expired", "sre@example.com", &["sre"]) },
+        Actor { session_left: 0, ..Actor::new("session-ended", "sre@example.com", &["sre"]) },
+        Actor { session_age: 5 * HOUR, session_left: 7 * HOUR, ..Actor::new("old-session", "sre@example.com", &["sre"]) },
+    ]
+}
+
+const REQUESTS: &[(&str, &str)] = &[
+    ("GET", "/version"),
+    ("GET", "/api"),
+    ("GET", "/api/v1/namespaces/web/pods"),
+    ("GET", "/api/v1/namespaces/web/pods?watch=1"),
+    ("DELETE", "/api/v1/namespaces/web/pods/a"),
+    ("GET", "/api/v1/namespaces/web/pods/a/exec?command=sh"),
+    ("POST", "/api/v1/namespaces/web/pods/a/exec?command=sh"),
+    ("GET", "/api/v1/namespaces/web/services/a/proxy/"),
+    ("GET", "/api/v1/secrets"),
+    ("GET", "/api/v1/namespaces/web/pods/..%2fsecrets"),
+];
+
+#[test]
+fn the_matrix_is_as_reviewed() {
+    let snapshot = fixture::snapshot_of("config/two-clusters.yaml");
+    let mut table = String::from("actor | route | request -> decision\n");
+    for route in ["staging", "prod"] {
+        for actor in actors() {
+            for (method, path) in REQUESTS {
+                let (sessions, token) = log_in(&snapshot, &actor, route);
+                let value = token.map(|token| format!("Bearer {token}"));
+                let mut headers: Vec<(&str, &[u8])> = vec![("user-agent", b"kubectl")];
+                headers.extend(value.iter().map(|value| ("authorization", value.as_bytes())));
+                let target = format!("kubernetes:{route}");
+                let request = request(&target, method, path, &headers);
+                let state = authenticate(&snapshot, &request, &sessions, NOW);
+                let decision = decide(&snapshot, &request, state, NOW);
+                writeln!(table, "{} | {route} | {method} {path} -> {}", actor.name, shown(&decision)).unwrap();
+            }
+        }
+    }
+    fixture::compare_golden("tests/it/golden/decisions/two-clusters.txt", &table);
+}
+
+#[test]
+fn what_envoy_does_not_know_is_refused_whoever_asks() {
+    let snapshot = fixture::snapshot_of("config/two-clusters.yaml");
+    let sre = Actor::new("sre", "sre@example.com", &["sre"]);
+    let (sessions, token) = log_in(&snapshot, &sre, "prod");
+    let value = format!("Bearer {}", token.unwrap());
+    for target in ["", "kubernetes:", "kubernetes:nosuch", "http:prod", "prod", "web:prod"] {
+        let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
+        let request = request(target, "GET", "/version", &headers);
+        let state = authenticate(&snapshot, &request, &sessions, NOW);
+        let decision = decide(&snapshot, &request, state, NOW);
+        assert_eq!(Answer::to(&decision).unwrap().status.code, 503, "{target}");
+    }
+}
+
+#[test]
+fn an_ended_session_is_refused_at_the_next_request() {
+    let snapshot = fixture::snapshot_of("config/two-clusters.yaml");
+    let sre = Actor::new("sre", "sre@example.com", &["sre"]);
+    let (sessions, token) = log_in(&snapshot, &sre, "prod");
+    let value = format!("Bearer {}", token.unwrap());
+    let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
+    let request = request("kubernetes:prod", "GET", "/version", &headers);
+    let word = |sessions: &SessionTable| shown(&decide(&snapshot, &request, authenticate(&snapshot, &request, sessions, NOW), NOW));
+    assert!(word(&sessions).starts_with("allow"), "{}", word(&sessions));
+    let session = sessions.list().remove(0);
+    sessions.end(&session.id);
+    assert!(word(&sessions).contains("session_ended"), "{}", word(&sessions));
+}
+
+fn log_in(snapshot: &Snapshot, actor: &Actor, route: &str) -> (SessionTable, Option<String>) {
+    let sessions = SessionTable::new();
+    let session = Session {
+        id: SessionId::from_random([7; 16]),
+        identity: Identity {
+            principal: Principal { idp: "corp".into(), subject: actor.name.into() },
+            username: actor.email.into(),
+            email: actor.email.into(),
+            groups: Groups::from(actor.groups.clone()),
+            claims: serde_json::Map::new(),
+        },
+        created_at: NOW - actor.session_age,
+        expires_at: NOW + actor.session_left,
+        client: "kubepass".into(),
+        source_ip: "192.0.2.1".into(),
+    };
+    let token = actor.token_for.map(|audience| {
+        let audience = if audience == "route" { &snapshot.route(route).unwrap().host } else { audience };
+        let claims = session.session_token_claims(audience, "jti".into(), NOW - actor.token_age);
+        snapshot.token_keys().sign_session_token(&claims).unwrap()
+    });
+    let _ = sessions.insert(Arc::new(session));
+    (sessions, token)
+}
+
+fn request<'a>(target: &'a str, method: &'a str, path: &'a str, headers: &[(&'a str, &'a [u8])]) -> AccessRequest<'a> {
+    AccessRequest {
+        request_id: "id",
+        target: RequestTarget::parse(target),
+        method,
+        path,
+        host: "host.example.com",
+        source_ip: "192.0.2.1",
+        headers: RequestHeaders::read(headers.iter().copied()),
+    }
+}
+
+fn shown(decision: &Decision<'_>) -> String {
+    let rule = decision.evidence.rule.as_deref().map(|rule| format!(" by {rule}")).unwrap_or_default();
+    match &decision.outcome {
+        Outcome::Web => "web".to_owned(),
+        Outcome::Allow(grant) => {
+            let groups: Vec<&str> = grant.identity().groups().iter().map(|group| group.as_str()).collect();
+            let extra: Vec<&str> = grant.identity().extra().iter().map(|(key, _)| key.as_str()).collect();
+            let dropped = &decision.evidence.dropped_groups;
+            format!(
+                "allow{rule} as {:?} in {groups:?} extra {extra:?} dropped {dropped:?} for {} s",
+                grant.identity().user().as_str(),
+                grant.stream_limit_ms() / 1_000
+            )
+        }
+        Outcome::Challenge(_) | Outcome::Deny(_) => {
+            let answer = Answer::to(decision).unwrap();
+            format!("{} {}{rule}: {}", answer.status.code, answer.word, answer.status.message)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Whatever arrives: it ends in a value, and without a live session in no grant.
+    #[test]
+    fn no_grant_without_identity(
+        target in "(kubernetes:(prod|staging|x)|web|.{0,20})",
+        method in "(GET|POST|[A-Z]{0,9}|.{0,5})",
+        path in "(/api/v1/.{0,40}|/.{0,60}|.{0,20})",
+        names in prop::collection::vec("(authorization|Authorization|connection|impersonate-user|accept|sec-websocket-protocol|[a-z-]{1,20})", 0..6),
+        values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 6),
+    ) {
+        let snapshot = fixture::snapshot_of_cached("config/two-clusters.yaml");
+        let headers: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(values.iter().map(Vec::as_slice)).collect();
+        let request = request(&target, &method, &path, &headers);
+        let state = authenticate(&snapshot, &request, &SessionTable::new(), NOW);
+        prop_assert!(!matches!(state, SessionState::Live(_)));
+        let decision = decide(&snapshot, &request, state, NOW);
+        match &decision.outcome {
+            Outcome::Allow(grant) => prop_assert!(false, "granted {grant:?}"),
+            Outcome::Web => prop_assert_eq!(target.as_str(), "web"),
+            Outcome::Challenge(_) | Outcome::Deny(_) => prop_assert!(Answer::to(&decision).unwrap().status.code >= 400),
+        }
+    }
+}
