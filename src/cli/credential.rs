@@ -77,6 +77,11 @@ impl Credentials<'_> {
                 self.cache.forget_installation(&installation.to_string())?;
                 Ok(None)
             }
+            // Another login may fit the route better; but opening a browser by ourselves could go round in circles.
+            Err(ProtocolError::Refused { server, message }) => {
+                let message = format!("{message} (to log in anew: kubepass login {route})");
+                Err(ProtocolError::Refused { server, message }.into())
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -258,9 +258,9 @@ fn refusals_are_told() {
     client.ask(Some(1));
     *client.server.session_answer.lock().unwrap() = Some((403, r#"{"error":"access_denied","error_description":"not for you"}"#));
     let error = client.ask_without_login(Some(1)).unwrap_err().to_string();
-    assert_eq!(error, format!("{} refused: not for you", client.route));
+    assert_eq!(error, format!("{0} refused: not for you (to log in anew: kubepass login {0})", client.route));
     *client.server.session_answer.lock().unwrap() = Some((502, "<html>"));
-    assert!(client.ask_without_login(Some(1)).unwrap_err().to_string().ends_with("refused: HTTP 502"));
+    assert!(client.ask_without_login(Some(1)).unwrap_err().to_string().contains("refused: HTTP 502 ("));
     *client.server.session_answer.lock().unwrap() = Some((200, r#"{"session_token":"secret-token"}"#));
     let error = client.ask_without_login(Some(1)).unwrap_err().to_string();
     assert!(error.contains("not the expected JSON") && !error.contains("secret-token"), "{error}");
