@@ -1,20 +1,31 @@
 //! The managed Envoy as a process: it starts, starts again, drains, and ends with us.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kubepass::server::ads::{Ads, AdsLimits, AdsState};
 use kubepass::server::managed_envoy::{EnvoyMetrics, ManagedEnvoyError, Settings, locate, run};
+use kubepass::server::unix_socket::UnixSocket;
+use kubepass::snapshot::Snapshot;
+use kubepass::xds::resource::{ResourceSet, TypeUrl};
+use kubepass::xds::resources::build;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::fixture;
+use crate::support::pki::Authority;
+use crate::support::ports;
 use crate::support::tools::Tools;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A private folder and settings for an Envoy without a control plane.
 fn prepared() -> (tempfile::TempDir, Settings) {
-    let folder = tempfile::Builder::new().prefix("kp-").tempdir().unwrap();
+    let folder = tempfile::Builder::new().prefix("kp-").permissions(std::fs::Permissions::from_mode(0o700)).tempdir().unwrap();
     let mut settings = Settings::new(Tools::ensure().envoy(), folder.path().to_owned());
     settings.concurrency = Some(1);
     (folder, settings)
@@ -146,4 +157,77 @@ fn envoys(folder: &Path) -> Vec<u32> {
 
 fn kill(pid: u32, signal: &str) {
     assert!(Command::new("kill").args(["-s", signal, &pid.to_string()]).status().unwrap().success());
+}
+
+/// The control plane's part of the socket folder, with a first configuration.
+fn control_plane(folder: &Path, first: ResourceSet) -> (watch::Sender<Arc<ResourceSet>>, AdsState) {
+    let (sender, receiver) = watch::channel(Arc::new(first));
+    let state = AdsState::default();
+    let service = Ads::service(receiver, state.clone(), AdsLimits::default(), CancellationToken::new());
+    let socket = UnixSocket::bind(&folder.join("xds.sock")).unwrap();
+    tokio::spawn(tonic::transport::Server::builder().serve_with_incoming(service, Box::pin(socket.into_incoming())));
+    (sender, state)
+}
+
+/// The example with two clusters on `port`; `contents` replaces what its files hold.
+fn resources(port: u16, change: impl Fn(String) -> String, contents: &BTreeMap<&str, Option<Vec<u8>>>) -> ResourceSet {
+    let path = "config/two-clusters.yaml";
+    let text = std::fs::read_to_string(fixture::root().join(path)).unwrap().replace("[::]:443", &format!("127.0.0.1:{port}"));
+    let config = fixture::load(&change(text), path, contents).unwrap_or_else(|errors| panic!("{errors}"));
+    build(&Snapshot::new(Arc::new(config), "0123456789abcdef")).unwrap()
+}
+
+/// Until the one Envoy has acknowledged everything of `set`.
+async fn until_acknowledged(state: &AdsState, set: &ResourceSet) {
+    let began = Instant::now();
+    let is_there = |kind: TypeUrl| {
+        let streams = state.streams();
+        streams.iter().any(|stream| {
+            let view = stream.types.get(&kind);
+            view.is_some_and(|view| {
+                view.wanted == set.type_version(kind) && view.state.acknowledged.as_deref() == Some(set.type_version(kind))
+            })
+        })
+    };
+    while !TypeUrl::ALL.into_iter().all(is_there) {
+        assert!(began.elapsed() < PATIENCE, "not acknowledged: {:#?}", state.streams());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn changes_of_routes_and_secrets_are_acknowledged_and_modify_no_listener() {
+    let (folder, settings) = prepared();
+    let port = ports::free_port();
+    let before = resources(port, |text| text, &BTreeMap::new());
+    let (sender, state) = control_plane(folder.path(), before.clone());
+    let (metrics, stop) = (EnvoyMetrics::default(), CancellationToken::new());
+    let task = tokio::spawn(run(settings.clone(), metrics.clone(), stop.clone()));
+    until_acknowledged(&state, &before).await;
+    assert!(settings.admin().is_ready().await.unwrap());
+    std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+
+    let authority = Authority::new("rotated");
+    let serving = authority.server(&["pass.example.com", "*.k8s.example.com"]);
+    let contents = BTreeMap::from([
+        ("tls.crt", Some(serving.cert.into_bytes())),
+        ("tls.key", Some(serving.key.into_bytes())),
+        ("prod-ca.crt", Some(authority.pem().as_bytes().to_vec())),
+        ("prod-token", Some(b"rotated-token".to_vec())),
+    ]);
+    let after = resources(port, |text| text.replace("10.0.0.1", "10.0.0.2").replace("name: staging", "name: other"), &contents);
+    for kind in TypeUrl::ALL {
+        assert_eq!(before.type_version(kind) == after.type_version(kind), kind == TypeUrl::Listener, "{kind}");
+    }
+    sender.send(Arc::new(after.clone())).unwrap();
+    until_acknowledged(&state, &after).await;
+
+    let stats = settings.admin().stats("^listener_manager").await.unwrap();
+    let of = |name: &str| stats[&format!("listener_manager.{name}")];
+    assert_eq!((of("listener_added"), of("listener_modified"), of("listener_in_place_updated"), of("listener_removed")), (1, 0, 0, 0));
+    for kind in TypeUrl::ALL {
+        assert_eq!(state.counts(kind).nacked, 0, "{kind}");
+    }
+    stop.cancel();
+    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
 }
