@@ -4,6 +4,7 @@
 mod readable;
 mod static_bootstrap;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -68,6 +69,32 @@ fn the_pinned_envoy_accepts_the_bootstrap() {
 #[tokio::test]
 async fn the_pinned_envoy_treats_headers_as_we_rely_on() {
     self_test(&Tools::ensure().envoy()).await.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Each plant changes the encoded bootstrap on its way to Envoy (in place, so that it stays well formed), as if Envoy behaved otherwise.
+#[tokio::test]
+async fn an_envoy_that_differs_is_refused_and_the_difference_named() {
+    let plants = [
+        (r"s/\\S(\.\*\\S)?/.*.*.*.*./", "an allowed request with a blank user is stopped"),
+        ("s/Bearer /Bearer_/", "the service account's token replaces"),
+        ("s/ext_authz:g64)/ext_authz:g63)/", "every client-sent impersonate-* line"),
+        ("s/x-envoy-upstream-stream-duration-ms)/impersonate-user|x-envoy-[a-z-]+.*$)/", "sets a header which it may not set"),
+        ("s/self-test.invalid/self-text.invalid/", "a path is normalised before"),
+    ];
+    for (plant, semantic) in plants {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("envoy");
+        let envoy = Tools::ensure().envoy();
+        let script = format!(
+            "#!/bin/sh\nfor last; do :; done\nLC_ALL=C sed -e '{plant}' \"$last\" >\"$last.planted.pb\"\n\
+             exec {} --disable-hot-restart --concurrency 1 --log-level error -c \"$last.planted.pb\"\n",
+            envoy.display()
+        );
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let failure = self_test(&program).await.expect_err(plant);
+        assert!(matches!(failure, SelfTestFailure::Differs(_)) && failure.to_string().contains(semantic), "{plant}: {failure}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig};
 use envoy_types::pb::envoy::config::cluster::v3::{CircuitBreakers, Cluster, UpstreamConnectionOptions};
+use envoy_types::pb::envoy::config::core::v3::HttpProtocolOptions as CommonOptions;
 use envoy_types::pb::envoy::config::core::v3::{
     ConfigSource, Http1ProtocolOptions, Http2ProtocolOptions, RoutingPriority, TransportSocket,
 };
@@ -49,6 +50,8 @@ pub(super) fn cluster(input: &RouteInput<'_>) -> Cluster {
 /// What every Kubernetes cluster has, without TLS and endpoints. `secrets`: where its token comes from; `None` takes it from the bootstrap.
 pub(super) fn plain_cluster(route: &str, secrets: Option<ConfigSource>) -> Cluster {
     let options = HttpProtocolOptions {
+        // Less than the 90 s after which an API server closes, so that no request meets a connection that is just going.
+        common_http_protocol_options: Some(CommonOptions { idle_timeout: seconds(60), ..Default::default() }),
         http_filters: upstream_filters::for_kubernetes_cluster(route, secrets),
         upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(as_downstream())),
         ..Default::default()
@@ -92,10 +95,12 @@ fn thresholds() -> Thresholds {
 
 /// The certificate must chain to the route's CA and carry exactly the server's name: without the name, any certificate of that CA would do.
 fn upstream_tls(input: &RouteInput<'_>) -> Option<TransportSocket> {
-    let server_name = &input.server.server_name;
-    let by_ip = is_ip(server_name);
+    let address = input.server.server_name.parse::<std::net::IpAddr>().ok();
+    let by_ip = address.is_some();
+    // As Envoy writes what it reads from a certificate.
+    let server_name = address.map_or_else(|| input.server.server_name.to_ascii_lowercase(), |address| address.to_string());
     let san_type = if by_ip { SanType::IpAddress } else { SanType::Dns };
-    let name = SubjectAltNameMatcher { san_type: san_type.into(), matcher: Some(exactly(server_name)), ..Default::default() };
+    let name = SubjectAltNameMatcher { san_type: san_type.into(), matcher: Some(exactly(&server_name)), ..Default::default() };
     let validation = CombinedCertificateValidationContext {
         default_validation_context: Some(CertificateValidationContext { match_typed_subject_alt_names: vec![name], ..Default::default() }),
         validation_context_sds_secret_config: Some(SdsSecretConfig { name: names::ca_secret(input.name), sds_config: ads() }),
@@ -111,7 +116,7 @@ fn upstream_tls(input: &RouteInput<'_>) -> Option<TransportSocket> {
         validation_context_type: Some(ValidationContextType::CombinedValidationContext(validation)),
         ..Default::default()
     };
-    let sni = if by_ip { String::new() } else { server_name.clone() };
+    let sni = if by_ip { String::new() } else { server_name };
     transport_socket(UpstreamTlsContext { common_tls_context: Some(common), sni, ..Default::default() })
 }
 

@@ -59,14 +59,20 @@ const REPLIES: [Reply; 14] = [
     Reply { when: "true", reason: "", message: "Envoy refused the request" },
 ];
 
+/// Some replies are made before Envoy has replaced the client's own id; only what has the form of ours goes into the text.
+const HAS_REQUEST_ID: &str = "request.id.matches('^[0-9a-f-]+$')";
+
 pub(super) fn local_reply() -> LocalReplyConfig {
-    let untouched = ResponseMapper { filter: Some(filter(OF_EXT_AUTHZ)), ..Default::default() };
-    let mapped = REPLIES.iter().map(|reply| ResponseMapper {
-        filter: Some(filter(reply.when)),
-        body_format_override: Some(status(reply)),
-        ..Default::default()
+    let untouched = mapper(OF_EXT_AUTHZ, None);
+    let mapped = REPLIES.iter().flat_map(|reply| {
+        let with_id = mapper(&format!("{} && {HAS_REQUEST_ID}", reply.when), Some(status(reply, "; request id %REQ(X-REQUEST-ID):36%")));
+        [with_id, mapper(reply.when, Some(status(reply, "")))]
     });
     LocalReplyConfig { mappers: std::iter::once(untouched).chain(mapped).collect(), body_format: None }
+}
+
+fn mapper(when: &str, body_format_override: Option<SubstitutionFormatString>) -> ResponseMapper {
+    ResponseMapper { filter: Some(filter(when)), body_format_override, ..Default::default() }
 }
 
 fn filter(expression: &str) -> AccessLogFilter {
@@ -78,11 +84,11 @@ fn filter(expression: &str) -> AccessLogFilter {
     AccessLogFilter { filter_specifier: Some(access_log_filter::FilterSpecifier::ExtensionFilter(extension)) }
 }
 
-/// A fixed text: nothing that a client or an API server said goes into it but the request id, which is our own.
-fn status(reply: &Reply) -> SubstitutionFormatString {
+/// Nothing that a client or an API server said goes into it.
+fn status(reply: &Reply, request_id: &str) -> SubstitutionFormatString {
     let Reply { reason, message, .. } = reply;
     let text = format!(
-        r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"{message} (Envoy: %RESPONSE_FLAGS%; request id %REQ(X-REQUEST-ID):36%)","reason":"{reason}","code":%RESPONSE_CODE%}}"#
+        r#"{{"kind":"Status","apiVersion":"v1","metadata":{{}},"status":"Failure","message":"{message} (Envoy: %RESPONSE_FLAGS%{request_id})","reason":"{reason}","code":%RESPONSE_CODE%}}"#
     );
     SubstitutionFormatString {
         content_type: "application/json".to_owned(),

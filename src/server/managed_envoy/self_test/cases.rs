@@ -63,6 +63,18 @@ pub(super) const CASES: &[Case] = &[
         ..GET
     },
     Case {
+        semantic: "the request id is Envoy's own, whatever the client sent",
+        path: "/request-id/identity",
+        headers: "x-request-id: forged\r\n",
+        expect: |reply| {
+            let is_ours = |line: &str| {
+                line.strip_prefix("x-request-id: ").is_some_and(|id| id.len() == 36 && reply.header("x-request-id") == Some(id))
+            };
+            if reply.body.lines().any(is_ours) && !reply.body.contains("forged") { Ok(()) } else { Err(reply.body.clone()) }
+        },
+        ..GET
+    },
+    Case {
         semantic: "cookies, other credentials and forwarding headers of the client do not go upstream",
         path: "/strip/identity",
         headers: "cookie: a=b\r\nX-Pomerium-Authorization: x\r\nproxy-authorization: x\r\nX-Remote-User: root\r\nx-remote-extra-a: x\r\n\
@@ -174,6 +186,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         semantic: "an escaped slash in the path is refused",
         path: "/escaped%2Fslash/identity",
+        headers: "x-request-id: forged\"\r\n",
         expect: |reply| envoy_answered(reply, 400),
         ..REFUSED
     },
@@ -249,7 +262,11 @@ fn envoy_answered(reply: &Reply, status: u16) -> Result<(), String> {
     let body: serde_json::Value = serde_json::from_str(&reply.body).unwrap_or_default();
     let is = |field: &str, wanted: serde_json::Value| body.get(field) == Some(&wanted);
     let is_status = is("kind", "Status".into()) && is("code", status.into()) && reply.header("content-type") == Some("application/json");
-    if is_status { Ok(()) } else { Err(format!("an answer that is no Kubernetes Status: {:?}", reply.body)) }
+    if is_status && !reply.body.contains("forged") {
+        Ok(())
+    } else {
+        Err(format!("an answer that is no plain Kubernetes Status: {:?}", reply.body))
+    }
 }
 
 fn upgraded(reply: &Reply) -> Result<(), String> {
