@@ -150,11 +150,12 @@ async fn by_host(State(hosts): State<Hosts>, mut request: Request) -> Response {
     } else {
         return plain(StatusCode::MISDIRECTED_REQUEST, "this host is not served here");
     };
+    let request_id = request::Origin::of(request.headers()).request_id;
     let answer = tokio::time::timeout(limits::REQUEST_TIMEOUT, router.oneshot(request)).await;
     match answer {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => plain(StatusCode::GATEWAY_TIMEOUT, "this took too long"),
+        Err(_) => WebError::Slow.page(&request_id),
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) enum WebError {
     LoggedOut,
     #[error("There is nothing at this address.")]
     NotFound,
+    #[error("This took too long: the identity provider may be slow.")]
+    Slow,
     #[error("Something failed inside kubepass.")]
     Internal,
 }
@@ -63,6 +65,7 @@ impl WebError {
             Self::UnknownRoute(_) | Self::NotFound => StatusCode::NOT_FOUND,
             Self::LoggedOut => StatusCode::UNAUTHORIZED,
             Self::Busy | Self::Audit | Self::Store | Self::TooManySessions => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Slow => StatusCode::GATEWAY_TIMEOUT,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -88,6 +91,7 @@ impl WebError {
             Self::Form => "form_invalid",
             Self::LoggedOut => "logged_out",
             Self::NotFound => "not_found",
+            Self::Slow => "slow",
             Self::Internal => "internal",
         }
     }
@@ -116,7 +120,7 @@ impl WebError {
             Self::PomeriumCli(_) => "Use the command line tool `kubepass`, or ask the operator to set `pomerium_cli: true` on this route.",
             Self::LoginUnknown => "Start the login again, in one and the same browser, with cookies allowed.",
             Self::LoginExpired | Self::LoginUsed | Self::Form | Self::LoggedOut => "Start again from the beginning.",
-            Self::Busy | Self::TooManySessions => "Try again in a minute. If it stays so, tell the operator of kubepass.",
+            Self::Busy | Self::TooManySessions | Self::Slow => "Try again in a minute. If it stays so, tell the operator of kubepass.",
             Self::Audit => "Tell the operator of kubepass: the disk of the audit trail may be full.",
             Self::Store => "Tell the operator of kubepass: the disk of the session store may be full.",
             Self::CrossSite => {

@@ -10,8 +10,8 @@ pub(super) const BODY_BYTES: usize = 64 * 1024;
 pub(super) const HEADER_BYTES: usize = 96 * 1024;
 /// For a connection to send the headers of its next request.
 pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
-/// For one request, everything included; a login waits for the identity provider up to three times.
-pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// For one request, everything included: below the 30 s after which Envoy would answer without a word of advice.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(28);
 /// Connections at a time; only Envoys connect.
 pub(super) const CONNECTIONS: usize = 1024;
 /// Answers of identity providers that are worked on at a time.

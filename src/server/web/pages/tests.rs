@@ -44,6 +44,10 @@ fn pages_load_nothing_and_run_nothing() {
     assert!(policy.contains("form-action 'self' http://127.0.0.1:8000; frame-ancestors 'none'; base-uri 'none'"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
     let document = Page::welcome().document();
+    let style = document.split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
+    use base64::Engine;
+    let hash = base64::engine::general_purpose::STANDARD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, style.as_bytes()));
+    assert!(policy.contains(&format!("'sha256-{hash}'")), "the style counts only with its own hash: {policy}");
     for outside in ["src=", "http://", "https://", "url(", "@import", "<script", "<link", "style=\""] {
         assert!(!document.contains(outside), "{outside} in {document}");
     }
