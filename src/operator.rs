@@ -2,6 +2,7 @@
 
 pub mod check_config;
 pub mod cluster_rbac;
+pub mod policy_explain;
 
 use std::process::ExitCode;
 

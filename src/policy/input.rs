@@ -32,7 +32,7 @@ pub struct UserView<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct RequestView<'a> {
     pub method: &'a str,
-    /// Without the query.
+    /// As sent; rules do not see a query.
     pub path: &'a str,
     /// Lower case, without port.
     pub host: &'a str,

@@ -51,7 +51,7 @@ const USER: Table<for<'a> fn(&'a UserView<'a>) -> FieldValue<'a>, 6> = [
 /// `request`.
 const REQUEST: Table<for<'a> fn(&'a RequestView<'a>) -> FieldValue<'a>, 6> = [
     ("method", Kind::Text, |request| FieldValue::Text(request.method)),
-    ("path", Kind::Text, |request| FieldValue::Text(request.path)),
+    ("path", Kind::Text, |request| FieldValue::Text(without_query(request.path))),
     ("host", Kind::Text, |request| FieldValue::Text(request.host)),
     ("source_ip", Kind::Text, |request| FieldValue::Text(request.source_ip)),
     ("user_agent", Kind::Text, |request| FieldValue::Text(request.user_agent)),
@@ -74,17 +74,26 @@ const KUBERNETES: Table<for<'a> fn(&'a RequestInfo<'a>) -> FieldValue<'a>, 8> = 
 const ROUTE: Table<for<'a> fn(&'a RouteView<'a>) -> FieldValue<'a>, 2> =
     [("name", Kind::Text, |route| FieldValue::Text(route.name)), ("labels", Kind::TextMap, |route| FieldValue::TextMap(route.labels))];
 
-type ReadVariable = for<'a> fn(&'a PolicyInput<'a>) -> FieldValue<'a>;
+struct Variable {
+    name: &'static str,
+    kind: fn() -> Type,
+    read: for<'a> fn(&'a PolicyInput<'a>) -> FieldValue<'a>,
+}
 
 /// The variables themselves.
-const VARIABLES: [(&str, fn() -> Type, ReadVariable); 4] = [
-    (USER_VARIABLE, || object(&USER), |input| FieldValue::Object(&input.user)),
-    ("request", || object(&REQUEST), |input| FieldValue::Object(&input.request)),
-    ("k8s", || object(&KUBERNETES), |input| FieldValue::Object(input.k8s)),
-    ("route", || object(&ROUTE), |input| FieldValue::Object(&input.route)),
+const VARIABLES: [Variable; 4] = [
+    Variable { name: USER_VARIABLE, kind: || object(&USER), read: |input| FieldValue::Object(&input.user) },
+    Variable { name: "request", kind: || object(&REQUEST), read: |input| FieldValue::Object(&input.request) },
+    Variable { name: "k8s", kind: || object(&KUBERNETES), read: |input| FieldValue::Object(input.k8s) },
+    Variable { name: "route", kind: || object(&ROUTE), read: |input| FieldValue::Object(&input.route) },
 ];
 
 const USER_VARIABLE: &str = "user";
+
+/// A query never counts as a part of the path, whoever fills the view.
+fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
+}
 
 fn object<Read>(table: &[(&'static str, Kind, Read)]) -> Type {
     Type::object(table.iter().map(|(name, kind, _)| (*name, Type::from(*kind))))
@@ -92,7 +101,7 @@ fn object<Read>(table: &[(&'static str, Kind, Read)]) -> Type {
 
 /// What a rule can read.
 pub(super) fn policy() -> &'static Schema {
-    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(VARIABLES.iter().map(|(name, kind, _)| (*name, kind()))));
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new(VARIABLES.iter().map(|variable| (variable.name, (variable.kind)()))));
     &SCHEMA
 }
 
@@ -114,7 +123,7 @@ impl Fields for OnlyUser<'_> {
 
 impl Fields for PolicyInput<'_> {
     fn field<'a>(&'a self, name: &str) -> Option<FieldValue<'a>> {
-        VARIABLES.iter().find(|(known, ..)| *known == name).map(|(_, _, read)| read(self))
+        VARIABLES.iter().find(|variable| variable.name == name).map(|variable| (variable.read)(self))
     }
 }
 

@@ -33,10 +33,16 @@ impl Case {
 
     fn with<T>(&self, method: &str, path_and_query: &str, use_input: impl FnOnce(&PolicyInput<'_>) -> T) -> T {
         let info = RequestInfo::parse(method, path_and_query).unwrap();
-        let path = path_and_query.split('?').next().unwrap();
         // 2026-01-31T09:30:00Z, a Saturday.
         let time = 1_769_851_800;
-        let request = RequestView { method, path, host: "prod.example.com", source_ip: "10.1.2.3", user_agent: "kubectl/v1.36.3", time };
+        let request = RequestView {
+            method,
+            path: path_and_query,
+            host: "prod.example.com",
+            source_ip: "10.1.2.3",
+            user_agent: "kubectl/v1.36.3",
+            time,
+        };
         use_input(&PolicyInput { user: self.user(), request, k8s: &info, route: RouteView { name: "prod", labels: &self.labels } })
     }
 }
@@ -68,6 +74,7 @@ fn conditions() {
         ("k8s.verb == 'list' && k8s.group == '' && k8s.version == 'v1' && k8s.resource == 'pods'", "GET", pods, true),
         ("k8s.namespace == 'web' && k8s.name == '' && k8s.subresource == '' && k8s.read_only", "GET", pods, true),
         ("route.name == 'prod' && route.labels.stage == 'prod' && !has(route.labels.zone)", "GET", pods, true),
+        ("request.path == '/api/v1/pods'", "GET", "/api/v1/pods?limit=1", true),
         // policy's view of verbs
         ("k8s.verb == 'exec' && k8s.subresource == 'exec' && k8s.name == 'web-0' && !k8s.read_only", "GET", exec, true),
         ("k8s.verb == 'exec'", "POST", exec, true),

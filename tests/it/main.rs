@@ -10,5 +10,6 @@ mod envoy_resources;
 mod fixture;
 mod live_reload;
 mod managed_envoy;
+mod policy_explain;
 mod structure;
 mod web;
