@@ -3,6 +3,7 @@
 use crate::config::{KubernetesTarget, Method};
 use crate::header::HeaderValue;
 use crate::identity::Identity;
+use crate::kubernetes::impersonation;
 use crate::policy::UserView;
 
 /// Prefix of names that belong to Kubernetes itself.
@@ -109,6 +110,10 @@ fn checked(what: &'static str, name: String, allow_system: &[String]) -> Result<
 fn texts<E: std::fmt::Display>(what: &str, values: Result<Vec<String>, E>) -> Result<Vec<HeaderValue>, NameRefusal> {
     let refuse = |why: String| NameRefusal::Expression { what: what.to_owned(), why };
     let values = values.map_err(|error| refuse(error.to_string()))?;
+    // Envoy has as many slots; what is above would silently not go upstream.
+    if values.len() > impersonation::MAX_EXTRA_VALUES {
+        return Err(refuse(format!("it gives {} values, and at most {} can be sent", values.len(), impersonation::MAX_EXTRA_VALUES)));
+    }
     values.into_iter().map(|value| HeaderValue::new(value).map_err(|error| refuse(error.to_string()))).collect()
 }
 
@@ -121,4 +126,17 @@ fn is_listed(group: &str, patterns: &[String]) -> bool {
 
 fn starts_with(name: &str, prefix: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_values_than_slots_are_refused_and_never_cut() {
+        let given = |count: usize| texts("team", Ok::<_, String>(vec!["a".to_owned(); count]));
+        assert_eq!(given(impersonation::MAX_EXTRA_VALUES).map(|values| values.len()), Ok(16));
+        let refusal = given(impersonation::MAX_EXTRA_VALUES + 1).map_err(|refusal| refusal.to_string());
+        assert!(refusal.is_err_and(|text| text.contains("17 values")));
+    }
 }
