@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ads;
 mod config_errors;
 mod decisions;
 mod envoy_resources;

@@ -56,7 +56,7 @@ pub struct StreamView {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeView {
     pub state: TypeState,
-    /// The version that the Envoy should have; all is well when `state.acknowledged` is the same.
+    /// The version that the Envoy should have, as of the stream's last turn; all is well when `state.acknowledged` is the same.
     pub wanted: String,
     /// Why the Envoy refused this type, until it has acknowledged `wanted`.
     pub refusal: Option<String>,
@@ -76,6 +76,17 @@ impl AdsState {
     /// All streams that are open.
     pub fn streams(&self) -> Vec<StreamView> {
         self.registry().streams.values().cloned().collect()
+    }
+
+    /// Whether every connected Envoy, at least one, has acknowledged all of `set`.
+    pub fn is_taken(&self, set: &ResourceSet) -> bool {
+        let registry = self.registry();
+        let has = |stream: &StreamView, kind: TypeUrl| match stream.types.get(&kind) {
+            Some(view) if view.state.requested => view.state.acknowledged.as_deref() == Some(set.type_version(kind)),
+            _ => set.is_empty(kind),
+        };
+        let has_all = |stream: &StreamView| TypeUrl::ALL.into_iter().all(|kind| has(stream, kind));
+        !registry.streams.is_empty() && registry.streams.values().all(has_all)
     }
 
     pub fn counts(&self, kind: TypeUrl) -> TypeCounts {

@@ -150,15 +150,16 @@ async fn an_envoy_gets_everything_and_each_change_until_it_leaves() {
         taken.push(envoy.take().await);
     }
     assert_eq!(taken, ["cds a", "eds a", "sds s", "lds l", "rds r"]);
-    let complete =
-        |state: &AdsState| state.streams().iter().all(|s| s.types.values().all(|t| t.state.acknowledged.as_ref() == Some(&t.wanted)));
-    fixture.until("all acknowledged", complete).await;
+    fixture.until("all acknowledged", |state| state.is_taken(&all("2"))).await;
+    assert!(!fixture.state.is_taken(&all("1")));
+    assert!(fixture.state.streams()[0].types.values().all(|view| view.state.acknowledged.as_ref() == Some(&view.wanted)));
     assert_eq!(fixture.state.streams()[0].node, "envoy-1");
     assert_eq!(fixture.state.counts(TypeUrl::Listener), TypeCounts { pushed: 2, acked: 2, nacked: 0, last_refusal: None });
 
     drop(envoy);
     tokio::time::timeout(DEADLINE, ready.wait_for(|ready| !*ready)).await.unwrap().unwrap();
     assert_eq!(fixture.state.streams(), []);
+    assert!(!fixture.state.is_taken(&all("2")), "nobody has it");
 }
 
 #[tokio::test]

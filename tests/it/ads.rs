@@ -1,0 +1,316 @@
+//! The ADS service and the access log against the pinned Envoy: what it does on the wire is the reason for most of the stream's rules.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog as AccessLogConfig, access_log};
+use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster};
+use envoy_types::pb::envoy::config::core::v3::{
+    Address, AggregatedConfigSource, ApiVersion, ConfigSource, GrpcService, SocketAddress, address, config_source, grpc_service,
+    socket_address,
+};
+use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint};
+use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
+use envoy_types::pb::envoy::config::route::v3::{
+    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action, route_match,
+};
+use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::{CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig};
+use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, HttpFilter, Rds, http_connection_manager, http_filter,
+};
+use envoy_types::pb::google::protobuf::Duration as WireDuration;
+use envoy_types::util::pack_any;
+use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
+use kubepass::server::access_log::{AccessLog, AccessLogCounts, EntryResult};
+use kubepass::server::ads::{Ads, AdsLimits, AdsState};
+use kubepass::server::managed_envoy::AdminInterface;
+use kubepass::server::trail::Trail;
+use kubepass::server::unix_socket::UnixSocket;
+use kubepass::xds::bootstrap::{ADMIN_SOCKET, BootstrapInput, managed};
+use kubepass::xds::resource::{Resource, ResourceSet, TypeUrl};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::support::leash::{self, Process};
+use crate::support::ports::free_port;
+use crate::support::run::Run;
+use crate::support::tools::Tools;
+
+/// Below the 15 seconds after which Envoy gives up waiting for endpoints: a rule that is broken shows as that wait.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// Clusters that the bootstrap holds.
+const STATIC_CLUSTERS: u64 = 4;
+
+struct Fixture {
+    sockets: PathBuf,
+    resources: watch::Sender<Arc<ResourceSet>>,
+    state: AdsState,
+    admin: AdminInterface,
+    server: Option<(JoinHandle<()>, CancellationToken)>,
+    envoy: Option<Process>,
+    run: Run,
+}
+
+impl Fixture {
+    fn start(first: ResourceSet) -> Self {
+        let run = Run::new("ads");
+        let sockets = run.file("s");
+        let mut fixture = Self {
+            admin: AdminInterface::new(sockets.join(ADMIN_SOCKET)),
+            resources: watch::Sender::new(Arc::new(first)),
+            state: AdsState::default(),
+            server: None,
+            envoy: None,
+            sockets,
+            run,
+        };
+        fixture.serve();
+        let bootstrap = managed(&BootstrapInput { socket_dir: fixture.sockets.to_str().unwrap() });
+        let bootstrap = fixture.run.write("bootstrap.yaml", bootstrap);
+        let mut command = leash::command(Tools::ensure().envoy());
+        command.arg("-c").arg(bootstrap).args(["--disable-hot-restart", "--concurrency", "1", "-l", "info"]);
+        fixture.envoy = Some(fixture.run.start("envoy", command));
+        fixture
+    }
+
+    fn serve(&mut self) {
+        let socket = UnixSocket::bind(&self.sockets.join("xds.sock")).unwrap();
+        let drain = CancellationToken::new();
+        let service = Ads::service(self.resources.subscribe(), self.state.clone(), AdsLimits::default(), drain.clone());
+        let until = drain.clone().cancelled_owned();
+        let serving = async move {
+            Server::builder().serve_with_incoming_shutdown(service, socket.into_incoming(), until).await.unwrap();
+        };
+        self.server = Some((tokio::spawn(serving), drain));
+    }
+
+    async fn stop_serving(&mut self) {
+        let (serving, drain) = self.server.take().unwrap();
+        drain.cancel();
+        serving.await.unwrap();
+    }
+
+    fn publish(&self, set: ResourceSet) {
+        self.resources.send_replace(Arc::new(set));
+    }
+
+    async fn until_taken(&mut self, what: &str) {
+        let set = Arc::clone(&self.resources.borrow());
+        self.until(what, |state| state.is_taken(&set)).await;
+    }
+
+    async fn until(&mut self, what: &str, mut holds: impl FnMut(&AdsState) -> bool) {
+        let began = Instant::now();
+        while !holds(&self.state) {
+            let envoy = self.envoy.as_mut().unwrap();
+            assert!(envoy.ended().is_none() && began.elapsed() < PATIENCE, "{what}: {:#?}\n{}", self.state.streams(), envoy.tail(20));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn stat(&self, name: &str) -> u64 {
+        self.admin.stats(name).await.unwrap().get(name).copied().unwrap_or_default()
+    }
+
+    async fn clusters(&self) -> u64 {
+        self.stat("cluster_manager.active_clusters").await - STATIC_CLUSTERS
+    }
+}
+
+fn ads() -> ConfigSource {
+    ConfigSource {
+        config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        resource_api_version: ApiVersion::V3.into(),
+        ..ConfigSource::default()
+    }
+}
+
+fn seconds(seconds: i64) -> Option<WireDuration> {
+    Some(WireDuration { seconds, nanos: 0 })
+}
+
+fn address(port: u16) -> Option<Address> {
+    let port_specifier = Some(socket_address::PortSpecifier::PortValue(port.into()));
+    let socket = SocketAddress { address: "127.0.0.1".into(), port_specifier, ..SocketAddress::default() };
+    Some(Address { address: Some(address::Address::SocketAddress(socket)) })
+}
+
+/// `connect_timeout` is what tells two versions apart.
+fn cluster(name: &str, connect_timeout: i64) -> (TypeUrl, Resource) {
+    let cluster = Cluster {
+        name: name.into(),
+        connect_timeout: seconds(connect_timeout),
+        cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(cluster::EdsClusterConfig { eds_config: Some(ads()), ..Default::default() }),
+        ..Cluster::default()
+    };
+    (TypeUrl::Cluster, Resource::new(name, &cluster))
+}
+
+/// Envoy refuses it, and takes what stands beside it.
+fn bad_cluster() -> (TypeUrl, Resource) {
+    let discovery = Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Eds.into()));
+    (TypeUrl::Cluster, Resource::new("bad", &Cluster { name: "bad".into(), cluster_discovery_type: discovery, ..Cluster::default() }))
+}
+
+/// Nobody listens at the endpoint.
+fn endpoints(name: &str) -> (TypeUrl, Resource) {
+    let endpoint = lb_endpoint::HostIdentifier::Endpoint(Endpoint { address: address(1), ..Endpoint::default() });
+    let endpoint = LbEndpoint { host_identifier: Some(endpoint), ..LbEndpoint::default() };
+    let endpoints = vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..LocalityLbEndpoints::default() }];
+    let assignment = ClusterLoadAssignment { cluster_name: name.into(), endpoints, ..ClusterLoadAssignment::default() };
+    (TypeUrl::ClusterLoadAssignment, Resource::new(name, &assignment))
+}
+
+fn routes(cluster: &str) -> (TypeUrl, Resource) {
+    let to = RouteAction { cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(cluster.into())), ..RouteAction::default() };
+    let route = Route {
+        name: format!("kubernetes:{cluster}"),
+        r#match: Some(RouteMatch { path_specifier: Some(route_match::PathSpecifier::Prefix("/".into())), ..RouteMatch::default() }),
+        action: Some(route::Action::Route(to)),
+        ..Route::default()
+    };
+    let host = VirtualHost { name: "all".into(), domains: vec!["*".into()], routes: vec![route], ..VirtualHost::default() };
+    let routes = RouteConfiguration { name: "routes".into(), virtual_hosts: vec![host], ..RouteConfiguration::default() };
+    (TypeUrl::RouteConfiguration, Resource::new("routes", &routes))
+}
+
+fn listener(port: u16) -> (TypeUrl, Resource) {
+    let to = grpc_service::EnvoyGrpc { cluster_name: "kubepass-access-log".into(), ..Default::default() };
+    let common = CommonGrpcAccessLogConfig {
+        log_name: "test".into(),
+        grpc_service: Some(GrpcService { target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(to)), ..GrpcService::default() }),
+        transport_api_version: ApiVersion::V3.into(),
+        buffer_flush_interval: Some(WireDuration { seconds: 0, nanos: 50_000_000 }),
+        ..CommonGrpcAccessLogConfig::default()
+    };
+    let log = HttpGrpcAccessLogConfig { common_config: Some(common), ..HttpGrpcAccessLogConfig::default() };
+    let log = AccessLogConfig { config_type: Some(access_log::ConfigType::TypedConfig(pack_any(log))), ..AccessLogConfig::default() };
+    let router = HttpFilter {
+        name: "router".into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(pack_any(Router::default()))),
+        ..HttpFilter::default()
+    };
+    let options = http_connection_manager::HcmAccessLogOptions { flush_access_log_on_new_request: true, ..Default::default() };
+    let rds = Rds { config_source: Some(ads()), route_config_name: "routes".into() };
+    let manager = HttpConnectionManager {
+        stat_prefix: "test".into(),
+        route_specifier: Some(http_connection_manager::RouteSpecifier::Rds(rds)),
+        http_filters: vec![router],
+        access_log: vec![log],
+        access_log_options: Some(options),
+        ..HttpConnectionManager::default()
+    };
+    let filter = Filter { name: "http".into(), config_type: Some(filter::ConfigType::TypedConfig(pack_any(manager))) };
+    let chain = FilterChain { filters: vec![filter], ..FilterChain::default() };
+    let listener = Listener { name: "l".into(), address: address(port), filter_chains: vec![chain], ..Listener::default() };
+    (TypeUrl::Listener, Resource::new("l", &listener))
+}
+
+fn set(resources: impl IntoIterator<Item = (TypeUrl, Resource)>) -> ResourceSet {
+    let mut builder = ResourceSet::builder();
+    for (kind, resource) in resources {
+        builder.insert(kind, resource).unwrap();
+    }
+    builder.build()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn envoy_follows_every_change_without_waiting() {
+    let port = free_port();
+    let to = |name: &str, version| [cluster(name, version), endpoints(name), routes(name), listener(port)];
+    let mut fixture = Fixture::start(set(to("a", 1)));
+    fixture.until_taken("start-up").await;
+    assert!(*fixture.state.listener_acknowledged().borrow());
+
+    fixture.publish(set(to("a", 2)));
+    fixture.until_taken("a changed cluster, whose endpoints did not change").await;
+
+    fixture.publish(set(to("b", 1)));
+    fixture.until_taken("another cluster, and the routes to it").await;
+    assert_eq!(fixture.clusters().await, 1, "the old one is gone");
+
+    fixture.stop_serving().await;
+    fixture.publish(set(to("b", 2)));
+    fixture.serve();
+    fixture.until_taken("a cluster that changed while the control plane was away").await;
+
+    let many = |version| {
+        let all = (0..500).flat_map(move |i| [cluster(&format!("c{i}"), if i == 7 { version } else { 1 }), endpoints(&format!("c{i}"))]);
+        set(all.chain([routes("c0"), listener(port)]))
+    };
+    fixture.publish(many(1));
+    fixture.until_taken("five hundred clusters").await;
+    let pushed = fixture.state.counts(TypeUrl::Cluster).pushed;
+    fixture.publish(many(2));
+    fixture.until_taken("one of five hundred").await;
+    assert_eq!(fixture.state.counts(TypeUrl::Cluster).pushed, pushed + 1);
+
+    assert_eq!(fixture.stat("cluster_manager.cds.update_rejected").await, 0);
+    assert_eq!(fixture.stat("listener_manager.listener_modified").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_envoy_took_of_a_refused_response_goes_again() {
+    let port = free_port();
+    let good = || [cluster("a", 1), endpoints("a"), routes("a"), listener(port)];
+    let mut fixture = Fixture::start(set(good()));
+    fixture.until_taken("start-up").await;
+
+    fixture.publish(set(good().into_iter().chain([bad_cluster(), cluster("orphan", 1)])));
+    fixture.until("the refusal", |state| state.counts(TypeUrl::Cluster).nacked == 1).await;
+    let refusal = fixture.state.counts(TypeUrl::Cluster).last_refusal.unwrap();
+    assert!(refusal.contains("bad: cannot create an EDS cluster without an EDS config"), "{refusal}");
+    let seen = fixture.state.streams().remove(0).types.remove(&TypeUrl::Cluster).unwrap();
+    assert_eq!((seen.refusal, seen.state.doubtful), (Some(refusal), 2));
+    fixture.until("nothing is sent in circles", |state| !state.streams().remove(0).types.values().any(|view| view.state.in_flight)).await;
+    assert_eq!(fixture.state.counts(TypeUrl::Cluster).nacked, 1);
+    assert_eq!(fixture.clusters().await, 2, "the good part was taken");
+
+    // Envoy does not list the orphan when it connects again.
+    fixture.stop_serving().await;
+    fixture.publish(set(good()));
+    fixture.serve();
+    fixture.until_taken("the set before, on the next stream").await;
+    assert_eq!(fixture.clusters().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_completed_in_the_audit_trail() {
+    let port = free_port();
+    let mut fixture = Fixture::start(set([cluster("a", 1), endpoints("a"), routes("a"), listener(port)]));
+    let audit = fixture.run.file("audit.jsonl");
+    let sinks = vec![AuditSink::File { path: audit.clone() }];
+    let trail = Trail::open(&AuditSettings { sinks, on_failure: OnAuditFailure::Deny, durability: Durability::Written }).unwrap();
+    let counts = AccessLogCounts::default();
+    let service = AccessLog::service(trail, counts.clone(), CancellationToken::new());
+    let incoming = UnixSocket::bind(&fixture.sockets.join("access_log.sock")).unwrap().into_incoming();
+    tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
+    fixture.until_taken("start-up").await;
+
+    for path in ["/api/v1/pods", "/api/v1/pods?watch=true"] {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "nobody listens there: {answer}");
+    }
+    fixture.until("the completions", |_| counts.get(EntryResult::Recorded) == 3).await;
+    let text = std::fs::read_to_string(&audit).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let phases: Vec<&str> = lines.iter().map(|line| line["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["end", "start", "end"]);
+    assert_eq!(lines[1]["request_id"], lines[2]["request_id"]);
+    for line in [&lines[0], &lines[2]] {
+        assert_eq!((&line["route"], &line["status"], &line["flags"]), (&"a".into(), &503.into(), &serde_json::json!(["UF"])), "{line}");
+        assert!(line["bytes_sent"].as_u64() > Some(0), "{line}");
+    }
+    let others = [EntryResult::Skipped, EntryResult::Malformed, EntryResult::Lost].map(|result| counts.get(result));
+    assert_eq!(others, [1, 0, 0], "the start of a plain read is not told");
+}
