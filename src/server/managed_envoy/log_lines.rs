@@ -29,10 +29,10 @@ pub(super) async fn pass_on(stream: impl AsyncRead + Unpin) -> Vec<String> {
 fn log(line: &str) {
     let (level, component, message) = split(line);
     match level {
-        "trace" | "debug" => tracing::debug!(target: "kubepass::envoy", component, "envoy: {message}"),
-        "info" => tracing::info!(target: "kubepass::envoy", component, "envoy: {message}"),
-        "warning" => tracing::warn!(target: "kubepass::envoy", component, "envoy: {message}"),
-        _ => tracing::error!(target: "kubepass::envoy", component, "envoy: {message}"),
+        "trace" | "debug" => tracing::debug!(component, "envoy: {message}"),
+        "info" => tracing::info!(component, "envoy: {message}"),
+        "warning" => tracing::warn!(component, "envoy: {message}"),
+        _ => tracing::error!(component, "envoy: {message}"),
     }
 }
 
