@@ -13,6 +13,7 @@ use super::constant::{self, Constants};
 use super::error::CompileError;
 use super::schema::{Expected, Schema, Type};
 use super::syntax::{Parsed, SourceText};
+use super::view;
 
 /// `exists` in `exists` in ... costs the product of the lists' lengths.
 const MAX_COMPREHENSIONS: usize = 2;
@@ -51,7 +52,7 @@ impl Checker<'_> {
         let (kind, replacement) = match &mut node.expr {
             Expr::Literal(literal) => (self.literal(id, literal), None),
             Expr::Ident(name) => (self.variable(id, name), None),
-            Expr::Select(select) => (self.select(id, select), None),
+            Expr::Select(select) => self.select(id, select),
             Expr::Call(call) => self.call_or_operator(id, call),
             Expr::List(list) => self.list(id, list.elements.as_mut_slice(), !list.optional_indices.is_empty()),
             Expr::Map(map) => (self.map(id, map.entries.iter_mut().map(|entry| &mut entry.expr)), None),
@@ -115,10 +116,18 @@ impl Checker<'_> {
         Some(did_you_mean(name, &known).unwrap_or_else(|| format!("there are {}", listing(&known))))
     }
 
-    fn select(&mut self, id: u64, select: &mut SelectExpr) -> Type {
+    fn select(&mut self, id: u64, select: &mut SelectExpr) -> Checked {
         let operand = self.visit(&mut select.operand);
         let field = self.field(id, &operand, &select.field, select.test);
-        if select.test { Type::Bool } else { field }
+        if select.test {
+            return (Type::Bool, None);
+        }
+        // A field of a variable becomes a variable of its own: one look-up at evaluation, where the engine would try every prefix.
+        let own = match (&operand, &select.operand.expr) {
+            (Type::Object(_), Expr::Ident(variable)) => Some(Expr::Ident(view::field_of_variable(variable, &select.field))),
+            _ => None,
+        };
+        (field, own)
     }
 
     fn field(&mut self, id: u64, operand: &Type, name: &str, test: bool) -> Type {

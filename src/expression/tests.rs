@@ -97,6 +97,7 @@ fn evaluation_errors_say_what_is_missing_and_repeat_no_value() {
         ("user.claims.nowhere == 'x'", "`nowhere` is missing"),
         ("user.claims.department.x == 'x'", "field access does not take (string, string)"),
         ("user.claims.department", "the value is of type string, not bool"),
+        ("!user.claims.level", "a value of type int stands where bool is needed"),
         ("user.claims.level && true", "`&&` does not take (int, bool)"),
         ("user.groups[7] == 'x'", "the index is outside the list"),
         ("'a' in user.claims.department", "`in` does not take (string, string)"),

@@ -81,17 +81,37 @@ fn duration(seconds: u64) -> CelDuration {
     CelDuration::from(chrono::Duration::seconds(seconds))
 }
 
+/// The name by which the checker has a field of a variable looked up; no source can write it.
+pub(super) fn field_of_variable(variable: &str, field: &str) -> String {
+    format!("@{variable}.{field}")
+}
+
 /// The variables and constants of one evaluation.
 pub(super) struct Bindings<'a> {
     pub(super) variables: &'a dyn Fields,
     pub(super) constants: &'a Constants,
 }
 
+impl Bindings<'_> {
+    /// A field named by `field_of_variable`. The engine also asks for such a name with further fields behind it; then there is none.
+    fn field(&self, name: &str) -> Option<FieldValue<'_>> {
+        let (variable, field) = name.split_once('.')?;
+        match self.variables.field(variable)? {
+            FieldValue::Object(object) => object.field(field),
+            FieldValue::Json(Json::Object(map)) if !field.contains('.') => map.get(field).map(FieldValue::Json),
+            _ => None,
+        }
+    }
+}
+
 impl VariableResolver for Bindings<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        match self.constants.get(variable) {
-            Some(constant) => Some(CowVal::Borrowed(constant)),
-            None => self.variables.field(variable).map(|value| CowVal::Owned(value.into_engine())),
+        let Some(own) = variable.strip_prefix('@') else {
+            return self.variables.field(variable).map(|value| CowVal::Owned(value.into_engine()));
+        };
+        match self.field(own) {
+            Some(value) => Some(CowVal::Owned(value.into_engine())),
+            None => self.constants.get(variable).map(CowVal::Borrowed),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Operators: which types each takes, and what it gives.
 
-use cel_interpreter::common::ast::{CallExpr, IdedExpr, operators};
+use cel_interpreter::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use super::{Checked, Checker};
 use crate::expression::function;
@@ -10,7 +10,14 @@ impl Checker<'_> {
     pub(super) fn call_or_operator(&mut self, id: u64, call: &mut CallExpr) -> Checked {
         let sign = call.func_name.clone();
         let kind = match (sign.as_str(), call.args.as_mut_slice()) {
-            (operators::LOGICAL_AND | operators::LOGICAL_OR | operators::LOGICAL_NOT, operands) => self.logic(id, &sign, operands),
+            (operators::LOGICAL_AND | operators::LOGICAL_OR, operands) => self.logic(id, &sign, operands),
+            (operators::LOGICAL_NOT, operands) => {
+                let kind = self.logic(id, &sign, operands);
+                // The engine makes the error for a wrong type before it looks at the type; a conditional makes none.
+                call.args.extend([false, true].map(truth));
+                operators::CONDITIONAL.clone_into(&mut call.func_name);
+                kind
+            }
             (operators::CONDITIONAL, [condition, first, second]) => self.conditional(id, condition, first, second),
             (operators::EQUALS | operators::NOT_EQUALS, [left, right]) => self.equality(id, &sign, left, right),
             (operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS, [left, right]) => {
@@ -160,6 +167,10 @@ impl Checker<'_> {
             _ => self.does_not_fit(id, printed(sign), &[&left, &right]),
         }
     }
+}
+
+fn truth(flag: bool) -> IdedExpr {
+    IdedExpr { id: 0, expr: Expr::Literal(LiteralValue::Boolean(flag.into())) }
 }
 
 /// A single value, which can be compared and be an element of a list.
