@@ -24,9 +24,12 @@ fn ask(route: &str, user: &str, groups: &[&str], session_age: u64, words: &str) 
     explain(&fixture::snapshot_of(EXAMPLE), &question, NOW)
 }
 
+/// Route, user, groups, age of the session in seconds, words, and whether it is allowed.
+type Asked = (&'static str, &'static str, &'static [&'static str], u64, &'static str, bool);
+
 #[test]
 fn answers_are_the_golden_ones() {
-    let questions: [(&str, &str, &[&str], u64, &str, bool); 9] = [
+    let questions: [Asked; 9] = [
         ("staging", "ann@example.com", &[], 0, "get pods -n web", true),
         ("staging", "eve@example.org", &[], 0, "get pods -n web", false),
         ("prod", "ann@example.com", &["team-web", "sales"], 0, "get pods -n web", true),

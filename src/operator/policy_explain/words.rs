@@ -228,6 +228,8 @@ fn method(verb: &str) -> Option<(&'static str, Option<&'static str>)> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
     use super::*;
 
     #[track_caller]
