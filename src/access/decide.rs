@@ -125,14 +125,13 @@ fn policy_input<'v>(
     PolicyInput {
         user: *user,
         request: RequestView {
+            info,
             method: request.method,
-            path: request.path,
             host: request.host,
             source_ip: request.source_ip,
             user_agent: request.headers.user_agent,
             time: now,
         },
-        k8s: info,
         route: RouteView { name: &route.name, labels: &route.labels },
     }
 }

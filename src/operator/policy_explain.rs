@@ -127,14 +127,13 @@ fn policy_input<'v>(
             session_age: now.saturating_sub(session.created_at),
         },
         request: RequestView {
+            info,
             method: request.method,
-            path: request.path,
             host: request.host,
             source_ip: request.source_ip,
             user_agent: request.headers.user_agent,
             time: now,
         },
-        k8s: info,
         route: RouteView { name: &route.name, labels: &route.labels },
     }
 }

@@ -11,7 +11,6 @@ use crate::kubernetes::RequestInfo;
 pub struct PolicyInput<'a> {
     pub user: UserView<'a>,
     pub request: RequestView<'a>,
-    pub k8s: &'a RequestInfo<'a>,
     pub route: RouteView<'a>,
 }
 
@@ -28,12 +27,12 @@ pub struct UserView<'a> {
     pub session_age: u64,
 }
 
-/// The request as the client sent it.
+/// The request. Its path and Kubernetes words come from `info` alone: as the API server reads them, so that no other spelling of a path
+/// (`/%61pi`) passes a rule.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestView<'a> {
+    pub info: &'a RequestInfo<'a>,
     pub method: &'a str,
-    /// As sent; rules do not see a query.
-    pub path: &'a str,
     /// Lower case, without port.
     pub host: &'a str,
     pub source_ip: &'a str,

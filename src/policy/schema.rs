@@ -51,7 +51,7 @@ const USER: Table<for<'a> fn(&'a UserView<'a>) -> FieldValue<'a>, 6> = [
 /// `request`.
 const REQUEST: Table<for<'a> fn(&'a RequestView<'a>) -> FieldValue<'a>, 6> = [
     ("method", Kind::Text, |request| FieldValue::Text(request.method)),
-    ("path", Kind::Text, |request| FieldValue::Text(without_query(request.path))),
+    ("path", Kind::Text, |request| FieldValue::Text(&request.info.path)),
     ("host", Kind::Text, |request| FieldValue::Text(request.host)),
     ("source_ip", Kind::Text, |request| FieldValue::Text(request.source_ip)),
     ("user_agent", Kind::Text, |request| FieldValue::Text(request.user_agent)),
@@ -84,16 +84,11 @@ struct Variable {
 const VARIABLES: [Variable; 4] = [
     Variable { name: USER_VARIABLE, kind: || object(&USER), read: |input| FieldValue::Object(&input.user) },
     Variable { name: "request", kind: || object(&REQUEST), read: |input| FieldValue::Object(&input.request) },
-    Variable { name: "k8s", kind: || object(&KUBERNETES), read: |input| FieldValue::Object(input.k8s) },
+    Variable { name: "k8s", kind: || object(&KUBERNETES), read: |input| FieldValue::Object(input.request.info) },
     Variable { name: "route", kind: || object(&ROUTE), read: |input| FieldValue::Object(&input.route) },
 ];
 
 const USER_VARIABLE: &str = "user";
-
-/// A query never counts as a part of the path, whoever fills the view.
-fn without_query(path: &str) -> &str {
-    path.split_once('?').map_or(path, |(path, _)| path)
-}
 
 fn object<Read>(table: &[(&'static str, Kind, Read)]) -> Type {
     Type::object(table.iter().map(|(name, kind, _)| (*name, Type::from(*kind))))

@@ -37,13 +37,13 @@ impl Case {
         let time = 1_769_851_800;
         let request = RequestView {
             method,
-            path: path_and_query,
+            info: &info,
             host: "prod.example.com",
             source_ip: "10.1.2.3",
             user_agent: "kubectl/v1.36.3",
             time,
         };
-        use_input(&PolicyInput { user: self.user(), request, k8s: &info, route: RouteView { name: "prod", labels: &self.labels } })
+        use_input(&PolicyInput { user: self.user(), request, route: RouteView { name: "prod", labels: &self.labels } })
     }
 }
 
@@ -75,6 +75,7 @@ fn conditions() {
         ("k8s.namespace == 'web' && k8s.name == '' && k8s.subresource == '' && k8s.read_only", "GET", pods, true),
         ("route.name == 'prod' && route.labels.stage == 'prod' && !has(route.labels.zone)", "GET", pods, true),
         ("request.path == '/api/v1/pods'", "GET", "/api/v1/pods?limit=1", true),
+        ("request.path == '/api/v1/pods' && k8s.resource == 'pods'", "GET", "/%61pi/v1/%70ods", true),
         // policy's view of verbs
         ("k8s.verb == 'exec' && k8s.subresource == 'exec' && k8s.name == 'web-0' && !k8s.read_only", "GET", exec, true),
         ("k8s.verb == 'exec'", "POST", exec, true),
@@ -239,8 +240,7 @@ proptest! {
         let info = RequestInfo::default();
         let input = PolicyInput {
             user: UserView { name: &name, email: &email, groups: &groups, claims: &claims, idp: "corp", session_age },
-            request: RequestView { method: "GET", path: "/", host: &host, source_ip: &source_ip, user_agent: "", time },
-            k8s: &info,
+            request: RequestView { info: &info, method: "GET", host: &host, source_ip: &source_ip, user_agent: "", time },
             route: RouteView { name: "prod", labels: &labels },
         };
         for effect in [Effect::Allow, Effect::Deny] {
