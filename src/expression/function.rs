@@ -26,7 +26,7 @@ type Outcome<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 pub(super) fn environment() -> &'static Arc<Env> {
     static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
         let mut environment = Env::stdlib();
-        // The names are ours alone, so none is declared twice; a test looks each of them up.
+        // The names are ours alone, so none is declared twice; the tests call each of them.
         let _declared = declare(&mut environment);
         Arc::new(environment)
     });
