@@ -3,10 +3,189 @@
 pub mod check_config;
 pub mod cluster_rbac;
 pub mod policy_explain;
+pub mod session;
+pub mod up;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::server::telemetry::{self, LogFormat};
+use crate::server::{clock, publisher};
+
+/// Identity-aware access proxy for Kubernetes API servers.
+#[derive(Debug, Parser)]
+#[command(name = "kubepass-server", version, about, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the control plane and an Envoy that it starts and supervises.
+    Up(UpArgs),
+    /// Check a configuration: exit code 0 good, 1 bad, 2 unreadable.
+    CheckConfig {
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// What to apply on a cluster.
+    #[command(subcommand)]
+    Cluster(ClusterVerb),
+    /// Ask the policy.
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// The sessions of a running kubepass.
+    #[command(subcommand)]
+    Session(SessionVerb),
+    /// What a running kubepass has in force: configuration, Envoy, identity providers, audit trail.
+    State(ConfigArg),
+}
+
+#[derive(Debug, Clone, Args)]
+struct ConfigArg {
+    /// The configuration file.
+    #[arg(long, env = "KUBEPASS_CONFIG", default_value = "/etc/kubepass/kubepass.yaml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct UpArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The Envoy binary; otherwise `envoy` on PATH.
+    #[arg(long, env = "KUBEPASS_ENVOY", value_name = "FILE")]
+    envoy: Option<PathBuf>,
+    #[arg(long, env = "KUBEPASS_LOG_FORMAT", value_enum, default_value = "human")]
+    log_format: LogFormat,
+    /// What to log, for example `info` or `kubepass=debug`.
+    #[arg(long, env = "KUBEPASS_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum ClusterVerb {
+    /// Print the service account and the permissions that kubepass needs on the cluster of a route, and the token command.
+    Rbac {
+        route: String,
+        /// Constrained impersonation (KEP-5284; Kubernetes 1.36 and later): caps what a stolen token can do.
+        #[arg(long)]
+        constrained: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyVerb {
+    /// Print the decision on a request and, rule by rule, why.
+    Explain {
+        #[arg(long)]
+        route: String,
+        #[arg(long)]
+        user: String,
+        /// Otherwise the user's name, when it looks like an address.
+        #[arg(long)]
+        email: Option<String>,
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+        /// `get pods -n web`, `exec web-0 -n web`, `delete deployment/web`, or a path such as `/api/v1/pods`.
+        #[arg(required = true, num_args = 1.., trailing_var_arg = true, value_name = "REQUEST")]
+        request: Vec<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionVerb {
+    /// Print the live sessions.
+    List {
+        /// Only those of this user.
+        #[arg(long)]
+        user: Option<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// End sessions: refused at the next request.
+    Revoke {
+        /// A session's id.
+        #[arg(required_unless_present = "user")]
+        id: Option<String>,
+        /// All sessions of this user.
+        #[arg(long, conflicts_with = "id")]
+        user: Option<String>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
 
 /// Runs the verb that the command line names.
 pub fn main() -> ExitCode {
+    match CommandLine::parse().verb {
+        Verb::Up(args) => run_up(&args),
+        Verb::CheckConfig { file, config } => {
+            let file = file.unwrap_or(config.config);
+            ExitCode::from(check_config::check_config(&file, &mut std::io::stdout(), &mut std::io::stderr()))
+        }
+        Verb::Cluster(ClusterVerb::Rbac { route, constrained, config }) => print(cluster_rbac::run(&config.config, &route, constrained)),
+        Verb::Policy(PolicyVerb::Explain { route, user, email, groups, request, config }) => {
+            print(explain(&config.config, &route, &user, email.as_deref(), &groups, &request))
+        }
+        Verb::Session(SessionVerb::List { user, config }) => print(session::list(&config.config, user.as_deref())),
+        Verb::Session(SessionVerb::Revoke { id, user, config }) => print(session::revoke(&config.config, id.as_deref(), user.as_deref())),
+        Verb::State(config) => print(session::state(&config.config)),
+    }
+}
+
+fn explain(config: &Path, route: &str, user: &str, email: Option<&str>, groups: &[String], request: &[String]) -> Result<String, String> {
+    let snapshot = publisher::load_before_tokens(config).map_err(|error| error.to_string())?;
+    // One quoted argument or several: both are what a person would write.
+    let words: Vec<&str> = request.iter().flat_map(|argument| argument.split_whitespace()).collect();
+    let question = policy_explain::Question {
+        route,
+        user,
+        email,
+        groups,
+        claims: serde_json::Map::new(),
+        idp: None,
+        source_ip: "127.0.0.1",
+        session_age: 0,
+        words: &words,
+    };
+    policy_explain::explain(&snapshot, &question, clock::unix_now()).map(|explanation| explanation.text)
+}
+
+fn run_up(args: &UpArgs) -> ExitCode {
+    if let Err(error) = telemetry::install(args.log_format, &args.log) {
+        return complain(&error);
+    }
+    match up::run(&args.config.config, args.envoy.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the verb's result is its output")]
+fn print(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            println!("{}", text.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(&error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a command line tells what went wrong on standard error")]
+fn complain(error: &str) -> ExitCode {
+    eprintln!("kubepass-server: {error}");
     ExitCode::FAILURE
 }

@@ -1,10 +1,11 @@
 //! The shell: sockets, files, clock, tasks. It converts messages, publishes snapshots, keeps sessions and writes the audit trail; it decides nothing.
 
 pub mod access_log;
+pub mod admin;
 pub mod ads;
-
+pub mod app;
 pub mod clock;
-
+pub mod ending;
 pub mod ext_authz;
 pub mod lifecycle;
 pub mod managed_envoy;

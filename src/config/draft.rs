@@ -32,10 +32,9 @@ impl Draft {
         &self.references
     }
 
-    /// Where the service-account token of a route comes from, for the one verb that must work before there is a token.
-    pub fn impersonation_token(&self, route: &str) -> Option<&Reference> {
-        let named = |draft: &&RouteDraft| draft.name.as_ref().is_some_and(|name| name.value == route);
-        self.routes.iter().find(named)?.impersonation_token()
+    /// Where the service-account tokens of the routes come from, for the one verb that must work before there are tokens.
+    pub fn impersonation_tokens(&self) -> impl Iterator<Item = &Reference> {
+        self.routes.iter().filter_map(RouteDraft::impersonation_token)
     }
 
     /// Every host that Envoy serves, each with the place where it was written.

@@ -60,7 +60,7 @@ impl ProviderDraft {
         let name = self.name.as_ref().and_then(|name| checked_name(name, resolving));
         let issuer = self.issuer.as_ref().and_then(|issuer| resolve_issuer(issuer, resolving));
         let client_id = self.client_id.as_ref().and_then(|id| not_empty(id, resolving));
-        let client_secret = self.client_secret.as_ref().and_then(|reference| resolving.token(reference));
+        let client_secret = self.client_secret.as_ref().and_then(|reference| resolving.client_secret(reference));
         let scopes = self.resolve_scopes(resolving);
         let ca_pem = self.ca.as_ref().map(|reference| certificate::resolve_bundle(reference, resolving));
         let mapping = self.identity.as_ref().and_then(|identity| identity.resolve(resolving));

@@ -42,14 +42,27 @@ impl<'a> Resolving<'a> {
 
     /// A secret of one line: blanks and line breaks at the end are dropped, what remains must be printable ASCII without blanks.
     pub(super) fn token(&mut self, reference: &At<Reference>) -> Option<SecretString> {
+        self.one_line(reference, |c| c.is_ascii_graphic(), "holds blanks, line breaks or characters outside ASCII; one token is expected")
+    }
+
+    /// As [`Self::token`], but blanks may stand inside (RFC 6749, appendix A.2).
+    pub(super) fn client_secret(&mut self, reference: &At<Reference>) -> Option<SecretString> {
+        self.one_line(
+            reference,
+            |c| c == ' ' || c.is_ascii_graphic(),
+            "holds line breaks or characters outside ASCII; one line is expected",
+        )
+    }
+
+    fn one_line(&mut self, reference: &At<Reference>, allowed: fn(char) -> bool, otherwise: &str) -> Option<SecretString> {
         let text = self.text(reference)?.trim();
         let mut complain = |message: &str| self.faults.add(&reference.spot, format!("{} {message}", reference.value));
         if text.is_empty() {
             complain("is empty");
             return None;
         }
-        if !text.chars().all(|c| c.is_ascii_graphic()) {
-            complain("holds blanks, line breaks or characters outside ASCII; one token is expected");
+        if !text.chars().all(allowed) {
+            complain(otherwise);
             return None;
         }
         Some(SecretString::from(text.to_owned()))

@@ -30,10 +30,10 @@ pub struct RbacInput<'a> {
 const RESOURCE_VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 const PATH_VERBS: [&str; 7] = ["get", "head", "post", "put", "patch", "delete", "options"];
 
-/// The YAML to apply: comments that say what a stolen token could become, ServiceAccount, ClusterRole, ClusterRoleBinding, and the command
+/// The YAML to apply: comments that say what a stolen token could become, Namespace, ServiceAccount, ClusterRole, ClusterRoleBinding, and the command
 /// that makes the token.
 pub fn impersonation_rbac(input: &RbacInput<'_>) -> String {
-    [preamble(input), service_account(input), cluster_role(input), binding(input), token_command(input)].join("---\n")
+    [preamble(input), namespace(input), service_account(input), cluster_role(input), binding(input), token_command(input)].join("---\n")
 }
 
 fn preamble(input: &RbacInput<'_>) -> String {
@@ -84,6 +84,10 @@ fn stolen_token(input: &RbacInput<'_>) -> Vec<String> {
         lines.push("To narrow it: list the route's users, and give the route a groups allow-list without \"*\".".to_owned());
     }
     lines
+}
+
+fn namespace(input: &RbacInput<'_>) -> String {
+    format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {}\n", quoted(input.namespace))
 }
 
 fn service_account(input: &RbacInput<'_>) -> String {
@@ -210,6 +214,11 @@ mod tests {
 # - become ANY user, also "system:" users such as system:kube-controller-manager and every node;
 # - take ANY group, also system:masters: full control of the cluster;
 # To narrow it: list the route's users, and give the route a groups allow-list without "*".
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: "kubepass"
 ---
 apiVersion: v1
 kind: ServiceAccount

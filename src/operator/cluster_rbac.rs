@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::{KubernetesTarget, Method, Target};
 use crate::kubernetes::manifests::{RbacInput, impersonation_rbac};
-use crate::server::publisher::load_before_token;
+use crate::server::publisher::load_before_tokens;
 
 /// Of the service account, its namespace and its cluster role.
 const NAME: &str = "kubepass";
@@ -15,7 +15,7 @@ const NAME: &str = "kubepass";
 /// # Errors
 /// A text for the operator: a configuration that is not valid, an unknown route.
 pub fn run(config: &Path, route: &str, constrained: bool) -> Result<String, String> {
-    let snapshot = load_before_token(config, route).map_err(|error| error.to_string())?;
+    let snapshot = load_before_tokens(config).map_err(|error| error.to_string())?;
     let Some(found) = snapshot.route(route) else {
         let mut names: Vec<&str> = snapshot.config().routes.iter().map(|route| route.name.as_str()).collect();
         names.sort_unstable();

@@ -35,14 +35,8 @@ impl Case {
         let info = RequestInfo::parse(method, path_and_query).unwrap();
         // 2026-01-31T09:30:00Z, a Saturday.
         let time = 1_769_851_800;
-        let request = RequestView {
-            method,
-            info: &info,
-            host: "prod.example.com",
-            source_ip: "10.1.2.3",
-            user_agent: "kubectl/v1.36.3",
-            time,
-        };
+        let request =
+            RequestView { method, info: &info, host: "prod.example.com", source_ip: "10.1.2.3", user_agent: "kubectl/v1.36.3", time };
         use_input(&PolicyInput { user: self.user(), request, route: RouteView { name: "prod", labels: &self.labels } })
     }
 }

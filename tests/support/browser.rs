@@ -173,11 +173,12 @@ impl Browser {
     fn go(&mut self, method: Method, url: Url, fields: Option<Vec<(String, String)>>, from: Option<&Url>, allowed: &[String]) -> Page {
         let (mut method, mut url, mut fields) = (method, url, fields);
         let mut cross_site = from.is_some_and(|from| !jar::same_site(from, &url));
+        let mut same_origin = from.is_some_and(|from| from.origin() == url.origin());
         let mut hops = Vec::new();
         loop {
             let permitted = allowed.is_empty() || from.is_some_and(|from| allowed.iter().any(|source| permits(source, from, &url)));
             assert!(permitted, "form-action {allowed:?} forbids {url}; hops: {hops:?}");
-            let request = self.request(&method, &url, fields.as_deref(), from, cross_site);
+            let request = self.request(&method, &url, fields.as_deref(), from, (cross_site, same_origin));
             let response = request.send().unwrap_or_else(|error| panic!("{method} {url}: {error:?}\nhops: {hops:?}"));
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             self.keep_cookies(&url, &headers);
@@ -191,6 +192,7 @@ impl Browser {
             };
             assert!(hops.len() < MAX_HOPS, "too many redirects: {hops:?}");
             cross_site |= !jar::same_site(&url, &next);
+            same_origin &= url.origin() == next.origin();
             if !matches!(status, 307 | 308) {
                 (method, fields) = (Method::GET, None);
             }
@@ -204,7 +206,7 @@ impl Browser {
         url: &Url,
         fields: Option<&[(String, String)]>,
         from: Option<&Url>,
-        cross_site: bool,
+        (cross_site, same_origin): (bool, bool),
     ) -> RequestBuilder {
         let mut request = self.client.request(method.clone(), url.clone()).header("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
         let origin = match (cross_site, method == Method::POST) {
@@ -216,6 +218,8 @@ impl Browser {
             "none"
         } else if cross_site {
             "cross-site"
+        } else if same_origin {
+            "same-origin"
         } else {
             "same-site"
         };

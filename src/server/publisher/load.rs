@@ -76,20 +76,20 @@ pub fn load_once(file: &Path) -> Result<Arc<Snapshot>, LoadError> {
     attempt(file, "", clock::unix_now()).outcome.into_snapshot()
 }
 
-/// As [`load_once`], but the service-account token of `route` may be missing still: what makes it can be printed from this snapshot. Such a
-/// snapshot must never serve.
+/// As [`load_once`], but the service-account tokens of the routes may be missing still: what makes them can be printed from this snapshot,
+/// one cluster after the other. Such a snapshot must never serve.
 ///
 /// # Errors
-/// When the file cannot be read or has mistakes besides the missing token.
-pub fn load_before_token(file: &Path, route: &str) -> Result<Arc<Snapshot>, LoadError> {
+/// When the file cannot be read or has mistakes besides missing tokens.
+pub fn load_before_tokens(file: &Path) -> Result<Arc<Snapshot>, LoadError> {
     let unreadable = |why| LoadError::Unreadable { file: file.display().to_string(), why };
     let text = read_text(file).map_err(unreadable)?;
     let draft = config::parse(&text, &file.to_string_lossy())?;
     let mut contents = read_references(&draft).0;
-    if let Some(token) = draft.impersonation_token(route)
-        && let Some(content @ Err(_)) = contents.0.get_mut(token)
-    {
-        *content = Ok(b"not-made-yet".to_vec());
+    for token in draft.impersonation_tokens() {
+        if let Some(content @ Err(_)) = contents.0.get_mut(token) {
+            *content = Ok(b"not-made-yet".to_vec());
+        }
     }
     let config = config::resolve(draft, &contents, clock::unix_now())?;
     Ok(Arc::new(Snapshot::new(Arc::new(config), "before-token")))

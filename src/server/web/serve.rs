@@ -10,13 +10,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
+
+use crate::server::unix_socket::UnixSocket;
 
 use super::limits::{CONNECTIONS, HEADER_BYTES, HEADER_TIMEOUT};
 
-/// After a failed accept (no file descriptors left), before the next one.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For requests under way to end after `shutdown`.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Header lines of a request.
@@ -26,24 +25,16 @@ const MAX_HEADERS: usize = 128;
 ///
 /// # Errors
 /// None today: a failed accept is logged and tried again.
-pub async fn serve(listener: UnixListener, router: Router, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(socket: UnixSocket, router: Router, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES).max_headers(MAX_HEADERS);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let accepted = tokio::select! {
+        let (stream, _) = tokio::select! {
             () = &mut shutdown => break,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "web.accept_failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+            accepted = socket.accept() => accepted,
         };
         let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
             tracing::warn!("web.too_many_connections");

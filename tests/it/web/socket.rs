@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use kubepass::server::unix_socket::UnixSocket;
 use kubepass::server::web::serve;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 
 use super::installation::Installation;
 
@@ -22,9 +23,9 @@ async fn exchange(socket: &Path, request: &[u8]) -> String {
 async fn the_socket_answers_bounds_and_drains() {
     let installation = Installation::new().await;
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("web.sock");
+    let socket = folder.path().join("run/web.sock");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let listener = UnixListener::bind(&socket).unwrap();
+    let listener = UnixSocket::bind(&socket).unwrap();
     let server = tokio::spawn(serve(listener, installation.router.clone(), async { drop(stopped.await) }));
 
     let good = "GET / HTTP/1.1\r\nhost: pass.example.com\r\nconnection: close\r\n";

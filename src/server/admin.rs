@@ -1,0 +1,13 @@
+//! The operator's window: readiness and metrics on TCP, state and session operations on a Unix socket (0600). Decides nothing.
+
+pub mod client;
+pub mod http;
+pub mod service;
+
+pub use service::AdminService;
+
+/// The API of `proto/kubepass/admin/v1/admin.proto`.
+#[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("kubepass.admin.v1");
+}

@@ -1,0 +1,89 @@
+//! The operator API's server: lists and ends sessions, shows state. Who may speak to it is decided by the socket's mode and the peer's uid.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::server::admin::v1::admin_server::Admin;
+use crate::server::admin::v1::revoke_sessions_request::Which;
+use crate::server::admin::v1::{
+    GetStateRequest, GetStateResponse, ListSessionsRequest, ListSessionsResponse, RevokeSessionsRequest, RevokeSessionsResponse,
+    Session as ListedSession,
+};
+use crate::server::ending::{EndError, SessionEnder};
+use crate::session::Session;
+
+/// Builds the state page: JSON without secrets.
+pub type StateReader = dyn Fn() -> serde_json::Value + Send + Sync;
+
+/// Serves `kubepass.admin.v1.Admin`.
+#[derive(Clone)]
+pub struct AdminService {
+    ender: SessionEnder,
+    state: Arc<StateReader>,
+}
+
+impl std::fmt::Debug for AdminService {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("AdminService").finish_non_exhaustive()
+    }
+}
+
+impl AdminService {
+    pub fn new(ender: SessionEnder, state: Arc<StateReader>) -> Self {
+        Self { ender, state }
+    }
+
+    fn sessions(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
+        let mut sessions: Vec<_> = self.ender.sessions().list().into_iter().filter(|session| wanted(session)).collect();
+        sessions.sort_by_key(|session| session.created_at);
+        sessions
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<GetStateResponse>, Status> {
+        Ok(Response::new(GetStateResponse { json: (self.state)().to_string() }))
+    }
+
+    async fn list_sessions(&self, request: Request<ListSessionsRequest>) -> Result<Response<ListSessionsResponse>, Status> {
+        let user = request.into_inner().user;
+        let sessions = self.sessions(|session| user.is_empty() || session.identity.username == user);
+        Ok(Response::new(ListSessionsResponse { sessions: sessions.iter().map(|session| listed(session)).collect() }))
+    }
+
+    async fn revoke_sessions(&self, request: Request<RevokeSessionsRequest>) -> Result<Response<RevokeSessionsResponse>, Status> {
+        let sessions = match request.into_inner().which {
+            Some(Which::SessionId(id)) => {
+                let id =
+                    id.parse().map_err(|_| Status::invalid_argument(format!("{id:?} is not a session id; `session list` shows them")))?;
+                self.sessions(|session| session.id == id)
+            }
+            Some(Which::User(user)) if !user.is_empty() => self.sessions(|session| session.identity.username == user),
+            _ => return Err(Status::invalid_argument("name a session or a user")),
+        };
+        let mut revoked = 0;
+        for session in sessions {
+            self.ender.end(&session, "operator").await.map_err(|error| match error {
+                EndError::Store(error) => Status::unavailable(format!("the session store: {error}")),
+                EndError::Trail(error) => Status::unavailable(format!("the session has ended, but its audit line is missing: {error}")),
+            })?;
+            revoked += 1;
+        }
+        Ok(Response::new(RevokeSessionsResponse { revoked }))
+    }
+}
+
+fn listed(session: &Session) -> ListedSession {
+    ListedSession {
+        id: session.id.to_string(),
+        user: session.identity.username.clone(),
+        identity_provider: session.identity.principal.idp.clone(),
+        groups: session.identity.groups.as_slice().to_vec(),
+        created_at: session.created_at,
+        expires_at: session.expires_at,
+        client: session.client.clone(),
+        source_ip: session.source_ip.clone(),
+    }
+}

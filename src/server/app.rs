@@ -1,0 +1,205 @@
+//! Builds all of it in order, binds, and returns a running `App`: the one composition root, for the program and for tests.
+
+mod housekeeping;
+mod serving;
+mod state;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::config::StoreSettings;
+use crate::server::admin::http::{Condition, Readiness};
+use crate::server::ads::AdsState;
+use crate::server::clock;
+use crate::server::lifecycle::{Failures, TaskFailure, Tasks};
+use crate::server::managed_envoy::{self, EnvoyMetrics, LocateError, SelfTestFailure, Settings};
+use crate::server::oidc::Providers;
+use crate::server::publisher::{LoadError, Publisher};
+use crate::server::store::{Store, StoreError};
+use crate::server::telemetry::Metrics;
+use crate::server::trail::Trail;
+use crate::server::unix_socket::SocketError;
+use crate::session::SessionTable;
+use crate::snapshot::Snapshot;
+use crate::xds::resource::{InvalidResource, ResourceSet};
+use crate::xds::resources;
+
+/// How often an identity provider that is away is tried again.
+const IDP_RETRY: Duration = Duration::from_secs(30);
+
+/// What a start needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub config: PathBuf,
+    /// The Envoy to run; `None` searches `PATH`.
+    pub envoy: Option<PathBuf>,
+}
+
+/// Why kubepass does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the configuration is not valid:\n{0}")]
+    Config(#[from] LoadError),
+    #[error("the audit trail cannot be opened: {0}")]
+    Trail(std::io::Error),
+    #[error("the session store cannot be opened: {0}")]
+    Store(#[from] StoreError),
+    #[error("a local socket cannot be bound: {0}")]
+    Socket(#[from] SocketError),
+    #[error("the admin address {address} cannot be bound: {error}")]
+    AdminAddress { address: SocketAddr, error: std::io::Error },
+    #[error("no Envoy to run: {0}")]
+    Envoy(#[from] LocateError),
+    #[error("this Envoy is not served: {0}")]
+    SelfTest(#[from] SelfTestFailure),
+    #[error("Envoy's resources cannot be built: {0}")]
+    Resources(#[from] InvalidResource),
+}
+
+/// A running kubepass.
+#[derive(Debug)]
+pub struct App {
+    tasks: Tasks,
+    failures: Failures,
+    readiness: Arc<Readiness>,
+    /// Where metrics and readiness are answered.
+    pub admin_address: SocketAddr,
+}
+
+/// What the tasks share.
+struct Parts {
+    snapshot: Arc<arc_swap::ArcSwap<Snapshot>>,
+    publisher: Publisher,
+    trail: Trail,
+    store: Store,
+    sessions: Arc<SessionTable>,
+    oidc: Arc<Providers>,
+    ads: AdsState,
+    envoy: EnvoyMetrics,
+    metrics: Arc<Metrics>,
+}
+
+impl App {
+    /// Starts everything. Returns when all is bound and Envoy is on its way; readiness comes when Envoy has acknowledged its listener.
+    ///
+    /// # Errors
+    /// `StartError`; nothing is left running.
+    pub async fn start(options: &Options) -> Result<Self, StartError> {
+        let parts = Parts::build(options).await?;
+        let program = managed_envoy::locate(options.envoy.as_deref()).await?;
+        managed_envoy::self_test(&program.path).await?;
+        tracing::info!(envoy.path = %program.path.display(), envoy.version = program.version, "this Envoy treats headers as we rely on");
+        let (tasks, failures) = Tasks::new();
+        let readiness = Arc::new(parts.readiness());
+        let admin_address = parts.serve(&tasks, &readiness)?;
+        let settings = Settings::new(program.path, parts.snapshot.load().config().control_plane.socket_dir.clone());
+        tasks.spawn("envoy", managed_envoy::run(settings, parts.envoy.clone(), tasks.draining()));
+        parts.work(&tasks);
+        tracing::info!(admin.address = %admin_address, "kubepass runs");
+        Ok(Self { tasks, failures, readiness, admin_address })
+    }
+
+    /// Names of what readiness still waits for.
+    pub fn awaited(&self) -> Vec<&'static str> {
+        self.readiness.awaited()
+    }
+
+    /// Runs until `stop` or the failure of a task, then drains.
+    ///
+    /// # Errors
+    /// The task that ended although nobody asked it to.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<(), TaskFailure> {
+        let failure = tokio::select! {
+            () = stop => None,
+            failure = self.failures.first() => Some(failure),
+        };
+        if !self.tasks.drain().await {
+            tracing::warn!("not everything ended in time");
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Parts {
+    async fn build(options: &Options) -> Result<Self, StartError> {
+        let publisher = Publisher::load(&options.config)?;
+        let snapshot = publisher.snapshot();
+        let (config, keys) = (Arc::clone(snapshot.load().config()), Arc::clone(snapshot.load().token_keys()));
+        let trail = Trail::open(&config.audit).map_err(StartError::Trail)?;
+        let StoreSettings::Embedded { path } = &config.sessions.store;
+        let store = Store::open(path, keys)?;
+        let sessions = Arc::new(SessionTable::new());
+        let loaded = store.load(clock::unix_now()).await?;
+        let (live, unreadable) = (loaded.sessions.len(), loaded.unreadable.len());
+        tracing::info!(sessions.live = live, sessions.unreadable = unreadable, sessions.expired = loaded.expired, "sessions loaded");
+        for session in loaded.sessions {
+            if let Err(refusal) = sessions.insert(Arc::new(session)) {
+                tracing::warn!(%refusal, "a stored session was not taken");
+            }
+        }
+        let parts = Self {
+            snapshot,
+            publisher,
+            trail,
+            store,
+            sessions,
+            oidc: Arc::default(),
+            ads: AdsState::default(),
+            envoy: EnvoyMetrics::default(),
+            metrics: Arc::default(),
+        };
+        parts.ads.register(&parts.metrics);
+        parts.envoy.register(&parts.metrics);
+        Ok(parts)
+    }
+
+    fn readiness(&self) -> Readiness {
+        let (listener, store, trail) = (self.ads.listener_acknowledged(), self.store.clone(), self.trail.clone());
+        Readiness(vec![
+            Condition { name: "Envoy to acknowledge its listener", holds: Box::new(move || *listener.borrow()) },
+            Condition { name: "the session store", holds: Box::new(move || store.healthy()) },
+            Condition { name: "the audit trail", holds: Box::new(move || trail.healthy()) },
+        ])
+    }
+
+    /// Everything that runs in the background and answers nobody.
+    fn work(self, tasks: &Tasks) {
+        let Self { snapshot, publisher, trail, store, sessions, oidc, metrics, .. } = self;
+        tasks.spawn("session-keys", housekeeping::follow_keys(publisher.subscribe(), store.clone(), tasks.draining()));
+        tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, store.clone(), trail.clone(), tasks.draining()));
+        tasks.spawn("session-store", housekeeping::watch_store(store, tasks.draining()));
+        tasks.spawn("identity-providers", housekeeping::keep_providers_fresh(oidc, snapshot, IDP_RETRY, tasks.draining()));
+        let (changed, changes) = mpsc::unbounded_channel();
+        tasks.spawn("configuration-events", housekeeping::record_changes(changes, trail, metrics, tasks.draining()));
+        // The receiver lives as long as the process drains; after that nobody needs the event.
+        let hook = Box::new(move |event| drop(changed.send(event)));
+        tasks.spawn("configuration", publisher.run(hook, tasks.draining()));
+    }
+
+    /// Envoy's resources of the snapshot in force, rebuilt with each new one. One that cannot be built leaves the last in force.
+    fn resources(&self, tasks: &Tasks) -> Result<watch::Receiver<Arc<ResourceSet>>, StartError> {
+        let (sender, receiver) = watch::channel(Arc::new(resources::build(&self.snapshot.load())?));
+        let (mut snapshots, stop) = (self.publisher.subscribe(), tasks.draining());
+        tasks.spawn("envoy-resources", async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    changed = snapshots.changed() => changed.map_err(|_| "the publisher has ended")?,
+                }
+                let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                match resources::build(&snapshot) {
+                    Ok(set) => drop(sender.send(Arc::new(set))),
+                    Err(error) => tracing::error!(%error, "Envoy's resources cannot be built; it keeps the last ones"),
+                }
+            }
+            #[allow(unreachable_code, reason = "names the error type")]
+            Ok::<(), &'static str>(())
+        });
+        Ok(receiver)
+    }
+}

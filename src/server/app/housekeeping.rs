@@ -1,0 +1,108 @@
+//! Background work that belongs to no other part: sessions that expire, keys that change, events of the configuration.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::{AuditEvent, ConfigChangedEvent, LogoutEvent};
+use crate::server::clock;
+use crate::server::oidc::Providers;
+use crate::server::store::Store;
+use crate::server::telemetry::Metrics;
+use crate::server::trail::Trail;
+use crate::session::SessionTable;
+use crate::snapshot::Snapshot;
+
+/// How often expired sessions are swept. A check never takes one for alive in between: each compares the time itself.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Removes expired sessions from the table and the store, each with its audit line.
+pub(super) async fn sweep_sessions(
+    sessions: Arc<SessionTable>,
+    store: Store,
+    trail: Trail,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut period = tokio::time::interval(SWEEP);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = period.tick() => {}
+        }
+        let expired = sessions.remove_expired(clock::unix_now());
+        if let Err(error) = store.remove_all(expired.iter().map(|session| session.id).collect()).await {
+            tracing::warn!(%error, "expired sessions stay in the store for now");
+        }
+        for session in expired {
+            let event = LogoutEvent { session: session.id.to_string(), user: session.identity.username.clone(), by: "expired" };
+            if let Err(error) = trail.record(AuditEvent::Logout(event)).await {
+                tracing::warn!(%error, "the end of a session leaves no audit line");
+            }
+        }
+    }
+}
+
+/// Lets the store seal with the keys in force.
+pub(super) async fn follow_keys(
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    store: Store,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            changed = snapshots.changed() => changed.map_err(|_| "the publisher has ended".to_owned())?,
+        }
+        store.set_keys(Arc::clone(snapshots.borrow_and_update().token_keys()));
+    }
+}
+
+/// Writes configuration changes into the audit trail and counts them.
+pub(super) async fn record_changes(
+    mut changes: mpsc::UnboundedReceiver<ConfigChangedEvent>,
+    trail: Trail,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let change = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            change = changes.recv() => change,
+        };
+        let Some(change) = change else {
+            stop.cancelled().await;
+            return Ok(());
+        };
+        metrics.config_reloaded(change.outcome);
+        if let Err(error) = trail.record(AuditEvent::ConfigChanged(change)).await {
+            tracing::warn!(%error, "a configuration change leaves no audit line");
+        }
+    }
+}
+
+/// Ends with an error when the store's writer has ended: what cannot be stored must not be given out.
+pub(super) async fn watch_store(store: Store, stop: CancellationToken) -> Result<(), &'static str> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        () = store.ended() => Err("the session store's writer has ended"),
+    }
+}
+
+/// Keeps discovery documents and keys of the identity providers at hand.
+pub(super) async fn keep_providers_fresh(
+    oidc: Arc<Providers>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    retry: Duration,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = oidc.keep_fresh(|| Arc::clone(snapshot.load().config()), retry) => {}
+    }
+    Ok(())
+}

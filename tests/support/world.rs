@@ -1,0 +1,294 @@
+//! A whole installation on loopback: clusters, an identity provider, kubepass with its Envoy, and people who use it.
+//!
+//! It is set up as the README tells an operator to: a configuration file, `cluster rbac` applied, a token made, `up`.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, ClusterOptions};
+use super::http;
+use super::idp::{CLIENT_ID, CLIENT_SECRET, Idp, IdpOptions};
+use super::kubectl::{Kubectl, Output};
+use super::leash::{self, Process};
+use super::person::Person;
+use super::pki::Authority;
+use super::ports::free_port;
+use super::proxy::Proxy;
+use super::run::Run;
+use super::tools::Tools;
+use super::wait::eventually;
+
+pub const PUBLIC_HOST: &str = "pass.localhost";
+pub const PROD_HOST: &str = "prod.k8s.localhost";
+pub const STAGING_HOST: &str = "staging.k8s.localhost";
+
+/// The namespace and name of kubepass's service account on each cluster.
+pub const NAMESPACE: &str = "kubepass";
+pub const SERVICE_ACCOUNT: &str = "kubepass";
+
+/// The policy of both routes unless a test brings its own.
+pub const POLICY: &str = r#"
+  - {name: staff, allow: user.email.endsWith("@example.com")}
+  - {name: no-secrets, deny: 'k8s.resource == "secrets" && !("sre" in user.groups)', message: "ask the SRE on call"}
+"#;
+
+/// How an installation differs from the usual one.
+#[derive(Clone)]
+pub struct WorldOptions {
+    /// 0 for a free port. With another one the URLs of the installation carry it (for a person's own browser).
+    pub port: u16,
+    /// Whether URLs carry the listener's port instead of relying on the harness's proxy.
+    pub port_in_urls: bool,
+    pub users: Value,
+    /// YAML list items under `policy:`, indented by two.
+    pub policy: String,
+    /// Further keys of the route `prod`, and of its `kubernetes` section, one-line YAML each.
+    pub prod_route: String,
+    pub prod_kubernetes: String,
+    /// Further top-level keys.
+    pub top_level: String,
+}
+
+impl Default for WorldOptions {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            port_in_urls: false,
+            users: json!({
+                "foo": {"email": "foo@example.com", "email_verified": true, "name": "Foo", "groups": ["group1", "group2"]},
+                "bar": {"email": "bar@example.com", "email_verified": true, "name": "Bar", "groups": ["sre"]},
+                "eve": {"email": "eve@evil.example", "email_verified": true, "name": "Eve", "groups": []},
+            }),
+            policy: POLICY.to_owned(),
+            prod_route: String::new(),
+            prod_kubernetes: String::new(),
+            top_level: String::new(),
+        }
+    }
+}
+
+/// A running installation. Dropping it ends everything.
+pub struct World {
+    pub run: Run,
+    pub proxy: Proxy,
+    pub authority: Authority,
+    pub idp: Idp,
+    pub prod: Arc<Cluster>,
+    pub staging: Arc<Cluster>,
+    pub port: u16,
+    pub admin_port: u16,
+    options: WorldOptions,
+    server: Option<Process>,
+    tools: Tools,
+}
+
+impl World {
+    /// Everything but kubepass itself: see [`World::start_kubepass`].
+    pub fn prepare(tools: &Tools, run: Run, options: WorldOptions) -> Self {
+        let port = if options.port == 0 { free_port() } else { options.port };
+        let proxy = Proxy::start();
+        for host in [PUBLIC_HOST, PROD_HOST, STAGING_HOST] {
+            proxy.map(&format!("{host}:443"), port);
+            proxy.map(&format!("{host}:{port}"), port);
+        }
+        let url_port = if options.port_in_urls { format!(":{port}") } else { String::new() };
+        let idp_options = IdpOptions {
+            redirect_uris: vec![format!("https://{PUBLIC_HOST}{url_port}/callback")],
+            users: options.users.clone(),
+            ..IdpOptions::default()
+        };
+        let (prod, staging, idp) = std::thread::scope(|scope| {
+            let prod = scope.spawn(|| Cluster::start(tools, &run, ClusterOptions { name: "prod".into(), ..ClusterOptions::default() }));
+            let staging =
+                scope.spawn(|| Cluster::start(tools, &run, ClusterOptions { name: "staging".into(), ..ClusterOptions::default() }));
+            let idp = Idp::start(tools, &run, idp_options);
+            (prod.join().expect("the cluster prod"), staging.join().expect("the cluster staging"), idp)
+        });
+        let world = Self {
+            authority: Authority::new("kubepass test authority"),
+            prod: Arc::new(prod),
+            staging: Arc::new(staging),
+            admin_port: free_port(),
+            tools: tools.clone(),
+            server: None,
+            run,
+            proxy,
+            idp,
+            port,
+            options,
+        };
+        world.write_files();
+        world
+    }
+
+    /// A running installation: prepared, permitted on its clusters, started.
+    pub fn start(tools: &Tools, run: Run, options: WorldOptions) -> Self {
+        let mut world = Self::prepare(tools, run, options);
+        world.permit("prod", &world.prod);
+        world.permit("staging", &world.staging);
+        world.start_kubepass();
+        world
+    }
+
+    /// `https://HOST`, with the port where URLs carry it.
+    pub fn url(&self, host: &str) -> String {
+        if self.options.port_in_urls { format!("https://{host}:{}", self.port) } else { format!("https://{host}") }
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.run.file("kubepass/kubepass.yaml")
+    }
+
+    pub fn audit_path(&self) -> PathBuf {
+        self.run.file("kubepass/audit.jsonl")
+    }
+
+    pub fn admin_socket(&self) -> PathBuf {
+        self.run.file("kubepass/run/admin.sock")
+    }
+
+    pub fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    fn write_files(&self) {
+        let pair = self.authority.server(&[PUBLIC_HOST, PROD_HOST, STAGING_HOST]);
+        self.run.write("kubepass/tls.crt", &pair.cert);
+        self.secret("tls.key", &pair.key);
+        self.run.write("kubepass/ca.pem", self.authority.pem());
+        self.secret("secret", "a secret for tests only, long enough for keys to derive from it");
+        self.secret("client-secret", CLIENT_SECRET);
+        self.run.write("kubepass/prod-ca.crt", self.prod.ca_pem());
+        self.run.write("kubepass/staging-ca.crt", self.staging.ca_pem());
+        self.write_config(&self.config(&self.options.policy));
+    }
+
+    /// Writes a file that only its owner may read, in one step.
+    pub fn secret(&self, name: &str, content: &str) {
+        let part = self.run.write(&format!("kubepass/{name}.part"), content);
+        std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o600)).expect("the mode");
+        std::fs::rename(part, self.run.file(&format!("kubepass/{name}"))).expect("a secret file");
+    }
+
+    /// Replaces the configuration file in one step, as an editor does.
+    pub fn write_config(&self, text: &str) {
+        let part = self.run.write("kubepass/kubepass.yaml.part", text);
+        std::fs::rename(part, self.config_path()).expect("the configuration");
+    }
+
+    /// The configuration with a policy for both routes.
+    pub fn config(&self, policy: &str) -> String {
+        let WorldOptions { prod_route, prod_kubernetes, top_level, .. } = &self.options;
+        let (port, admin_port, issuer, public) = (self.port, self.admin_port, self.idp.issuer(), self.url(PUBLIC_HOST));
+        // Not made here: kubepass makes it, private.
+        let dir = self.run.file("kubepass/run");
+        let dir = dir.display();
+        let route = |name: &str, host: &str, cluster: &Cluster, more: &str, kubernetes: &str| {
+            format!(
+                "- name: {name}\n  host: {host}\n{more}  kubernetes:\n    server: {}\n    ca: {{file: {name}-ca.crt}}\n    \
+                 impersonate: {{token: {{file: {name}-token}}}}\n{kubernetes}  policy:{policy}",
+                cluster.url()
+            )
+        };
+        let indent = |text: &str, by: &str| text.lines().map(|line| format!("{by}{line}\n")).collect::<String>();
+        let prod = route("prod", PROD_HOST, &self.prod, &indent(prod_route, "  "), &indent(prod_kubernetes, "    "));
+        let staging = route("staging", STAGING_HOST, &self.staging, "", "");
+        format!(
+            "public_url: {public}\n\
+             listeners:\n- {{address: 127.0.0.1:{port}, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}\n\
+             control_plane: {{socket_dir: {dir}}}\n\
+             admin: {{address: 127.0.0.1:{admin_port}, socket: {dir}/admin.sock}}\n\
+             secrets: [{{file: secret}}]\n\
+             identity_providers:\n- name: corp\n  issuer: {issuer}\n  client_id: {CLIENT_ID}\n  client_secret: {{file: client-secret}}\n  \
+             scopes: [openid, email, profile, groups]\n  identity: {{username: claims.email, groups: claims.groups}}\n\
+             sessions: {{lifetime: 12h, store: {{embedded: {{path: kubepass.db}}}}}}\n\
+             routes:\n{prod}\n{staging}\n\
+             audit: {{sinks: [{{file: {{path: audit.jsonl}}}}], on_failure: deny}}\n{top_level}\n"
+        )
+    }
+
+    /// Lets kubepass impersonate on a cluster: applies what `cluster rbac` prints, and makes the token.
+    pub fn permit(&self, route: &str, cluster: &Cluster) {
+        let manifest = self.operator(&["cluster", "rbac", route]).ok();
+        cluster.apply(&manifest);
+        let token = cluster.create_token(NAMESPACE, SERVICE_ACCOUNT);
+        self.secret(&format!("{route}-token"), &token);
+    }
+
+    /// `kubepass-server VERB ...` on this installation's configuration.
+    pub fn operator(&self, args: &[&str]) -> Output {
+        let config = self.config_path().display().to_string();
+        Kubectl::command(&server_binary(), &self.run.dir("operator")).env("KUBEPASS_CONFIG", &config).run(args)
+    }
+
+    /// `kubepass-server up`; returns when it is ready.
+    pub fn start_kubepass(&mut self) {
+        let mut command = leash::command(server_binary());
+        command.arg("up").arg("--config").arg(self.config_path()).arg("--envoy").arg(self.tools.envoy());
+        command.current_dir(self.run.dir("kubepass"));
+        let mut process = self.run.start("kubepass-server", command);
+        let url = format!("http://127.0.0.1:{}/readyz", self.admin_port);
+        let client = http::client(&[]);
+        process.until("kubepass is ready", Duration::from_secs(30), || client.get(&url).send().ok()?.status().is_success().then_some(()));
+        self.server = Some(process);
+    }
+
+    pub fn server(&mut self) -> &mut Process {
+        self.server.as_mut().expect("kubepass runs")
+    }
+
+    /// SIGTERM and the end; with `kill`, SIGKILL.
+    pub fn stop_kubepass(&mut self, kill: bool) {
+        if let Some(mut server) = self.server.take() {
+            if kill {
+                server.kill()
+            } else {
+                server.stop()
+            };
+        }
+    }
+
+    /// A person with a home, kubectl, the CLI and a browser. `login` is the name at the identity provider.
+    pub fn person(&self, login: &str) -> Person {
+        Person::new(self, login)
+    }
+
+    /// kubepass's audit trail, oldest first.
+    pub fn audit_lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.audit_path()).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// Waits for an audit line.
+    pub fn audit_line(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("an audit line: {what}"), Duration::from_secs(10), || {
+            self.audit_lines().into_iter().rev().find(|line| wanted(line))
+        })
+    }
+
+    /// A metric's text lines that contain all of `parts`.
+    pub fn metric(&self, parts: &[&str]) -> Vec<String> {
+        let text = http::client(&[]).get(format!("http://127.0.0.1:{}/metrics", self.admin_port)).send().unwrap().text().unwrap();
+        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned).collect()
+    }
+
+    /// A client that speaks to the installation by name, as anything but kubectl would. Trusts its certificate.
+    pub fn client(&self) -> reqwest::blocking::Client {
+        let proxy = reqwest::Proxy::https(self.proxy.url()).expect("the proxy's URL");
+        http::builder(&[self.authority.pem()]).proxy(proxy).build().expect("a client")
+    }
+}
+
+/// The binary under test, built by cargo together with this test.
+pub fn server_binary() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_kubepass-server")).to_owned()
+}
+
+/// The user's CLI.
+pub fn cli_binary() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_kubepass")).to_owned()
+}
