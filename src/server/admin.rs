@@ -7,7 +7,7 @@ pub mod service;
 pub use service::AdminService;
 
 /// The API of `proto/kubepass/admin/v1/admin.proto`.
-#[allow(unreachable_pub, missing_debug_implementations, clippy::all, reason = "generated code")]
+#[allow(unreachable_pub, missing_debug_implementations, clippy::all, clippy::allow_attributes_without_reason, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("kubepass.admin.v1");
 }

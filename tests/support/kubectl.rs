@@ -64,6 +64,11 @@ impl Kubectl {
         Self { program: program.to_owned(), env, limit: LIMIT, dir: home.to_owned() }
     }
 
+    /// Another program in the same environment.
+    pub fn with_program(&self, program: &Path) -> Self {
+        Self { program: program.to_owned(), ..self.clone() }
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self

@@ -6,11 +6,25 @@ use std::time::Duration;
 
 use super::browser::{Browser, Page};
 use super::kubectl::{Kubectl, Output};
+use super::proxy::Proxy;
+use super::run::Run;
+use super::tools::Tools;
 use super::wait::eventually;
-use super::world::{World, cli_binary};
+use super::world::cli_binary;
 
 /// Pages on the way of one login, at most.
 const MAX_PAGES: usize = 12;
+
+/// Where people are: what they need to know of an installation.
+pub struct Place<'a> {
+    pub run: &'a Run,
+    pub tools: &'a Tools,
+    pub proxy: &'a Proxy,
+    /// Signs the installation's certificate.
+    pub ca_file: PathBuf,
+    /// The identity provider at which they log in.
+    pub issuer: &'a str,
+}
 
 /// One user of an installation.
 pub struct Person {
@@ -34,17 +48,19 @@ struct Desk {
 }
 
 impl Person {
-    pub(super) fn new(world: &World, login: &str) -> Self {
-        let home = world.run.dir(&format!("home-{login}-{}", next()));
+    /// `login` is the name at the identity provider.
+    pub fn new(place: &Place<'_>, login: &str) -> Self {
+        let home = place.run.dir(&format!("home-{login}-{}", next()));
         let urls = home.join("browser.urls");
         std::fs::write(&urls, "").expect("the browser's inbox");
         let opener = home.join("open-browser");
         std::fs::write(&opener, format!("#!/bin/sh\necho \"$1\" >> '{}'\n", urls.display())).expect("the browser command");
         make_executable(&opener);
+        let ca_pem = std::fs::read_to_string(&place.ca_file).expect("the authority");
         let desk = Arc::new(Mutex::new(Desk {
-            browser: Browser::new(&world.proxy, &[world.authority.pem()]),
+            browser: Browser::new(place.proxy, &[&ca_pem]),
             login: login.to_owned(),
-            issuer: world.idp.issuer().to_owned(),
+            issuer: place.issuer.to_owned(),
             done: Vec::new(),
             away: false,
         }));
@@ -52,17 +68,18 @@ impl Person {
         let kubeconfig = home.join("kubeconfig");
         let environment = |command: Kubectl| {
             command
-                .env("HTTPS_PROXY", &world.proxy.url())
+                .env("HTTPS_PROXY", &place.proxy.url())
                 .env("KUBECONFIG", &kubeconfig.display().to_string())
                 .env("XDG_CACHE_HOME", &home.join("cache").display().to_string())
                 .env("KUBEPASS_BROWSER_CMD", &opener.display().to_string())
+                .path_first(&place.tools.bin().to_owned())
                 .path_first(cli_binary().parent().expect("a folder"))
         };
         Self {
             login: login.to_owned(),
             kubepass: environment(Kubectl::command(&cli_binary(), &home)),
-            kubectl: environment(Kubectl::new(&world.tools().kubectl(), &kubeconfig, &home)),
-            ca_file: world.run.file("kubepass/ca.pem"),
+            kubectl: environment(Kubectl::new(&place.tools.kubectl(), &kubeconfig, &home)),
+            ca_file: place.ca_file.clone(),
             desk,
             home,
         }
@@ -81,6 +98,11 @@ impl Person {
     /// `kubectl ...` with the current context.
     pub fn kubectl(&self, args: &[&str]) -> Output {
         self.kubectl.run(args)
+    }
+
+    /// bash in the person's environment.
+    pub fn shell(&self) -> Kubectl {
+        self.kubectl.with_program(Path::new("/bin/bash"))
     }
 
     /// kubectl itself, for environments, inputs and commands that go on.

@@ -14,7 +14,7 @@ use super::http;
 use super::idp::{CLIENT_ID, CLIENT_SECRET, Idp, IdpOptions};
 use super::kubectl::{Kubectl, Output};
 use super::leash::{self, Process};
-use super::person::Person;
+use super::person::{Person, Place};
 use super::pki::Authority;
 use super::ports::free_port;
 use super::proxy::Proxy;
@@ -254,7 +254,8 @@ impl World {
 
     /// A person with a home, kubectl, the CLI and a browser. `login` is the name at the identity provider.
     pub fn person(&self, login: &str) -> Person {
-        Person::new(self, login)
+        let ca_file = self.run.file("kubepass/ca.pem");
+        Person::new(&Place { run: &self.run, tools: &self.tools, proxy: &self.proxy, ca_file, issuer: self.idp.issuer() }, login)
     }
 
     /// kubepass's audit trail, oldest first.
