@@ -29,6 +29,8 @@ pub enum AuditEvent {
     TokenIssued(TokenIssuedEvent),
     Logout(LogoutEvent),
     ConfigChanged(ConfigChangedEvent),
+    /// The trail is written again after a time in which it was not.
+    TrailRestored(TrailRestoredEvent),
 }
 
 /// Kubernetes words of a request, as the API server reads it.
@@ -155,6 +157,12 @@ pub struct LogoutEvent {
     pub user: String,
     /// `user`, `operator` or `expired`.
     pub by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct TrailRestoredEvent {
+    /// Events that could not be written since the last such line.
+    pub lines_lost: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]

@@ -1,5 +1,6 @@
 //! Builds all of it in order, binds, and returns a running `App`: the one composition root, for the program and for tests.
 
+mod health;
 mod housekeeping;
 mod serving;
 mod state;
@@ -95,10 +96,11 @@ impl App {
         managed_envoy::self_test(&program.path).await?;
         tracing::info!(envoy.path = %program.path.display(), envoy.version = program.version, "this Envoy treats headers as we rely on");
         let (tasks, failures) = Tasks::new();
-        let readiness = Arc::new(parts.readiness());
+        let readiness = Arc::new(parts.readiness(&tasks));
         let admin_address = parts.serve(&tasks, &readiness)?;
         let settings = Settings::new(program.path, parts.snapshot.load().config().control_plane.socket_dir.clone());
-        tasks.spawn("envoy", managed_envoy::run(settings, parts.envoy.clone(), tasks.draining()));
+        // It ends first: open streams and the requests of its last connections need all the others.
+        tasks.spawn_first("envoy", managed_envoy::run(settings, parts.envoy.clone(), tasks.draining()));
         parts.work(&tasks);
         tracing::info!(admin.address = %admin_address, "kubepass runs");
         Ok(Self { tasks, failures, readiness, admin_address })
@@ -121,7 +123,8 @@ impl App {
         if !self.tasks.drain().await {
             tracing::warn!("not everything ended in time");
         }
-        failure.map_or(Ok(()), Err)
+        // A part that broke while the drain went on is a failure as well.
+        failure.or_else(|| self.failures.any()).map_or(Ok(()), Err)
     }
 }
 
@@ -155,12 +158,15 @@ impl Parts {
         };
         parts.ads.register(&parts.metrics);
         parts.envoy.register(&parts.metrics);
+        parts.metrics.register_collector(health::Health::of(&parts));
         Ok(parts)
     }
 
-    fn readiness(&self) -> Readiness {
+    fn readiness(&self, tasks: &Tasks) -> Readiness {
         let (listener, store, trail) = (self.ads.listener_acknowledged(), self.store.clone(), self.trail.clone());
+        let draining = tasks.draining();
         Readiness(vec![
+            Condition { name: "the end of the drain", holds: Box::new(move || !draining.is_cancelled()) },
             Condition { name: "Envoy to acknowledge its listener", holds: Box::new(move || *listener.borrow()) },
             Condition { name: "the session store", holds: Box::new(move || store.healthy()) },
             Condition { name: "the audit trail", holds: Box::new(move || trail.healthy()) },
@@ -170,21 +176,22 @@ impl Parts {
     /// Everything that runs in the background and answers nobody.
     fn work(self, tasks: &Tasks) {
         let Self { snapshot, publisher, trail, store, sessions, oidc, metrics, .. } = self;
-        tasks.spawn("session-keys", housekeeping::follow_keys(publisher.subscribe(), store.clone(), tasks.draining()));
-        tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, store.clone(), trail.clone(), tasks.draining()));
-        tasks.spawn("session-store", housekeeping::watch_store(store, tasks.draining()));
-        tasks.spawn("identity-providers", housekeeping::keep_providers_fresh(oidc, snapshot, IDP_RETRY, tasks.draining()));
+        tasks.spawn("session-keys", housekeeping::follow_keys(publisher.subscribe(), store.clone(), tasks.ending()));
+        tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, store.clone(), trail.clone(), tasks.ending()));
+        tasks.spawn("session-store", housekeeping::watch_store(store, tasks.ending()));
+        tasks.spawn("audit-trail", housekeeping::mend_trail(trail.clone(), tasks.ending()));
+        tasks.spawn("identity-providers", housekeeping::keep_providers_fresh(oidc, snapshot, IDP_RETRY, tasks.ending()));
         let (changed, changes) = mpsc::unbounded_channel();
-        tasks.spawn("configuration-events", housekeeping::record_changes(changes, trail, metrics, tasks.draining()));
+        tasks.spawn("configuration-events", housekeeping::record_changes(changes, trail, metrics, tasks.ending()));
         // The receiver lives as long as the process drains; after that nobody needs the event.
         let hook = Box::new(move |event| drop(changed.send(event)));
-        tasks.spawn("configuration", publisher.run(hook, tasks.draining()));
+        tasks.spawn("configuration", publisher.run(hook, tasks.ending()));
     }
 
     /// Envoy's resources of the snapshot in force, rebuilt with each new one. One that cannot be built leaves the last in force.
     fn resources(&self, tasks: &Tasks) -> Result<watch::Receiver<Arc<ResourceSet>>, StartError> {
         let (sender, receiver) = watch::channel(Arc::new(resources::build(&self.snapshot.load())?));
-        let (mut snapshots, stop) = (self.publisher.subscribe(), tasks.draining());
+        let (mut snapshots, stop) = (self.publisher.subscribe(), tasks.ending());
         tasks.spawn("envoy-resources", async move {
             loop {
                 tokio::select! {

@@ -1,4 +1,5 @@
-//! Tasks and their end: every background task is tracked, the first to fail ends the process, SIGTERM drains.
+//! Tasks and their end: every background task is tracked, the first to fail ends the process, SIGTERM drains in two steps: first what
+//! carries traffic, then what it needs while it does.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,15 +8,24 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long tasks may take to finish after a drain began.
-pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+/// How long the tasks that end first may take. Both deadlines together stay below the 30 s that Kubernetes gives a pod by default.
+pub const FIRST_DEADLINE: Duration = Duration::from_secs(18);
+/// How long the others may take after those.
+pub const REST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Spawns and ends the tasks of one process.
 #[derive(Debug, Clone)]
 pub struct Tasks {
-    tracker: TaskTracker,
-    drain: CancellationToken,
+    first: Step,
+    rest: Step,
     failed: mpsc::UnboundedSender<TaskFailure>,
+}
+
+/// Tasks that are told to end at the same time.
+#[derive(Debug, Clone, Default)]
+struct Step {
+    tracker: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// A background task that ended although nobody asked it to.
@@ -38,26 +48,46 @@ impl Failures {
             None => std::future::pending().await,
         }
     }
+
+    /// A failure that has come already.
+    pub fn any(&mut self) -> Option<TaskFailure> {
+        self.0.try_recv().ok()
+    }
 }
 
 impl Tasks {
     pub fn new() -> (Self, Failures) {
         let (failed, failures) = mpsc::unbounded_channel();
-        (Self { tracker: TaskTracker::new(), drain: CancellationToken::new(), failed }, Failures(failures))
+        (Self { first: Step::default(), rest: Step::default(), failed }, Failures(failures))
     }
 
-    /// Runs `task` until it ends or the drain begins and it has noticed. A task that ends earlier, or panics, is a failure of the process.
+    /// Runs `task` until it ends, or [`Self::ending`] is cancelled and it has noticed. A task that ends earlier, or panics, is a failure of the
+    /// process.
     pub fn spawn<E: std::fmt::Display + Send>(&self, name: &'static str, task: impl Future<Output = Result<(), E>> + Send + 'static) {
-        let (drain, failed) = (self.drain.clone(), self.failed.clone());
+        self.spawn_in(&self.rest, name, task);
+    }
+
+    /// As [`Self::spawn`], for a task that needs the others until it has ended: it is told by [`Self::draining`], before them.
+    pub fn spawn_first<E: std::fmt::Display + Send>(&self, name: &'static str, task: impl Future<Output = Result<(), E>> + Send + 'static) {
+        self.spawn_in(&self.first, name, task);
+    }
+
+    fn spawn_in<E: std::fmt::Display + Send>(
+        &self,
+        step: &Step,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        let (stop, failed) = (step.stop.clone(), self.failed.clone());
         // The inner task is awaited so that a panic is seen as well.
         let inner = tokio::spawn(async move { task.await.map_err(|error| error.to_string()) });
-        self.tracker.spawn(async move {
+        step.tracker.spawn(async move {
             let why = match inner.await {
                 Ok(Ok(())) => "it finished".to_owned(),
                 Ok(Err(error)) => error,
                 Err(join) => join.to_string(),
             };
-            if !drain.is_cancelled() {
+            if !stop.is_cancelled() {
                 tracing::error!(task.name = name, error = %why, "a background task ended");
                 // The receiver is gone only when the process is ending anyway.
                 let _ = failed.send(TaskFailure { task: name, why });
@@ -65,16 +95,29 @@ impl Tasks {
         });
     }
 
-    /// Cancelled when the drain begins.
+    /// Cancelled when the drain begins: for what must be seen at once (readiness), and for tasks of [`Self::spawn_first`].
     pub fn draining(&self) -> CancellationToken {
-        self.drain.clone()
+        self.first.stop.clone()
     }
 
-    /// Begins the drain and waits for all tasks, at most `DRAIN_DEADLINE`. Returns whether all ended in time.
+    /// Cancelled when no traffic is carried any more.
+    pub fn ending(&self) -> CancellationToken {
+        self.rest.stop.clone()
+    }
+
+    /// Ends the first tasks, at most within `FIRST_DEADLINE`, then the others, within `REST_DEADLINE`. Returns whether all ended in time.
     pub async fn drain(&self) -> bool {
-        self.drain.cancel();
+        let first = self.first.end(FIRST_DEADLINE).await;
+        let rest = self.rest.end(REST_DEADLINE).await;
+        first && rest
+    }
+}
+
+impl Step {
+    async fn end(&self, deadline: Duration) -> bool {
+        self.stop.cancel();
         self.tracker.close();
-        tokio::time::timeout(DRAIN_DEADLINE, self.tracker.wait()).await.is_ok()
+        tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok()
     }
 }
 
@@ -96,9 +139,9 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_ends_or_panics_is_a_failure_and_one_that_drains_is_not() {
         let (tasks, mut failures) = Tasks::new();
-        let drained = tasks.draining();
+        let ending = tasks.ending();
         tasks.spawn("waits", async move {
-            drained.cancelled().await;
+            ending.cancelled().await;
             Ok::<_, String>(())
         });
         tasks.spawn("fails", async { Err("no disk") });
@@ -107,6 +150,45 @@ mod tests {
         tasks.spawn("panics", async { panic!("planted") as Result<(), String> });
         assert_eq!(failures.first().await.task, "panics");
         assert!(tasks.drain().await);
-        assert!(failures.0.try_recv().is_err(), "draining is no failure");
+        assert!(failures.any().is_none(), "draining is no failure");
+    }
+
+    #[tokio::test]
+    async fn what_carries_traffic_ends_before_what_it_needs() {
+        let (tasks, mut failures) = Tasks::new();
+        let (draining, ending) = (tasks.draining(), tasks.ending());
+        let needed = tasks.ending();
+        tasks.spawn("needed", async move {
+            needed.cancelled().await;
+            Ok::<_, String>(())
+        });
+        let (last_stream, closed) = tokio::sync::oneshot::channel::<()>();
+        tasks.spawn_first("carries", async move {
+            draining.cancelled().await;
+            // An open stream.
+            closed.await.map_err(|error| error.to_string())
+        });
+        let drain = tokio::spawn({
+            let tasks = tasks.clone();
+            async move { tasks.drain().await }
+        });
+        tasks.draining().cancelled().await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!ending.is_cancelled(), "the rest was told to end while a stream was open");
+        assert!(last_stream.send(()).is_ok());
+        assert!(drain.await.is_ok_and(|in_time| in_time));
+        assert!(ending.is_cancelled() && failures.any().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_not_end_holds_nothing_up_for_ever() {
+        let (tasks, _failures) = Tasks::new();
+        tasks.spawn_first("deaf", std::future::pending::<Result<(), String>>());
+        let began = tokio::time::Instant::now();
+        assert!(!tasks.drain().await);
+        assert_eq!(began.elapsed().as_secs(), FIRST_DEADLINE.as_secs());
+        assert!(tasks.ending().is_cancelled());
     }
 }

@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -104,6 +105,13 @@ impl Metrics {
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         if let Ok(mut registry) = self.registry.lock() {
             registry.register(name, help, metric);
+        }
+    }
+
+    /// Adds metrics whose values are read when they are asked for.
+    pub fn register_collector(&self, collector: impl Collector) {
+        if let Ok(mut registry) = self.registry.lock() {
+            registry.register_collector(Box::new(collector));
         }
     }
 

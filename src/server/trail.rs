@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::audit::{AuditEvent, AuditLine, SCHEMA};
+use crate::audit::{AuditEvent, AuditLine, SCHEMA, TrailRestoredEvent};
 use crate::config::{AuditSettings, AuditSink, Durability};
 use crate::server::clock;
 use file::AuditFile;
@@ -33,6 +33,8 @@ struct Health {
     failing: AtomicBool,
     written: AtomicU64,
     failed: AtomicU64,
+    /// Lines that failed and whose loss does not stand in the trail yet.
+    unreported: AtomicU64,
 }
 
 /// The line may not have been written.
@@ -52,6 +54,8 @@ pub enum TrailError {
 
 struct Pending {
     line: Vec<u8>,
+    /// Whether its loss is one to report; that of a report is not.
+    counts: bool,
     written: oneshot::Sender<Result<(), TrailError>>,
 }
 
@@ -78,9 +82,25 @@ impl Trail {
 
     /// Returns when the line stands in every sink.
     pub async fn record(&self, event: AuditEvent) -> Result<(), TrailError> {
-        let line = encode(event)?;
+        self.put(encode(event)?, true).await
+    }
+
+    /// When lines were lost: tries to say so in the trail, and thereby whether it can be written again. Without this a trail that failed
+    /// would be known to work only by the next request, which none may send while the service says that it is not ready.
+    pub async fn report_loss(&self) {
+        let lines_lost = self.health.unreported.load(Ordering::Relaxed);
+        if lines_lost == 0 {
+            return;
+        }
+        let Ok(line) = encode(AuditEvent::TrailRestored(TrailRestoredEvent { lines_lost })) else { return };
+        if self.put(line, false).await.is_ok() {
+            self.health.unreported.fetch_sub(lines_lost, Ordering::Relaxed);
+        }
+    }
+
+    async fn put(&self, line: Vec<u8>, counts: bool) -> Result<(), TrailError> {
         let (written, done) = oneshot::channel();
-        self.queue.try_send(Pending { line, written }).map_err(|error| match error {
+        self.queue.try_send(Pending { line, counts, written }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => TrailError::Full,
             mpsc::error::TrySendError::Closed(_) => TrailError::Ended,
         })?;
@@ -119,16 +139,19 @@ impl Writer {
     fn run(mut self) {
         let mut batch = Vec::new();
         let mut waiting = Vec::new();
+        let mut lines = 0;
         while let Some(first) = self.pending.blocking_recv() {
             let mut next = Some(first);
-            while let Some(Pending { line, written }) = next {
+            while let Some(Pending { line, counts, written }) = next {
                 // Who gave up waiting was told so; its line is still the truth about what was asked, so it is written.
                 batch.extend_from_slice(&line);
+                lines += u64::from(counts);
                 waiting.push(written);
                 next = if batch.len() < MAX_BATCH_BYTES { self.pending.try_recv().ok() } else { None };
             }
             let result = self.write(&batch);
-            self.note(&result, waiting.len());
+            self.note(&result, lines);
+            lines = 0;
             for written in waiting.drain(..) {
                 let _ = written.send(result.clone());
             }
@@ -143,10 +166,14 @@ impl Writer {
         Ok(())
     }
 
-    fn note(&self, result: &Result<(), TrailError>, lines: usize) {
+    fn note(&self, result: &Result<(), TrailError>, lines: u64) {
         let was_failing = self.health.failing.swap(result.is_err(), Ordering::Relaxed);
-        let counter = if result.is_ok() { &self.health.written } else { &self.health.failed };
-        counter.fetch_add(lines as u64, Ordering::Relaxed);
+        if result.is_ok() {
+            self.health.written.fetch_add(lines, Ordering::Relaxed);
+        } else {
+            self.health.failed.fetch_add(lines, Ordering::Relaxed);
+            self.health.unreported.fetch_add(lines, Ordering::Relaxed);
+        }
         match result {
             Err(error) if !was_failing => {
                 tracing::error!(%error, "the audit trail cannot be written; requests are refused unless configured otherwise")

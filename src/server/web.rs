@@ -36,6 +36,7 @@ use url::Url;
 use crate::audit::AuditEvent;
 use crate::config::{Config, IdentityProvider, OnAuditFailure, Route};
 use crate::server::clock;
+use crate::server::ending::SessionEnder;
 use crate::server::oidc::Providers;
 use crate::server::store::Store;
 use crate::server::trail::Trail;
@@ -55,6 +56,7 @@ pub struct Web {
     sessions: Arc<SessionTable>,
     store: Store,
     trail: Trail,
+    ender: SessionEnder,
     oidc: Arc<Providers>,
     codes: OneTimeCodes,
     used_states: UsedStates,
@@ -76,6 +78,7 @@ struct Hosts {
 impl Web {
     pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, sessions: Arc<SessionTable>, store: Store, trail: Trail, oidc: Arc<Providers>) -> Self {
         Self {
+            ender: SessionEnder::new(Arc::clone(&sessions), store.clone(), trail.clone()),
             snapshot,
             sessions,
             store,

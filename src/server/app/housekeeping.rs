@@ -20,6 +20,19 @@ use crate::snapshot::Snapshot;
 /// How often expired sessions are swept. A check never takes one for alive in between: each compares the time itself.
 const SWEEP: Duration = Duration::from_secs(30);
 
+/// How often a trail that failed is tried again.
+const TRAIL_RETRY: Duration = Duration::from_secs(1);
+
+/// Brings a trail that failed back by itself, with a line that says what is missing.
+pub(super) async fn mend_trail(trail: Trail, stop: CancellationToken) -> Result<(), Infallible> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(TRAIL_RETRY) => trail.report_loss().await,
+        }
+    }
+}
+
 /// Removes expired sessions from the table and the store, each with its audit line.
 pub(super) async fn sweep_sessions(
     sessions: Arc<SessionTable>,

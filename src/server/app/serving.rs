@@ -40,7 +40,7 @@ impl Parts {
     }
 
     fn serve_xds(&self, socket: UnixSocket, tasks: &Tasks) -> Result<(), StartError> {
-        let service = Ads::service(self.resources(tasks)?, self.ads.clone(), AdsLimits::default(), tasks.draining());
+        let service = Ads::service(self.resources(tasks)?, self.ads.clone(), AdsLimits::default(), tasks.ending());
         tasks.spawn("xds", serve_grpc(service, socket, tasks.clone()));
         Ok(())
     }
@@ -54,13 +54,13 @@ impl Parts {
     fn serve_access_log(&self, socket: UnixSocket, tasks: &Tasks) {
         let counts = AccessLogCounts::default();
         counts.register(&self.metrics);
-        tasks.spawn("access-log", serve_grpc(AccessLog::service(self.trail.clone(), counts, tasks.draining()), socket, tasks.clone()));
+        tasks.spawn("access-log", serve_grpc(AccessLog::service(self.trail.clone(), counts, tasks.ending()), socket, tasks.clone()));
     }
 
     fn serve_web(&self, socket: UnixSocket, tasks: &Tasks) {
         let (snapshot, sessions, oidc) = (Arc::clone(&self.snapshot), Arc::clone(&self.sessions), Arc::clone(&self.oidc));
         let web = Web::new(snapshot, sessions, self.store.clone(), self.trail.clone(), oidc);
-        tasks.spawn("web", web::serve(socket, web::router(Arc::new(web)), tasks.draining().cancelled_owned()));
+        tasks.spawn("web", web::serve(socket, web::router(Arc::new(web)), tasks.ending().cancelled_owned()));
     }
 
     fn serve_admin(&self, socket: UnixSocket, tasks: &Tasks, readiness: &Arc<Readiness>) {
@@ -76,7 +76,7 @@ impl Parts {
         let bound = listener.local_addr().map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let router = admin::http::router(Arc::clone(&self.metrics), Arc::clone(readiness), bound);
-        tasks.spawn("metrics", axum::serve(listener, router).with_graceful_shutdown(tasks.draining().cancelled_owned()).into_future());
+        tasks.spawn("metrics", axum::serve(listener, router).with_graceful_shutdown(tasks.ending().cancelled_owned()).into_future());
         Ok(bound)
     }
 }
@@ -95,5 +95,5 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    Server::builder().serve_with_incoming_shutdown(service, socket.into_incoming(), tasks.draining().cancelled_owned()).await
+    Server::builder().serve_with_incoming_shutdown(service, socket.into_incoming(), tasks.ending().cancelled_owned()).await
 }

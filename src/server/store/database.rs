@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError};
@@ -23,6 +23,8 @@ const CACHE_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct SessionFile {
     path: PathBuf,
+    /// Device and inode.
+    inode: (u64, u64),
     database: Database,
 }
 
@@ -64,9 +66,14 @@ impl SessionFile {
         }
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|error| file_error(path, &error))?;
         let database = builder().open(path).map_err(|error| open_error(path, error))?;
-        let file = Self { path: path.to_owned(), database };
+        let file = Self { path: path.to_owned(), inode: (metadata.dev(), metadata.ino()), database };
         file.check_schema()?;
         Ok(file)
+    }
+
+    /// Whether its name still leads to this file: what is written to another one is gone at the next start.
+    pub(super) fn is_in_place(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.inode)
     }
 
     /// Returns when the changes are on the disk.

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -318,6 +318,27 @@ async fn after_a_failure_it_recovers_by_itself_and_no_removal_is_forgotten() {
     assert_eq!(store.load(NOW).await.unwrap().sessions.len(), 1);
     drop(store);
     thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_moved_away_while_it_is_open_is_a_failure_until_it_is_back() {
+    let place = place();
+    let away = place.folder.path().join("away");
+    let store = open(&place.path, keys(&[1])).unwrap();
+    std::fs::rename(&place.path, &away).unwrap();
+    assert!(matches!(store.put(&session(1, NOW + 60)).await, Err(StoreError::File { .. })), "it would be gone at the next start");
+    assert!(!store.healthy());
+    std::fs::rename(&away, &place.path).unwrap();
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while !store.healthy() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it recovers without a write");
+    store.put(&session(2, NOW + 60)).await.unwrap();
+    let ids: Vec<SessionId> = store.load(NOW).await.unwrap().sessions.iter().map(|session| session.id).collect();
+    assert_eq!(ids, [session(2, 0).id]);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::session::SessionId;
 
 /// Commands gathered into one commit.
 const MAX_BATCH: usize = 256;
-/// How often removals that failed are tried again.
+/// How often removals that failed, or a file that failed, are tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 type Done = oneshot::Sender<Result<(), StoreError>>;
@@ -95,7 +95,7 @@ impl Writer {
 
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
         loop {
-            let first = if self.owed.is_empty() {
+            let first = if self.owed.is_empty() && !self.is_failing() {
                 commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 commands.recv_timeout(RETRY)
@@ -119,7 +119,8 @@ impl Writer {
     fn finish(&mut self, batch: Batch) {
         self.owed.extend(&batch.remove);
         let changes = Changes { put: batch.put, remove: self.owed.iter().copied().collect() };
-        if !changes.put.is_empty() || !changes.remove.is_empty() {
+        // After a failure also without a change: only a write that succeeds says that the store is well again.
+        if !changes.put.is_empty() || !changes.remove.is_empty() || self.is_failing() {
             let result = self.with_file(|file| file.write(&changes));
             if result.is_ok() {
                 self.owed.clear();
@@ -134,12 +135,16 @@ impl Writer {
         }
     }
 
+    fn is_failing(&self) -> bool {
+        self.health.failing.load(Ordering::Acquire)
+    }
+
     /// After an error the library refuses everything until the file is opened again. It is never made anew here: a file that is gone is
     /// an error, not an empty store.
     fn with_file<T>(&mut self, act: impl FnOnce(&SessionFile) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let file = match self.file.take() {
-            Some(file) => file,
-            None => SessionFile::open(&self.path)?,
+            Some(file) if file.is_in_place() => file,
+            _ => SessionFile::open(&self.path)?,
         };
         let result = act(&file);
         if result.is_ok() {

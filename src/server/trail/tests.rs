@@ -55,6 +55,31 @@ async fn a_file_moved_away_is_made_anew_and_a_folder_gone_is_refused_until_it_is
 }
 
 #[tokio::test]
+async fn a_trail_that_failed_says_what_is_missing_and_is_healthy_again_without_a_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inner, path) = (folder.path().join("log"), folder.path().join("log/audit.jsonl"));
+    std::fs::create_dir(&inner).unwrap();
+    let trail = Trail::open(&settings(&path)).unwrap();
+    trail.report_loss().await;
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "", "nothing is missing");
+    std::fs::remove_dir_all(&inner).unwrap();
+    for user in ["a", "b"] {
+        trail.record(event(user)).await.unwrap_err();
+    }
+    trail.report_loss().await;
+    assert!(!trail.healthy());
+    std::fs::create_dir(&inner).unwrap();
+    trail.report_loss().await;
+    assert!(trail.healthy());
+    trail.report_loss().await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    assert_eq!((&lines[0]["event"], &lines[0]["lines_lost"]), (&"trail_restored".into(), &2.into()));
+    assert_eq!(trail.counts(), (0, 2));
+}
+
+#[tokio::test]
 async fn a_full_device_is_refused() {
     // /dev/full answers every write with ENOSPC.
     let trail = Trail::open(&settings(Path::new("/dev/full"))).unwrap();

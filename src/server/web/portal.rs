@@ -8,7 +8,8 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use crate::audit::{AuditEvent, LogoutEvent};
+use crate::config::OnAuditFailure;
+use crate::server::ending::EndError;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 
@@ -69,15 +70,17 @@ pub(super) async fn not_found(headers: HeaderMap) -> Response {
     WebError::NotFound.page(&Origin::of(&headers).request_id)
 }
 
-/// The store first, so that a restart does not bring the session back. In memory it ends in any case: a log-out is never refused.
+/// Ends the session of the person who asks. A log-out is never refused: what comes back as an error has ended the session in memory all the same.
 pub(super) async fn end_session(web: &Web, snapshot: &Snapshot, session: &Session) -> Result<(), WebError> {
-    let removed = web.store.remove(&session.id).await;
-    web.sessions.end(&session.id);
-    let event = LogoutEvent { session: session.id.to_string(), user: session.identity.username.clone(), by: "user" };
-    let recorded = web.record(snapshot, AuditEvent::Logout(event)).await;
-    if let Err(error) = removed {
-        tracing::error!(%error, session = %session.id, "web.store_failed");
-        return Err(WebError::Store);
+    match web.ender.end(session, "user").await {
+        Ok(()) => Ok(()),
+        Err(EndError::Store(error)) => {
+            tracing::error!(%error, session = %session.id, "web.store_failed");
+            Err(WebError::Store)
+        }
+        Err(EndError::Trail(error)) => {
+            tracing::error!(%error, session = %session.id, "web.audit_failed");
+            if snapshot.config().audit.on_failure == OnAuditFailure::Deny { Err(WebError::Audit) } else { Ok(()) }
+        }
     }
-    recorded
 }
