@@ -9,6 +9,7 @@ mod config_errors;
 mod decisions;
 mod envoy_resources;
 mod fixture;
+mod fuzz_corpus;
 mod live_reload;
 mod managed_envoy;
 mod policy_explain;

@@ -1,0 +1,72 @@
+//! What the fuzzers call: any bytes end in a value, and some things hold for every input. Used by the fuzz targets and, over the corpus, by an
+//! ordinary test.
+
+use kubepass::access::request::{Credential, RequestHeaders};
+use kubepass::config;
+use kubepass::kubernetes::request_info::RequestInfo;
+use kubepass::policy::{Effect, Policy, RuleSource};
+use kubepass::token::{Secret, TokenKeys};
+
+/// One entry for each target.
+pub const ALL: [(&str, fn(&[u8])); 5] = [
+    ("request_info", request_info),
+    ("request_headers", request_headers),
+    ("configuration", configuration),
+    ("expression", expression),
+    ("token", token),
+];
+
+/// First line the method, the rest path and query.
+pub fn request_info(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (method, path) = text.split_once('\n').unwrap_or(("GET", text));
+    let Ok(info) = RequestInfo::parse(method, path) else { return };
+    assert!(info.path.starts_with('/') && !info.path.contains('\0'), "{text:?} gave the path {:?}", info.path);
+    assert!(info.is_resource_request || info.resource.is_empty(), "{text:?}");
+    assert!(!info.read_only() || !matches!(info.policy_verb(), "exec" | "attach" | "portforward" | "proxy"), "{text:?} is no plain read");
+}
+
+/// Lines of `name: value`.
+pub fn request_headers(data: &[u8]) {
+    let lines: Vec<(&str, &[u8])> = data
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            Some((std::str::from_utf8(&line[..colon]).ok()?, &line[colon + 1..]))
+        })
+        .collect();
+    let read = RequestHeaders::read(lines.iter().copied());
+    let authorizations = lines.iter().filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).count();
+    assert!(authorizations == 1 || read.credential == Credential::None, "a credential of {authorizations} lines");
+    assert!(read.malformed.is_none() || read.credential == Credential::None, "a malformed request shows a credential");
+    let impersonates = lines.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("impersonate-"));
+    assert_eq!(read.impersonates.is_some(), impersonates);
+}
+
+/// A configuration file's text; no file that it names can be read.
+pub fn configuration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(draft) = config::parse(text, "kubepass.yaml") else { return };
+    let contents = config::Contents(draft.references().keys().map(|reference| (reference.clone(), Err("not there".to_owned()))).collect());
+    // Without secrets no configuration is whole.
+    let errors = config::resolve(draft, &contents, 1_767_225_600).expect_err("a configuration without its files");
+    assert!(!errors.to_string().is_empty());
+}
+
+/// A rule's source.
+pub fn expression(data: &[u8]) {
+    let Ok(source) = std::str::from_utf8(data) else { return };
+    let rule = RuleSource { name: "rule", effect: Effect::Allow, source, message: None };
+    if let Err(errors) = Policy::compile(&[rule]) {
+        assert!(!errors.is_empty());
+    }
+}
+
+/// A bearer: never ours, since the key is made here.
+pub fn token(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let keys = TokenKeys::derive(&[Secret::new("a key that no corpus entry was signed with, long enough").expect("long enough")]);
+    assert!(keys.verify_session_token(text, "prod.k8s.example.com", 1_767_225_600).is_err());
+    assert!(keys.verify_login_token(text, "https://pass.example.com", 1_767_225_600).is_err());
+    assert!(keys.open("session", data).is_none());
+}
