@@ -64,12 +64,17 @@ impl Answer {
 }
 
 fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
-    use Reason::{BadRequest, Forbidden, ServiceUnavailable};
+    use Reason::{BadRequest, Forbidden, MisdirectedRequest, ServiceUnavailable};
     match deny {
         DenyReason::UnknownRoute => {
             ("route_unknown", ServiceUnavailable, "kubepass does not know this route at the moment; try again".to_owned())
         }
         DenyReason::Malformed(malformed) => ("malformed", BadRequest, format!("the request was refused: {malformed}")),
+        DenyReason::Misdirected => (
+            "misdirected",
+            MisdirectedRequest,
+            "the connection was opened for another host name (SNI) than the request's; open one for this host".to_owned(),
+        ),
         DenyReason::Ambiguous(ambiguous) => ("ambiguous_path", BadRequest, format!("the request was refused: {ambiguous}")),
         DenyReason::ImpersonationRequested => (
             "impersonation",

@@ -32,11 +32,15 @@ fn outcome<'a>(
     evidence: &mut Evidence<'a>,
 ) -> Result<Outcome, Outcome> {
     let route = match request.target {
-        RequestTarget::Web => return Ok(Outcome::Web),
+        RequestTarget::Web if request.is_directed() => return Ok(Outcome::Web),
+        RequestTarget::Web => return Err(Outcome::Deny(DenyReason::Misdirected)),
         RequestTarget::Unknown => return Err(Outcome::Deny(DenyReason::UnknownRoute)),
         RequestTarget::Kubernetes(name) => snapshot.route(name).ok_or(Outcome::Deny(DenyReason::UnknownRoute))?,
     };
     evidence.route = Some(Arc::clone(route));
+    if !request.is_directed() {
+        return Err(Outcome::Deny(DenyReason::Misdirected));
+    }
     if let Some(malformed) = request.headers.malformed {
         return Err(Outcome::Deny(DenyReason::Malformed(malformed)));
     }

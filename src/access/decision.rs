@@ -74,6 +74,8 @@ pub enum DenyReason {
     /// Envoy speaks of a route that this configuration does not have (yet, or any more).
     UnknownRoute,
     Malformed(Malformed),
+    /// The connection was opened for another host than the request names.
+    Misdirected,
     Ambiguous(Ambiguous),
     /// `kubectl --as` and the like.
     ImpersonationRequested,

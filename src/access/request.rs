@@ -21,8 +21,32 @@ pub struct AccessRequest<'a> {
     /// Path with query, as it goes upstream.
     pub path: &'a str,
     pub host: &'a str,
+    /// The server name that the TLS connection was opened with; empty when the client sent none.
+    pub sni: &'a str,
     pub source_ip: &'a str,
     pub headers: RequestHeaders<'a>,
+}
+
+impl AccessRequest<'_> {
+    /// Whether the request came over a connection that was opened for its host. A client that names one host to TLS and another in the request
+    /// passes every rule that looks at the server name (a firewall's, another proxy's), and a browser may put a request for one cluster on
+    /// the connection of another (RFC 9113, 9.1.1).
+    pub fn is_directed(&self) -> bool {
+        let host = without_port(self.host);
+        if host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok() {
+            // RFC 6066, 3: an address is never sent as a server name.
+            return self.sni.is_empty();
+        }
+        let host = host.strip_suffix('.').unwrap_or(host);
+        !host.is_empty() && self.sni.strip_suffix('.').unwrap_or(self.sni).eq_ignore_ascii_case(host)
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
 }
 
 /// What Envoy's route says that the request is for.
@@ -258,6 +282,40 @@ mod tests {
         let bytes: &[u8] = &[0x42, 0xff, 0x20, 0xfe];
         let read = RequestHeaders::read([("authorization", bytes), ("user-agent", bytes)].into_iter());
         assert_eq!((read.malformed, read.user_agent), (Some(Malformed::NotText), ""));
+    }
+
+    #[track_caller]
+    fn check_directed(sni: &str, host: &str, expected: bool) {
+        let request = AccessRequest {
+            request_id: "",
+            target: RequestTarget::Web,
+            method: "GET",
+            path: "/",
+            host,
+            sni,
+            source_ip: "",
+            headers: RequestHeaders::default(),
+        };
+        assert_eq!(request.is_directed(), expected, "server name {sni:?}, host {host:?}");
+    }
+
+    #[test]
+    fn the_server_name_must_be_the_host() {
+        for host in ["a.example", "A.Example", "a.example:443", "a.example:8443", "a.example.", "a.example.:443"] {
+            check_directed("a.example", host, true);
+            check_directed("A.EXAMPLE.", host, true);
+            check_directed("", host, false);
+            check_directed("b.example", host, false);
+            check_directed("x.a.example", host, false);
+        }
+        for host in ["", ":443", ".", "a.example:443:443", "a.example:x", "a.example..", "a"] {
+            check_directed("a.example", host, false);
+            check_directed("", host, false);
+        }
+        for host in ["192.0.2.1", "192.0.2.1:443", "[::1]", "[::1]:443"] {
+            check_directed("", host, true);
+            check_directed("a.example", host, false);
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Reason {
     NotFound,
     MethodNotAllowed,
     RequestEntityTooLarge,
+    /// Not among the API server's own reasons (RFC 9110, 15.5.20): the same request on a connection of its own may succeed.
+    MisdirectedRequest,
     TooManyRequests,
     /// Not among the API server's own reasons; printed all the same.
     RequestHeaderFieldsTooLarge,
@@ -33,6 +35,7 @@ impl Reason {
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestEntityTooLarge => 413,
+            Self::MisdirectedRequest => 421,
             Self::TooManyRequests => 429,
             Self::RequestHeaderFieldsTooLarge => 431,
             Self::InternalError => 500,
@@ -50,6 +53,7 @@ impl Reason {
             Self::NotFound,
             Self::MethodNotAllowed,
             Self::RequestEntityTooLarge,
+            Self::MisdirectedRequest,
             Self::TooManyRequests,
             Self::RequestHeaderFieldsTooLarge,
             Self::InternalError,
@@ -225,6 +229,7 @@ mod tests {
             (Reason::NotFound, 404, "NotFound"),
             (Reason::MethodNotAllowed, 405, "MethodNotAllowed"),
             (Reason::RequestEntityTooLarge, 413, "RequestEntityTooLarge"),
+            (Reason::MisdirectedRequest, 421, "MisdirectedRequest"),
             (Reason::TooManyRequests, 429, "TooManyRequests"),
             (Reason::RequestHeaderFieldsTooLarge, 431, "RequestHeaderFieldsTooLarge"),
             (Reason::InternalError, 500, "InternalError"),

@@ -62,6 +62,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, now: u64) -> Result
         method: &request.method,
         path: &request.path,
         host: &route.host,
+        sni: &route.host,
         source_ip: question.source_ip,
         headers: RequestHeaders { user_agent: "kubectl", ..RequestHeaders::default() },
     };

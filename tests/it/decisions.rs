@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use super::fixture::{self, NOW};
 
 const HOUR: u64 = 3_600;
+const HOST: &str = "host.example.com";
 
 /// Someone with a credential, or without.
 struct Actor {
@@ -87,7 +88,24 @@ fn the_matrix_is_as_reviewed() {
             }
         }
     }
+    misdirected(&snapshot, &mut table);
     fixture::compare_golden("tests/it/golden/decisions/two-clusters.txt", &table);
+}
+
+/// Someone who may do anything, on connections that were opened for other names than the host; the web pages in the same way.
+fn misdirected(snapshot: &Snapshot, table: &mut String) {
+    let sre = Actor::new("sre", "sre@example.com", &["sre"]);
+    let (sessions, token) = log_in(snapshot, &sre, "prod");
+    let value = format!("Bearer {}", token.unwrap());
+    let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
+    for target in ["kubernetes:prod", "web"] {
+        for sni in [HOST, "HOST.example.com.", "other.example.com", ""] {
+            let request = AccessRequest { sni, ..request(target, "GET", "/version", &headers) };
+            let state = authenticate(snapshot, &request, &sessions, NOW);
+            let decision = decide(snapshot, &request, state, NOW);
+            writeln!(table, "sre | {target} on a connection for {sni:?} | GET /version -> {}", shown(&decision)).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -151,7 +169,8 @@ fn request<'a>(target: &'a str, method: &'a str, path: &'a str, headers: &[(&'a 
         target: RequestTarget::parse(target),
         method,
         path,
-        host: "host.example.com",
+        host: HOST,
+        sni: HOST,
         source_ip: "192.0.2.1",
         headers: RequestHeaders::read(headers.iter().copied()),
     }

@@ -64,6 +64,15 @@ impl Connection {
     /// Reads one answer; none when the connection ends before its head is whole. After a 101 the body is empty and [`Connection::stream`]
     /// holds what follows.
     pub fn answer(&mut self) -> Option<Answer> {
+        self.read_answer(true)
+    }
+
+    /// The same for what was asked with HEAD: headers may announce a body, but none follows.
+    pub fn answer_to_head(&mut self) -> Option<Answer> {
+        self.read_answer(false)
+    }
+
+    fn read_answer(&mut self, has_body: bool) -> Option<Answer> {
         let status_line = self.line()?;
         let status: u16 = status_line.split(' ').nth(1)?.parse().ok()?;
         let mut headers = Vec::new();
@@ -73,7 +82,7 @@ impl Connection {
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let mut answer = Answer { status, headers, body: Vec::new() };
-        if !matches!(status, 101 | 204 | 304) {
+        if has_body && !matches!(status, 101 | 204 | 304) {
             answer.body = self.body(&answer);
         }
         Some(answer)

@@ -45,12 +45,14 @@ pub fn access_request(check: &CheckRequest) -> AccessRequest<'_> {
             _ => None,
         })
         .unwrap_or("");
+    let sni = attributes.and_then(|attributes| attributes.tls_session.as_ref()).map_or("", |session| &session.sni);
     AccessRequest {
         request_id: http.map_or("", request_id),
         target,
         method: http.map_or("", |http| &http.method),
         path: http.map_or("", |http| &http.path),
         host: http.map_or("", |http| &http.host),
+        sni,
         source_ip,
         headers: http.map_or_else(missing, headers),
     }
