@@ -6,34 +6,62 @@
 //! Then the shell (`server`), which moves bytes and keeps time, and the two programs' verbs (`operator`, `cli`).
 //! Which module may use which is a fixed table, held by `tests/it/structure.rs`.
 
+// Kubernetes words as types.
 pub mod kubernetes;
 
-#[cfg(feature = "server")]
-pub mod access;
-#[cfg(feature = "server")]
-pub mod audit;
-#[cfg(feature = "server")]
-pub mod config;
+// The CEL engine behind one door.
 #[cfg(feature = "server")]
 pub mod expression;
+
+// The only text that may become a header upstream.
 #[cfg(feature = "server")]
 pub mod header;
+
+// Who someone is, and the mapping from claims.
 #[cfg(feature = "server")]
 pub mod identity;
-#[cfg(feature = "server")]
-pub mod policy;
-#[cfg(feature = "server")]
-pub mod session;
-#[cfg(feature = "server")]
-pub mod snapshot;
+
+// Signing, verifying, sealing; one key and one type for each use.
 #[cfg(feature = "server")]
 pub mod token;
+
+// Rules compiled and evaluated to a verdict.
+#[cfg(feature = "server")]
+pub mod policy;
+
+// A login as a value, and the table of those that live.
+#[cfg(feature = "server")]
+pub mod session;
+
+// From text to values that are valid.
+#[cfg(feature = "server")]
+pub mod config;
+
+// The immutable value that all readers share.
+#[cfg(feature = "server")]
+pub mod snapshot;
+
+// The decision.
+#[cfg(feature = "server")]
+pub mod access;
+
+// The event that a decision, a login or a change leaves.
+#[cfg(feature = "server")]
+pub mod audit;
+
+// Envoy's resources, and the ADS stream as a state machine.
 #[cfg(feature = "server")]
 pub mod xds;
 
-#[cfg(feature = "server")]
-pub mod operator;
+// Above: pure. Below: the shell.
+
+// The shell: sockets, files, clock, tasks.
 #[cfg(feature = "server")]
 pub mod server;
 
+// The verbs of `kubepass-server`.
+#[cfg(feature = "server")]
+pub mod operator;
+
+// The commands of `kubepass`.
 pub mod cli;
