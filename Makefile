@@ -16,8 +16,9 @@ demo-up: tools build ## the same, left running for your own browser and kubectl
 	@$(CARGO) test --quiet --test demo -- up
 
 test: lint tools ## every check and test; needs no cluster and no Envoy of yours
-	$(CARGO) test --all-targets --no-fail-fast
 	$(CARGO) build --no-default-features --bin kubepass --target-dir target/cli
+	$(CARGO) test --test demo -- run
+	$(CARGO) test --all-targets --no-fail-fast
 
 test-matrix: tools ## the end-to-end stories against other Kubernetes versions, and the long quiet streams
 	@tests/tools/ensure --matrix > /dev/null
