@@ -18,6 +18,7 @@ mod private_file;
 mod random;
 mod terminal;
 mod token_cache;
+mod trust;
 
 use std::process::ExitCode;
 

@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
-    /// Trust the certificates in this PEM file as well as the system's.
+    /// Trust the certificates in this PEM file as well as the system's; remembered for the address once it has worked.
     #[arg(long, global = true, env = "KUBEPASS_CA_FILE", value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
     /// Open login pages with this program; it gets the URL as its last argument.

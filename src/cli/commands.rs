@@ -1,7 +1,6 @@
 //! What each command does.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -16,14 +15,13 @@ use super::kubeconfig::{self, Entry, KubeconfigError};
 use super::kubeconfig_file;
 use super::terminal::{printable, say};
 use super::token_cache::{CacheError, CachedLogin, TokenCache};
+use super::trust::{Told, TrustError};
 use crate::kubernetes::exec_credential::{ENVIRONMENT_VARIABLE, ExecCredential, ExecInfo, ExecInfoError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
-    #[error("cannot read the CA file {path}: {source}", path = path.display())]
-    CaFile { path: PathBuf, source: io::Error },
-    #[error("the cluster's certificate-authority-data is not base64")]
-    CaData,
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error(transparent)]
     ExecInfo(#[from] ExecInfoError),
     #[error(transparent)]
@@ -59,26 +57,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), CommandError> {
 fn exec_credential(options: &Options, url: &str) -> Result<(), CommandError> {
     let info = ExecInfo::parse(std::env::var(ENVIRONMENT_VARIABLE).ok().as_deref())?;
     let route = RouteAddress::parse(url)?;
-    let cache = TokenCache::of_user()?;
-    let wire = Wire::new(&transport(options, &info)?)?;
+    let (cache, told) = (TokenCache::of_user()?, Told::new(options.ca_file.as_deref(), &info)?);
+    let wire = Wire::new(&told.transport(&cache, &route.to_string()))?;
     let session = with_credentials(options, &cache, &wire, |credentials| credentials.session(&route, Caller::current().as_ref()))?;
+    remember(&told, &cache, Some(&route), &session.installation)?;
     let answer = ExecCredential::new(info.api_version, session.session_token.expose(), session.usable_until());
     print_line(&answer.to_json())
 }
 
-/// The cluster's own CA and proxy, as kubectl tells them, count for the login pages too: route and login pages are one installation.
-fn transport(options: &Options, info: &ExecInfo) -> Result<Transport, CommandError> {
-    let mut ca_bundles: Vec<Vec<u8>> = options.ca_file.as_deref().map(read_ca_file).transpose()?.into_iter().collect();
-    let cluster = info.cluster.as_ref();
-    if let Some(data) = cluster.and_then(|cluster| cluster.certificate_authority_data.as_deref()).filter(|data| !data.is_empty()) {
-        ca_bundles.push(STANDARD.decode(data).map_err(|_| CommandError::CaData)?);
-    }
-    let proxy = cluster.and_then(|cluster| cluster.proxy_url.clone()).filter(|proxy| !proxy.is_empty());
-    Ok(Transport { ca_bundles, proxy })
-}
-
-fn read_ca_file(path: &Path) -> Result<Vec<u8>, CommandError> {
-    std::fs::read(path).map_err(|source| CommandError::CaFile { path: path.to_owned(), source })
+/// To be called when the installation has vouched for the route: a route alone must not choose the CA of an installation.
+fn remember(told: &Told, cache: &TokenCache, route: Option<&RouteAddress>, installation: &str) -> Result<(), CacheError> {
+    told.remember(cache, installation)?;
+    route.map_or(Ok(()), |route| told.remember(cache, &route.to_string()))
 }
 
 fn with_credentials<T>(
@@ -105,15 +95,17 @@ fn flush_credentials(url: Option<&str>) -> Result<(), CommandError> {
 }
 
 fn log_in(options: &Options, url: &str) -> Result<(), CommandError> {
-    let (cache, wire) = (TokenCache::of_user()?, plain_wire(options)?);
+    let (cache, told) = (TokenCache::of_user()?, told(options)?);
+    let wire = Wire::new(&told.transport(&cache, &InstallationAddress::parse(url)?.to_string()))?;
     let (installation, route) = installation_and_route(&wire, url)?;
     let login = with_credentials(options, &cache, &wire, |credentials| credentials.log_in(&installation, route.as_ref()))?;
+    remember(&told, &cache, route.as_ref(), &login.installation)?;
     say(&format!("Logged in to {installation} as {}.", login.user));
     Ok(())
 }
 
-fn plain_wire(options: &Options) -> Result<Wire, CommandError> {
-    Ok(Wire::new(&transport(options, &ExecInfo::default())?)?)
+fn told(options: &Options) -> Result<Told, TrustError> {
+    Told::new(options.ca_file.as_deref(), &ExecInfo::default())
 }
 
 /// A URL that is no route is taken for the installation's own address, since it is the user who gave it.
@@ -129,45 +121,49 @@ fn installation_and_route(wire: &Wire, url: &str) -> Result<(InstallationAddress
 }
 
 fn log_out(options: &Options, url: Option<&str>) -> Result<(), CommandError> {
-    let (cache, wire) = (TokenCache::of_user()?, plain_wire(options)?);
+    let (cache, told) = (TokenCache::of_user()?, told(options)?);
     let logins = match url {
         None => cache.logins(),
-        Some(url) => cache.login(&cached_installation(&cache, &wire, url)?).into_iter().collect(),
+        Some(url) => cache.login(&cached_installation(&cache, &told, url)?).into_iter().collect(),
     };
     if logins.is_empty() {
         say("Not logged in.");
     }
     let mut failures = Vec::new();
     for login in logins {
-        match end_session(&wire, &login) {
+        match end_session(&cache, &told, &login) {
             Ok(()) => say(&format!("Logged out of {}.", login.installation)),
-            Err(error) => failures.push(format!("the session at {} may still be open: {error}", login.installation)),
+            // Without the login token nobody could end the session later.
+            Err(error) => failures.push(format!(
+                "the session at {} may still be open, so its login is kept here: {error} (to forget it all the same: kubepass k8s flush-credentials)",
+                login.installation
+            )),
         }
-        // Whatever the server says: who logs out wants no token left here.
-        cache.forget_installation(&login.installation)?;
     }
     if failures.is_empty() { Ok(()) } else { Err(CommandError::SomeFailed(failures.join("; "))) }
 }
 
 /// As the cache knows it, so that logging out works although the route is gone; else as the route says.
-fn cached_installation(cache: &TokenCache, wire: &Wire, url: &str) -> Result<InstallationAddress, CommandError> {
+fn cached_installation(cache: &TokenCache, told: &Told, url: &str) -> Result<InstallationAddress, CommandError> {
     if let Some(session) = RouteAddress::parse(url).ok().and_then(|route| cache.session(&route)) {
         return Ok(InstallationAddress::parse(&session.installation)?);
     }
-    match InstallationAddress::parse(url) {
-        Ok(installation) if cache.login(&installation).is_some() => Ok(installation),
-        _ => Ok(installation_and_route(wire, url)?.0),
+    let address = InstallationAddress::parse(url)?;
+    if cache.login(&address).is_some() {
+        return Ok(address);
     }
+    Ok(installation_and_route(&Wire::new(&told.transport(cache, &address.to_string()))?, url)?.0)
 }
 
-fn end_session(wire: &Wire, login: &CachedLogin) -> Result<(), CommandError> {
+fn end_session(cache: &TokenCache, told: &Told, login: &CachedLogin) -> Result<(), CommandError> {
     let installation = InstallationAddress::parse(&login.installation)?;
-    Ok(wire.log_out(&installation, &login.login_token)?)
+    Wire::new(&told.transport(cache, &login.installation))?.log_out(&installation, &login.login_token)?;
+    Ok(cache.forget_installation(&login.installation)?)
 }
 
 /// One line for each route: name and URL, parted by a tab.
 fn routes(options: &Options) -> Result<(), CommandError> {
-    let (cache, wire) = (TokenCache::of_user()?, plain_wire(options)?);
+    let (cache, told) = (TokenCache::of_user()?, told(options)?);
     let logins = cache.logins();
     if logins.is_empty() {
         return Err(CommandError::NotLoggedIn);
@@ -175,7 +171,8 @@ fn routes(options: &Options) -> Result<(), CommandError> {
     let mut failures = Vec::new();
     for login in logins {
         let installation = InstallationAddress::parse(&login.installation)?;
-        match wire.routes(&installation, &login.login_token) {
+        let wire = Wire::new(&told.transport(&cache, &login.installation));
+        match wire.and_then(|wire| wire.routes(&installation, &login.login_token)) {
             Ok(routes) => {
                 for route in routes {
                     print_line(&format!("{}\t{}", printable(&route.name), printable(&route.url)))?;
@@ -190,8 +187,7 @@ fn routes(options: &Options) -> Result<(), CommandError> {
 
 fn write_kubeconfig(options: &Options, arguments: &KubeconfigArguments) -> Result<(), CommandError> {
     let route = RouteAddress::parse(&arguments.url)?;
-    let ca = options.ca_file.as_deref().map(read_ca_file).transpose()?;
-    warn_unless_route(options, &route);
+    let ca = kubeconfig_ca(&TokenCache::of_user()?, &told(options)?, &route)?;
     let name = arguments.name.clone().unwrap_or_else(|| route.host().to_owned());
     let entry = Entry {
         name: &name,
@@ -213,12 +209,20 @@ fn write_kubeconfig(options: &Options, arguments: &KubeconfigArguments) -> Resul
     Ok(())
 }
 
-/// A typing error is better found here than by kubectl; but the file can be written without a network too.
-fn warn_unless_route(options: &Options, route: &RouteAddress) {
-    let checked = plain_wire(options).and_then(|wire| Ok(wire.installation_of(route)?));
-    if let Err(error) = checked {
-        say(&format!("Warning: {error}"));
+/// The CA that kubectl needs for the route: the one that was given, or the remembered one where the system's roots do not do. Warns when the
+/// route does not answer as one: a typing error is better found here than by kubectl; but the file can be written without a network too.
+fn kubeconfig_ca(cache: &TokenCache, told: &Told, route: &RouteAddress) -> Result<Option<Vec<u8>>, CommandError> {
+    let joined = |transport: Transport| (!transport.ca_bundles.is_empty()).then(|| transport.ca_bundles.join(&b"\n"[..]));
+    let (as_told, remembered) = (told.transport_as_told(), told.transport(cache, &route.to_string()));
+    let answer = Wire::new(&as_told)?.installation_of(route);
+    if answer.is_err() && as_told.ca_bundles.is_empty() && Wire::new(&remembered)?.installation_of(route).is_ok() {
+        return Ok(joined(remembered));
     }
+    match answer {
+        Ok(_) => told.remember(cache, &route.to_string())?,
+        Err(error) => say(&format!("Warning: {error}")),
+    }
+    Ok(joined(as_told))
 }
 
 fn print_line(line: &str) -> Result<(), CommandError> {

@@ -1,5 +1,5 @@
 //! Tokens between two runs: one login token for each installation, one session token for each route, in a folder that only the user reads;
-//! and the locks by which parallel runs wait for each other.
+//! what was learnt of how to reach them; and the locks by which parallel runs wait for each other.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -15,6 +15,7 @@ use super::address::{InstallationAddress, RouteAddress};
 use super::caller::Caller;
 use super::private_file::{create_private_folder, open_private, replace};
 use super::random::sha256_hex;
+use super::trust::RememberedTrust;
 
 /// A bearer token; never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +171,15 @@ impl TokenCache {
 
     pub(crate) fn forget_all(&self) -> Result<(), CacheError> {
         self.files("session-").iter().chain(&self.files("login-")).try_for_each(|path| self.remove(path))
+    }
+
+    /// Kept apart from the logins: it must outlive them, so that the next login finds it.
+    pub(crate) fn trust(&self, address: &str) -> Option<RememberedTrust> {
+        self.read::<RememberedTrust>(&self.path("trust", address)).filter(|trust| trust.address == address)
+    }
+
+    pub(crate) fn put_trust(&self, trust: &RememberedTrust) -> Result<(), CacheError> {
+        self.write(&self.path("trust", &trust.address), trust)
     }
 
     /// One run at a time per route, so that a token is not handed out twice; always taken before [`Self::lock_installation`].
