@@ -6,5 +6,6 @@
 mod support;
 
 mod readme;
+mod cli;
 mod request_info;
 mod shared;
