@@ -4,7 +4,6 @@ use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use tonic::transport::Server;
 
 use super::{Parts, StartError, state};
@@ -18,9 +17,6 @@ use crate::server::ext_authz::ExtAuthz;
 use crate::server::lifecycle::Tasks;
 use crate::server::unix_socket::UnixSocket;
 use crate::server::web::{self, Web};
-
-/// Bytes of one check: Envoy's limit on headers, with room for the message around them.
-const MAX_CHECK_BYTES: usize = 256 << 10;
 
 impl Parts {
     /// Binds every socket, then serves; returns the admin address that was bound.
@@ -46,8 +42,8 @@ impl Parts {
     }
 
     fn serve_ext_authz(&self, socket: UnixSocket, tasks: &Tasks) {
-        let service = ExtAuthz::new(Arc::clone(&self.snapshot), Arc::clone(&self.sessions), self.trail.clone(), Arc::clone(&self.metrics));
-        let service = AuthorizationServer::new(service).max_decoding_message_size(MAX_CHECK_BYTES);
+        let service =
+            ExtAuthz::service(Arc::clone(&self.snapshot), Arc::clone(&self.sessions), self.trail.clone(), Arc::clone(&self.metrics));
         tasks.spawn("ext-authz", serve_grpc(service, socket, tasks.clone()));
     }
 

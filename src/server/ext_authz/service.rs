@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use tonic::{Request, Response, Status};
 
@@ -18,6 +18,9 @@ use crate::server::trail::Trail;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
 
+/// Bytes of one check: Envoy's limit on headers, with room for the message around them.
+const MAX_CHECK_BYTES: usize = 256 << 10;
+
 /// The ext_authz server.
 #[derive(Debug, Clone)]
 pub struct ExtAuthz {
@@ -28,8 +31,14 @@ pub struct ExtAuthz {
 }
 
 impl ExtAuthz {
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, sessions: Arc<SessionTable>, trail: Trail, metrics: Arc<Metrics>) -> Self {
-        Self { snapshot, sessions, trail, metrics }
+    /// The gRPC service over these parts.
+    pub fn service(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        sessions: Arc<SessionTable>,
+        trail: Trail,
+        metrics: Arc<Metrics>,
+    ) -> AuthorizationServer<Self> {
+        AuthorizationServer::new(Self { snapshot, sessions, trail, metrics }).max_decoding_message_size(MAX_CHECK_BYTES)
     }
 
     async fn answer(&self, check: &CheckRequest) -> CheckResponse {
