@@ -77,6 +77,8 @@ pub struct RequestHeaders<'a> {
     pub credential: Credential<'a>,
     pub user_agent: &'a str,
     pub accepts_html: bool,
+    /// The aggregated discovery of client-go, which shows nothing of a refusal that is JSON: see `ext_authz::convert::refuse`.
+    pub accepts_discovery: bool,
     /// The first `impersonate-*` name that the client sent.
     pub impersonates: Option<&'a str>,
     pub malformed: Option<Malformed>,
@@ -139,7 +141,10 @@ impl<'a> RequestHeaders<'a> {
                 }
                 Some(Interesting::Connection) if !only_usual_connection_tokens(value) => read.refuse(Malformed::ConnectionNomination),
                 Some(Interesting::WebSocketProtocol) if names_bearer(value) => read.refuse(Malformed::WebSocketBearer),
-                Some(Interesting::Accept) => read.accepts_html |= contains_html(value),
+                Some(Interesting::Accept) => {
+                    read.accepts_html |= contains(value, b"text/html");
+                    read.accepts_discovery |= contains(value, b"g=apidiscovery.k8s.io");
+                }
                 Some(Interesting::UserAgent) => read.user_agent = std::str::from_utf8(value).unwrap_or(""),
                 _ => {}
             }
@@ -209,8 +214,8 @@ fn names_bearer(value: &[u8]) -> bool {
     })
 }
 
-fn contains_html(value: &[u8]) -> bool {
-    value.windows(9).any(|window| window.eq_ignore_ascii_case(b"text/html"))
+fn contains(value: &[u8], wanted: &[u8]) -> bool {
+    value.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
 }
 
 fn has_prefix(name: &str, prefix: &str) -> bool {
@@ -241,6 +246,21 @@ mod tests {
         }
         assert_eq!(read(&[("Authorization", "Bearer Pomerium-abc")]).credential, Credential::PomeriumBearer("abc"));
         assert_eq!(read(&[]).credential, Credential::None);
+    }
+
+    #[test]
+    fn what_is_accepted_says_who_asks() {
+        let kubectl = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+        for (accept, html, discovery) in [
+            ("text/html,application/xhtml+xml,*/*;q=0.8", true, false),
+            ("TEXT/HTML", true, false),
+            (kubectl, false, true),
+            ("application/json, */*", false, false),
+            ("", false, false),
+        ] {
+            let read = read(&[("accept", accept)]);
+            assert_eq!((read.accepts_html, read.accepts_discovery), (html, discovery), "{accept}");
+        }
     }
 
     #[test]

@@ -9,3 +9,4 @@ mod readme;
 mod cli;
 mod request_info;
 mod shared;
+mod stories;

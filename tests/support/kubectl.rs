@@ -74,6 +74,12 @@ impl Kubectl {
         self
     }
 
+    /// Another program (helm) in the same environment.
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = program.to_owned();
+        self
+    }
+
     /// Puts a directory before the others in PATH: where an exec plugin stands.
     pub fn path_first(self, dir: &Path) -> Self {
         let path = format!("{}:{}", dir.display(), self.env["PATH"]);

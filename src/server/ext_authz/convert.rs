@@ -112,9 +112,14 @@ fn allow(headers: Vec<HeaderValueOption>, metadata: Vec<(String, String)>) -> Ch
 }
 
 /// Refuses, as a Kubernetes `Status` or, for a browser without a credential, as a page.
+///
+/// The discovery of client-go (`ServerGroupsAndResources`, v0.36) is answered a 403 in plain text: it reads the raw body, so of JSON it shows
+/// "unknown" and of text the text, and discovery is the first that a person whom no rule lets in meets. Other statuses it words itself.
 pub fn refuse(answer: &Answer, request: &AccessRequest<'_>, public_url: &str) -> CheckResponse {
     let (content_type, body) = if answer.page {
         ("text/html; charset=utf-8", page(request.host, public_url))
+    } else if answer.status.code == 403 && request.headers.accepts_discovery {
+        ("text/plain; charset=utf-8", answer.status.clone().with_request_id(request.request_id).full_message())
     } else {
         ("application/json", answer.status.clone().with_request_id(request.request_id).to_json())
     };

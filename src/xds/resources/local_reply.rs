@@ -35,7 +35,7 @@ const REPLIES: [Reply; 14] = [
         message: "this protocol upgrade is not supported; websocket and SPDY/3.1 are",
     },
     Reply {
-        when: "response.code_details == 'upstream_max_stream_duration_reached'",
+        when: "response.code_details in ['upstream_max_stream_duration_reached', 'max_duration_timeout']",
         reason: "Timeout",
         message: "the session or the time that the route allows for one request ended",
     },

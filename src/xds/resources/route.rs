@@ -22,6 +22,9 @@ use super::names::{self, ROUTE_CONFIGURATION, WEB_CLUSTER, WEB_TARGET};
 /// A page or token exchange may ask the identity provider, and must end.
 const WEB_TIMEOUT_SECONDS: u64 = 30;
 
+/// How much later than ext_authz's own limit the route's ceiling ends a stream.
+const CEILING_MARGIN_SECONDS: u64 = 5;
+
 /// Paths that pomerium-cli probes with its own kind of bearer; with any other they are the API server's.
 const PROBES: [&str; 2] = ["/healthz", "/livez"];
 
@@ -66,8 +69,11 @@ fn kubernetes_route(input: &RouteInput<'_>) -> Route {
         cluster_specifier: Some(ClusterSpecifier::Cluster(names::kubernetes_cluster(input.name))),
         timeout: seconds(0),
         idle_timeout: seconds(0),
-        // A ceiling where ext_authz's own limit were missing.
-        max_stream_duration: Some(MaxStreamDuration { max_stream_duration: seconds(input.max_stream_seconds), ..Default::default() }),
+        // A ceiling where ext_authz's own limit were missing; later than that one, so that a stream has one reason to end.
+        max_stream_duration: Some(MaxStreamDuration {
+            max_stream_duration: seconds(input.max_stream_seconds.saturating_add(CEILING_MARGIN_SECONDS)),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     Route {
