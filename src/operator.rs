@@ -43,7 +43,7 @@ enum Verb {
     #[command(subcommand)]
     Session(SessionVerb),
     /// What a running kubepass has in force: configuration, Envoy, identity providers, audit trail.
-    State(ConfigArg),
+    State(RunningArg),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -51,6 +51,21 @@ struct ConfigArg {
     /// The configuration file.
     #[arg(long, env = "KUBEPASS_CONFIG", default_value = "/etc/kubepass/kubepass.yaml", value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+struct RunningArg {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// The admin socket; otherwise the one that the configuration names.
+    #[arg(long, env = "KUBEPASS_ADMIN_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+impl From<RunningArg> for session::Running {
+    fn from(RunningArg { config, socket }: RunningArg) -> Self {
+        Self { config: config.config, socket }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -109,7 +124,7 @@ enum SessionVerb {
         #[arg(long)]
         user: Option<String>,
         #[command(flatten)]
-        config: ConfigArg,
+        running: RunningArg,
     },
     /// End sessions: refused at the next request.
     Revoke {
@@ -120,7 +135,7 @@ enum SessionVerb {
         #[arg(long, conflicts_with = "id")]
         user: Option<String>,
         #[command(flatten)]
-        config: ConfigArg,
+        running: RunningArg,
     },
 }
 
@@ -136,9 +151,9 @@ pub fn main() -> ExitCode {
         Verb::Policy(PolicyVerb::Explain { route, user, email, groups, request, config }) => {
             print(explain(&config.config, &route, &user, email.as_deref(), &groups, &request))
         }
-        Verb::Session(SessionVerb::List { user, config }) => print(session::list(&config.config, user.as_deref())),
-        Verb::Session(SessionVerb::Revoke { id, user, config }) => print(session::revoke(&config.config, id.as_deref(), user.as_deref())),
-        Verb::State(config) => print(session::state(&config.config)),
+        Verb::Session(SessionVerb::List { user, running }) => print(session::list(&running.into(), user.as_deref())),
+        Verb::Session(SessionVerb::Revoke { id, user, running }) => print(session::revoke(&running.into(), id.as_deref(), user.as_deref())),
+        Verb::State(running) => print(session::state(&running.into())),
     }
 }
 

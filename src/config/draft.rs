@@ -1,6 +1,7 @@
 //! The whole configuration as it was written: shapes are right where they could be read, values are not judged yet.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::error::{At, ConfigErrors, Faults, Spot};
 use super::model::PublicUrl;
@@ -35,6 +36,11 @@ impl Draft {
     /// Where the service-account tokens of the routes come from, for the one verb that must work before there are tokens.
     pub fn impersonation_tokens(&self) -> impl Iterator<Item = &Reference> {
         self.routes.iter().filter_map(RouteDraft::impersonation_token)
+    }
+
+    /// Where a running kubepass is asked for its state, although the rest may be full of mistakes; `None` when this part has one.
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        self.control_plane.as_ref().map(ControlPlaneDraft::admin_socket)
     }
 
     /// Every host that Envoy serves, each with the place where it was written.

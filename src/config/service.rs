@@ -76,8 +76,11 @@ impl ControlPlaneDraft {
             Some(address) => socket_address(address, resolving)?,
             None => DEFAULT_ADMIN_ADDRESS,
         };
-        let socket = self.admin_socket.clone().unwrap_or_else(|| self.socket_dir.join("admin.sock"));
-        Some((ControlPlane { socket_dir: self.socket_dir.clone() }, Admin { address, socket }))
+        Some((ControlPlane { socket_dir: self.socket_dir.clone() }, Admin { address, socket: self.admin_socket() }))
+    }
+
+    pub(super) fn admin_socket(&self) -> PathBuf {
+        self.admin_socket.clone().unwrap_or_else(|| self.socket_dir.join("admin.sock"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `session list`, `session revoke` and `state`: questions to a running kubepass over its admin socket.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::PathBuf;
 
 use tonic::transport::Channel;
 
@@ -12,24 +12,42 @@ use crate::server::admin::v1::{GetStateRequest, ListSessionsRequest, RevokeSessi
 use crate::server::clock;
 use crate::server::publisher;
 
+/// Which kubepass is asked.
+#[derive(Debug)]
+pub struct Running {
+    /// Its configuration file, which names the socket.
+    pub config: PathBuf,
+    /// The socket, for when the file does not tell.
+    pub socket: Option<PathBuf>,
+}
+
+impl Running {
+    fn socket(&self) -> Result<PathBuf, String> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        publisher::admin_socket(&self.config).map_err(|error| format!("{error}\nwhich kubepass? name its admin socket with --socket"))
+    }
+}
+
 /// A table of the live sessions, oldest first.
-pub fn list(config: &Path, user: Option<&str>) -> Result<String, String> {
+pub fn list(running: &Running, user: Option<&str>) -> Result<String, String> {
     let request = ListSessionsRequest { user: user.unwrap_or_default().to_owned() };
-    let sessions = ask(config, async |mut admin: AdminClient<Channel>| admin.list_sessions(request).await)?.sessions;
+    let sessions = ask(running, async |mut admin: AdminClient<Channel>| admin.list_sessions(request).await)?.sessions;
     let mut rows = vec![["SESSION", "USER", "IDP", "GROUPS", "AGE", "ENDS IN", "CLIENT", "SOURCE"].map(str::to_owned)];
     rows.extend(sessions.iter().map(|session| row(session, clock::unix_now())));
     Ok(table(&rows))
 }
 
 /// Ends one session or all of a user's.
-pub fn revoke(config: &Path, id: Option<&str>, user: Option<&str>) -> Result<String, String> {
+pub fn revoke(running: &Running, id: Option<&str>, user: Option<&str>) -> Result<String, String> {
     let which = match (id, user) {
         (Some(id), _) => Which::SessionId(id.to_owned()),
         (None, Some(user)) => Which::User(user.to_owned()),
         (None, None) => return Err("name a session or a user".to_owned()),
     };
     let request = RevokeSessionsRequest { which: Some(which) };
-    match ask(config, async |mut admin: AdminClient<Channel>| admin.revoke_sessions(request).await)?.revoked {
+    match ask(running, async |mut admin: AdminClient<Channel>| admin.revoke_sessions(request).await)?.revoked {
         0 => Err("there is no such session; `kubepass-server session list` shows them".to_owned()),
         1 => Ok("1 session has ended".to_owned()),
         n => Ok(format!("{n} sessions have ended")),
@@ -37,20 +55,20 @@ pub fn revoke(config: &Path, id: Option<&str>, user: Option<&str>) -> Result<Str
 }
 
 /// The state, as JSON.
-pub fn state(config: &Path) -> Result<String, String> {
-    let json = ask(config, async |mut admin: AdminClient<Channel>| admin.get_state(GetStateRequest {}).await)?.json;
+pub fn state(running: &Running) -> Result<String, String> {
+    let json = ask(running, async |mut admin: AdminClient<Channel>| admin.get_state(GetStateRequest {}).await)?.json;
     let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| error.to_string())?;
     serde_json::to_string_pretty(&value).map_err(|error| error.to_string())
 }
 
 fn ask<T, F: Future<Output = Result<tonic::Response<T>, tonic::Status>>>(
-    config: &Path,
+    running: &Running,
     question: impl FnOnce(AdminClient<Channel>) -> F,
 ) -> Result<T, String> {
-    let snapshot = publisher::load_once(config).map_err(|error| error.to_string())?;
+    let socket = running.socket()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let admin = client::connect(&snapshot.config().admin.socket).await?;
+        let admin = client::connect(&socket).await?;
         question(admin).await.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
     })
 }

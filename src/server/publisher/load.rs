@@ -95,6 +95,18 @@ pub fn load_before_tokens(file: &Path) -> Result<Arc<Snapshot>, LoadError> {
     Ok(Arc::new(Snapshot::new(Arc::new(config), "before-token")))
 }
 
+/// Where the kubepass that runs with this configuration file is asked for its state. Only that part of the file must be right: the state
+/// page is where a mistake elsewhere is shown, and who asks need not be able to read the secrets.
+///
+/// # Errors
+/// When the file cannot be read, is no YAML mapping, or has a mistake in `control_plane` or `admin`.
+pub fn admin_socket(file: &Path) -> Result<PathBuf, LoadError> {
+    let unreadable = |why| LoadError::Unreadable { file: file.display().to_string(), why };
+    let text = read_text(file).map_err(unreadable)?;
+    let draft = config::parse(&text, &file.to_string_lossy())?;
+    draft.admin_socket().ok_or_else(|| unreadable("its `control_plane` and `admin` cannot be understood".to_owned()))
+}
+
 /// Reads everything once. Blocks on the file system.
 pub(super) fn attempt(file: &Path, in_force: &str, now: u64) -> Attempt {
     let mut hash = ContentHash::new();
@@ -232,6 +244,21 @@ mod tests {
         check(0o600, &[]);
         check(0o640, &["secret"]);
         check(0o604, &["secret"]);
+    }
+
+    #[test]
+    fn the_admin_socket_is_found_among_mistakes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kubepass.yaml");
+        let check = |text: &str, want: Option<&str>| {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(admin_socket(&file).ok(), want.map(PathBuf::from), "{text}");
+        };
+        check("routes: [{nmae: x}]\nsecrets: [{file: missing}]\ncontrol_plane: {socket_dir: /s}", Some("/s/admin.sock"));
+        check("public_url: 7\nadmin: {socket: /a.sock}", Some("/a.sock"));
+        check("routes: []", Some("/run/kubepass/admin.sock"));
+        check("admin: 7", None);
+        check("- no mapping", None);
     }
 
     #[test]
