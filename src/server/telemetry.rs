@@ -21,7 +21,9 @@ pub enum LogFormat {
 
 /// Installs the subscriber for the process. `filter` is a `tracing_subscriber::EnvFilter` directive such as `info` or `kubepass=debug`.
 pub fn install(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter {filter:?}: {error}"))?;
+    // The library that watches files logs every swap of a Kubernetes mount as a failure to stop watching what is gone.
+    let quiet = if filter.contains("notify") { "" } else { ",notify=error" };
+    let filter = EnvFilter::try_new(format!("{filter}{quiet}")).map_err(|error| format!("log filter {filter:?}: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -30,6 +30,7 @@ mod tests;
 
 use prost::Message;
 
+pub use self::access_log::ACCESS_LOG_FLUSH_MILLISECONDS;
 use self::input::Input;
 use crate::snapshot::Snapshot;
 use crate::xds::resource::{InvalidResource, Resource, ResourceSet, ResourceSetBuilder, TypeUrl};

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod live;
 mod readme;
 mod cli;
 mod request_info;

@@ -17,6 +17,7 @@ use super::guard::Guarded;
 use super::log_lines;
 use super::metrics::{EnvoyMetrics, FILTER};
 use crate::xds::bootstrap::{ADMIN_SOCKET, BootstrapInput, managed};
+use crate::xds::resources::ACCESS_LOG_FLUSH_MILLISECONDS;
 
 /// Longer than a session, so that even a change that must touch a filter chain lets open streams end by themselves.
 const DRAIN_TIME_SECONDS: u32 = 28_800;
@@ -29,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_AT_FIRST: Duration = Duration::from_millis(50);
 /// How long Envoy may take to end once asked; it ends open streams at once.
 const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Until the last entries of its access log have left it, with some room: they complete the audit trail.
+const LAST_ENTRIES: Duration = Duration::from_millis(2 * ACCESS_LOG_FLUSH_MILLISECONDS as u64);
 /// Longest path of a Unix socket.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -161,6 +164,7 @@ async fn drain(admin: &AdminInterface, patience: Duration, envoy: &mut Guarded) 
         while open_requests(admin).await != Some(0) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+        tokio::time::sleep(LAST_ENTRIES).await;
     };
     tokio::select! {
         () = idle => {}

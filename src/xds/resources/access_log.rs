@@ -10,15 +10,15 @@ use envoy_types::util::pack_any;
 use super::message::{grpc_service, milliseconds, number};
 use super::names::{ACCESS_LOG_CLUSTER, AUDIT_ID};
 
-/// How long an entry may wait in Envoy.
-const FLUSH_MILLISECONDS: u32 = 500;
+/// How long an entry may wait in Envoy. It loses those that wait when it ends.
+pub const ACCESS_LOG_FLUSH_MILLISECONDS: u32 = 500;
 
 pub(super) fn access_log() -> AccessLog {
     let common = CommonGrpcAccessLogConfig {
         log_name: "kubepass".to_owned(),
         grpc_service: grpc_service(ACCESS_LOG_CLUSTER, None),
         transport_api_version: ApiVersion::V3.into(),
-        buffer_flush_interval: milliseconds(FLUSH_MILLISECONDS),
+        buffer_flush_interval: milliseconds(ACCESS_LOG_FLUSH_MILLISECONDS),
         buffer_size_bytes: number(16_384),
         ..Default::default()
     };
