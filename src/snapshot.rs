@@ -13,18 +13,20 @@ pub struct Snapshot {
     config: Arc<Config>,
     token_keys: Arc<TokenKeys>,
     routes_by_name: HashMap<String, Arc<Route>>,
+    routes_by_id: HashMap<String, Arc<Route>>,
     routes_by_host: HashMap<String, Arc<Route>>,
 }
 
 impl Snapshot {
     /// Builds the indexes over a valid configuration. `content_hash` is the hash of the configuration text and of every file it names.
     pub fn new(config: Arc<Config>, content_hash: &str) -> Self {
-        let by = |key: fn(&Route) -> &str| config.routes.iter().map(|route| (key(route).to_owned(), Arc::clone(route))).collect();
+        let by = |key: fn(&Route) -> String| config.routes.iter().map(|route| (key(route), Arc::clone(route))).collect();
         Self {
             version: content_hash.chars().take(16).collect(),
             token_keys: Arc::new(TokenKeys::derive(&config.secrets)),
-            routes_by_name: by(|route| &route.name),
-            routes_by_host: by(|route| &route.host),
+            routes_by_name: by(|route| route.name.clone()),
+            routes_by_id: by(Route::id),
+            routes_by_host: by(|route| route.host.clone()),
             config,
         }
     }
@@ -44,6 +46,11 @@ impl Snapshot {
 
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
         self.routes_by_name.get(name)
+    }
+
+    /// The route of this name and this API server: see [`Route::id`].
+    pub fn route_by_id(&self, id: &str) -> Option<&Arc<Route>> {
+        self.routes_by_id.get(id)
     }
 
     /// `host` in lower case, without port.

@@ -16,8 +16,8 @@ pub enum SessionState {
 /// Verifies the session token for the route that the request is for: the audience is that route's host, so a token of one route is worth
 /// nothing at another.
 pub fn authenticate(snapshot: &Snapshot, request: &AccessRequest<'_>, sessions: &SessionTable, now: u64) -> SessionState {
-    let RequestTarget::Kubernetes(name) = request.target else { return SessionState::NoCredential };
-    let Some(route) = snapshot.route(name) else { return SessionState::NoCredential };
+    let RequestTarget::Kubernetes(id) = request.target else { return SessionState::NoCredential };
+    let Some(route) = snapshot.route_by_id(id) else { return SessionState::NoCredential };
     let token = match request.headers.credential {
         Credential::None => return SessionState::NoCredential,
         Credential::Bearer(token) => token,

@@ -35,7 +35,7 @@ fn outcome<'a>(
         RequestTarget::Web if request.is_directed() => return Ok(Outcome::Web),
         RequestTarget::Web => return Err(Outcome::Deny(DenyReason::Misdirected)),
         RequestTarget::Unknown => return Err(Outcome::Deny(DenyReason::UnknownRoute)),
-        RequestTarget::Kubernetes(name) => snapshot.route(name).ok_or(Outcome::Deny(DenyReason::UnknownRoute))?,
+        RequestTarget::Kubernetes(id) => snapshot.route_by_id(id).ok_or(Outcome::Deny(DenyReason::UnknownRoute))?,
     };
     evidence.route = Some(Arc::clone(route));
     if !request.is_directed() {

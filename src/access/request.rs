@@ -54,7 +54,7 @@ fn without_port(host: &str) -> &str {
 pub enum RequestTarget<'a> {
     /// kubepass's own pages and token endpoints.
     Web,
-    /// A Kubernetes route, by name.
+    /// A Kubernetes route, by its id (`Route::id`).
     Kubernetes(&'a str),
     /// Envoy named no target or one that we do not know: its configuration is not ours.
     Unknown,
@@ -65,7 +65,7 @@ impl<'a> RequestTarget<'a> {
     pub fn parse(text: &'a str) -> Self {
         match text.split_once(':') {
             None if text == "web" => Self::Web,
-            Some(("kubernetes", name)) if !name.is_empty() => Self::Kubernetes(name),
+            Some(("kubernetes", id)) if !id.is_empty() => Self::Kubernetes(id),
             _ => Self::Unknown,
         }
     }

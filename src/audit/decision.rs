@@ -54,7 +54,7 @@ pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, poli
 
 fn route_name<'a>(request: &AccessRequest<'a>) -> &'a str {
     match request.target {
-        RequestTarget::Kubernetes(name) => name,
+        RequestTarget::Kubernetes(id) => id.split('@').next().unwrap_or(id),
         RequestTarget::Web => "web",
         RequestTarget::Unknown => "",
     }

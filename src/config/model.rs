@@ -92,7 +92,7 @@ pub enum StoreSettings {
 /// A host that stands for one upstream, with the policy that guards it.
 #[derive(Debug)]
 pub struct Route {
-    /// Unique; the id by which Envoy and ext_authz speak of the route.
+    /// Unique.
     pub name: String,
     /// Lower case, without port.
     pub host: String,
@@ -105,6 +105,15 @@ pub struct Route {
     pub policy: Policy,
     /// A ceiling in seconds for one stream, besides the session's end.
     pub max_stream_seconds: Option<u64>,
+}
+
+impl Route {
+    /// By what Envoy and ext_authz speak of the route: its name and the API server behind it, `prod@10.0.0.1:6443/kubernetes`. While the two
+    /// hold different configurations, a policy that was written for one server is thus never applied in front of another.
+    pub fn id(&self) -> String {
+        let Target::Kubernetes(KubernetesTarget { server, .. }) = &self.target;
+        format!("{}@{}:{}/{}", self.name, server.host, server.port, server.server_name)
+    }
 }
 
 #[derive(Debug)]

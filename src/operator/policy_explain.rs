@@ -56,9 +56,10 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, now: u64) -> Result
     let request = words::request(question.words)?;
     let session = Arc::new(session(snapshot, route, question, now)?);
     let authenticated = Authenticated { session: Arc::clone(&session), token_expires_at: session.expires_at };
+    let id = route.id();
     let access = AccessRequest {
         request_id: "",
-        target: RequestTarget::Kubernetes(&route.name),
+        target: RequestTarget::Kubernetes(&id),
         method: &request.method,
         path: &request.path,
         host: &route.host,

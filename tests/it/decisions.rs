@@ -1,6 +1,7 @@
 //! The decision matrix: actors x routes x requests, as a golden table that a reviewer reads (`UPDATE_GOLDEN=1` rewrites it), and what must
 //! hold for every request whatsoever.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ fn the_matrix_is_as_reviewed() {
                 let value = token.map(|token| format!("Bearer {token}"));
                 let mut headers: Vec<(&str, &[u8])> = vec![("user-agent", b"kubectl")];
                 headers.extend(value.iter().map(|value| ("authorization", value.as_bytes())));
-                let target = format!("kubernetes:{route}");
+                let target = target(&snapshot, route);
                 let request = request(&target, method, path, &headers);
                 let state = authenticate(&snapshot, &request, &sessions, NOW);
                 let decision = decide(&snapshot, &request, state, NOW);
@@ -114,13 +115,38 @@ fn what_envoy_does_not_know_is_refused_whoever_asks() {
     let sre = Actor::new("sre", "sre@example.com", &["sre"]);
     let (sessions, token) = log_in(&snapshot, &sre, "prod");
     let value = format!("Bearer {}", token.unwrap());
-    for target in ["", "kubernetes:", "kubernetes:nosuch", "http:prod", "prod", "web:prod"] {
+    let id = snapshot.route("prod").unwrap().id();
+    let web = format!("web:{id}");
+    for target in ["", "kubernetes:", "kubernetes:nosuch", "kubernetes:prod", "http:prod", "prod", &web, &id] {
         let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
         let request = request(target, "GET", "/version", &headers);
         let state = authenticate(&snapshot, &request, &sessions, NOW);
         let decision = decide(&snapshot, &request, state, NOW);
         assert_eq!(Answer::to(&decision).unwrap().status.code, 503, "{target}");
     }
+}
+
+/// Envoy still leads a route to its old API server, while the new policy, made for the new one, is in force already.
+#[test]
+fn a_policy_never_stands_before_another_server_than_its_own() {
+    let path = "config/two-clusters.yaml";
+    let text = std::fs::read_to_string(fixture::root().join(path)).unwrap();
+    let old = fixture::snapshot_of(path);
+    let config = fixture::load(&text.replace("https://10.0.0.1:6443", "https://10.9.0.10:6443"), path, &BTreeMap::new()).unwrap();
+    let new = Snapshot::new(Arc::new(config), "00000000000000000000000000000000");
+    let sre = Actor::new("sre", "sre@example.com", &["sre"]);
+    let (sessions, token) = log_in(&new, &sre, "prod");
+    let value = format!("Bearer {}", token.unwrap());
+    let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
+    let word = |snapshot: &Snapshot, target: &str| {
+        let request = request(target, "GET", "/version", &headers);
+        shown(&decide(snapshot, &request, authenticate(snapshot, &request, &sessions, NOW), NOW))
+    };
+    assert_ne!(target(&old, "prod"), target(&new, "prod"), "the servers must differ, or this tests nothing");
+    assert!(word(&new, &target(&new, "prod")).starts_with("allow"));
+    assert!(word(&old, &target(&old, "prod")).starts_with("allow"));
+    assert!(word(&new, &target(&old, "prod")).starts_with("503 route_unknown"));
+    assert!(word(&old, &target(&new, "prod")).starts_with("503 route_unknown"));
 }
 
 #[test]
@@ -130,7 +156,8 @@ fn an_ended_session_is_refused_at_the_next_request() {
     let (sessions, token) = log_in(&snapshot, &sre, "prod");
     let value = format!("Bearer {}", token.unwrap());
     let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
-    let request = request("kubernetes:prod", "GET", "/version", &headers);
+    let target = target(&snapshot, "prod");
+    let request = request(&target, "GET", "/version", &headers);
     let word = |sessions: &SessionTable| shown(&decide(&snapshot, &request, authenticate(&snapshot, &request, sessions, NOW), NOW));
     assert!(word(&sessions).starts_with("allow"), "{}", word(&sessions));
     let session = sessions.list().remove(0);
@@ -161,6 +188,11 @@ fn log_in(snapshot: &Snapshot, actor: &Actor, route: &str) -> (SessionTable, Opt
     });
     let _ = sessions.insert(Arc::new(session));
     (sessions, token)
+}
+
+/// As Envoy names a route.
+fn target(snapshot: &Snapshot, route: &str) -> String {
+    format!("kubernetes:{}", snapshot.route(route).unwrap().id())
 }
 
 fn request<'a>(target: &'a str, method: &'a str, path: &'a str, headers: &[(&'a str, &'a [u8])]) -> AccessRequest<'a> {
@@ -203,7 +235,7 @@ proptest! {
     /// Whatever arrives: it ends in a value, and without a live session in no grant.
     #[test]
     fn no_grant_without_identity(
-        target in "(kubernetes:(prod|staging|x)|web|.{0,20})",
+        target in "(kubernetes:(prod@10.0.0.1:6443/kubernetes.default.svc|prod|x)|web|.{0,20})",
         method in "(GET|POST|[A-Z]{0,9}|.{0,5})",
         path in "(/api/v1/.{0,40}|/.{0,60}|.{0,20})",
         names in prop::collection::vec("(authorization|Authorization|connection|impersonate-user|accept|sec-websocket-protocol|[a-z-]{1,20})", 0..6),
@@ -211,6 +243,7 @@ proptest! {
     ) {
         let snapshot = fixture::snapshot_of_cached("config/two-clusters.yaml");
         let headers: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(values.iter().map(Vec::as_slice)).collect();
+        prop_assert!(snapshot.route_by_id("prod@10.0.0.1:6443/kubernetes.default.svc").is_some());
         let request = request(&target, &method, &path, &headers);
         let state = authenticate(&snapshot, &request, &SessionTable::new(), NOW);
         prop_assert!(!matches!(state, SessionState::Live(_)));

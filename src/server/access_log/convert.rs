@@ -13,7 +13,7 @@ const AUDIT_ID: &str = "audit-id";
 /// Where ext_authz's answer stands in the dynamic metadata, and the target that it granted.
 const EXT_AUTHZ_NAMESPACE: &str = "envoy.filters.http.ext_authz";
 const GRANT: &str = "grant";
-/// Targets and names of Envoy routes: `kubernetes:<route>` for API servers, `web` and `web:<route>` for our own pages.
+/// Targets and names of Envoy routes: `kubernetes:<route>@<server>` for API servers, `web` and `web:...` for our own pages.
 const KUBERNETES_PREFIX: &str = "kubernetes:";
 const WEB: &str = "web";
 const WEB_PREFIX: &str = "web:";
@@ -91,14 +91,18 @@ fn is_long_without_tunnel(request: &HttpRequestProperties) -> bool {
 /// The route's name, empty where no route was found; `None` for our own pages. What ext_authz granted counts before what Envoy matched.
 fn route(common: &AccessLogCommon) -> Option<&str> {
     let grant = grant(common);
-    if let Some(route) = grant.and_then(|grant| grant.strip_prefix(KUBERNETES_PREFIX)) {
-        return Some(route);
+    if let Some(id) = grant.and_then(|grant| grant.strip_prefix(KUBERNETES_PREFIX)) {
+        return Some(name_of(id));
     }
     let matched = common.route_name.as_str();
     if matched == WEB || matched.starts_with(WEB_PREFIX) {
         return None;
     }
-    Some(matched.strip_prefix(KUBERNETES_PREFIX).unwrap_or_default())
+    Some(name_of(matched.strip_prefix(KUBERNETES_PREFIX).unwrap_or_default()))
+}
+
+fn name_of(id: &str) -> &str {
+    id.split('@').next().unwrap_or(id)
 }
 
 fn grant(common: &AccessLogCommon) -> Option<&str> {

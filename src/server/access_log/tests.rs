@@ -166,6 +166,8 @@ fn the_route_is_what_was_granted_then_what_was_matched() {
         assert_eq!(route.as_deref(), expected, "{metadata:?} {matched}");
     };
     check(grant("kubernetes:prod"), "", Some("prod"));
+    check(grant("kubernetes:prod@10.0.0.1:6443/kubernetes"), "", Some("prod"));
+    check(None, "kubernetes:prod@10.0.0.1:6443/kubernetes", Some("prod"));
     check(grant("kubernetes:prod"), "web", Some("prod"));
     check(None, "kubernetes:prod", Some("prod"));
     check(None, "", Some(""));

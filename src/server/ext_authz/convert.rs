@@ -90,7 +90,7 @@ pub fn to_web() -> CheckResponse {
 pub fn grant(grant: &Grant, request_id: &str) -> CheckResponse {
     let identity = grant.identity();
     let mut metadata = Vec::with_capacity(3 + identity.groups().len());
-    metadata.push((GRANT.to_owned(), format!("kubernetes:{}", grant.route().name)));
+    metadata.push((GRANT.to_owned(), format!("kubernetes:{}", grant.route().id())));
     metadata.push(("user".to_owned(), identity.user().as_str().to_owned()));
     if let Some(uid) = identity.uid() {
         metadata.push(("uid".to_owned(), uid.as_str().to_owned()));

@@ -31,7 +31,7 @@ use super::{names, upstream_filters};
 const MAX_OPEN: u32 = 100_000;
 
 pub(super) fn cluster(input: &RouteInput<'_>) -> Cluster {
-    let cluster = Cluster { transport_socket: upstream_tls(input), ..plain_cluster(input.name, ads()) };
+    let cluster = Cluster { transport_socket: upstream_tls(input), ..plain_cluster(&input.id, ads()) };
     if is_ip(&input.server.host) {
         return Cluster {
             cluster_discovery_type: discovery(DiscoveryType::Eds),
@@ -103,7 +103,7 @@ fn upstream_tls(input: &RouteInput<'_>) -> Option<TransportSocket> {
     let name = SubjectAltNameMatcher { san_type: san_type.into(), matcher: Some(exactly(&server_name)), ..Default::default() };
     let validation = CombinedCertificateValidationContext {
         default_validation_context: Some(CertificateValidationContext { match_typed_subject_alt_names: vec![name], ..Default::default() }),
-        validation_context_sds_secret_config: Some(SdsSecretConfig { name: names::ca_secret(input.name), sds_config: ads() }),
+        validation_context_sds_secret_config: Some(SdsSecretConfig { name: names::ca_secret(&input.id), sds_config: ads() }),
         ..Default::default()
     };
     let common = CommonTlsContext {

@@ -8,7 +8,7 @@ use super::message::socket_address;
 use super::names;
 
 pub(super) fn load_assignment(input: &RouteInput<'_>) -> ClusterLoadAssignment {
-    assign(&names::kubernetes_cluster(input.name), socket_address(&input.server.host, input.server.port))
+    assign(&names::kubernetes_cluster(&input.id), socket_address(&input.server.host, input.server.port))
 }
 
 pub(super) fn assign(cluster: &str, address: Option<Address>) -> ClusterLoadAssignment {

@@ -7,7 +7,8 @@ use crate::config::{Config, Listener, Method, Route, ServerAddress, Target};
 /// One Kubernetes route.
 #[derive(Debug, Clone)]
 pub(crate) struct RouteInput<'a> {
-    pub(crate) name: &'a str,
+    /// See `config::Route::id`. It is part of every name below, so that another API server is another cluster with secrets and a guard of its own.
+    pub(crate) id: String,
     pub(crate) host: &'a str,
     pub(crate) pomerium_cli: bool,
     pub(crate) server: &'a ServerAddress,
@@ -42,7 +43,7 @@ impl<'a> RouteInput<'a> {
         let Target::Kubernetes(target) = &route.target;
         let Method::Impersonate(impersonate) = &target.method;
         Self {
-            name: &route.name,
+            id: route.id(),
             host: &route.host,
             pomerium_cli: route.pomerium_cli,
             server: &target.server,

@@ -24,9 +24,9 @@ pub const STREAM_DURATION: &str = "x-envoy-upstream-stream-duration-ms";
 /// Groups that the connection manager's own mutation writes; a route with a higher limit adds the rest.
 pub const GROUP_SLOTS: usize = 64;
 
-/// Target, grant, cluster and load assignment of a Kubernetes route all have this name.
-pub fn kubernetes_cluster(route: &str) -> String {
-    format!("kubernetes:{route}")
+/// Target, grant, cluster and load assignment of a Kubernetes route all have this name. `id`, here and below: `config::Route::id`.
+pub fn kubernetes_cluster(id: &str) -> String {
+    format!("kubernetes:{id}")
 }
 
 /// `index` counts `listeners` of the configuration.
@@ -40,13 +40,13 @@ pub fn serving_secret(listener: &str, index: usize) -> String {
 }
 
 /// CA bundle of a route's API server.
-pub fn ca_secret(route: &str) -> String {
-    format!("ca:{route}")
+pub fn ca_secret(id: &str) -> String {
+    format!("ca:{id}")
 }
 
 /// Service-account token of a route.
-pub fn token_secret(route: &str) -> String {
-    format!("token:{route}")
+pub fn token_secret(id: &str) -> String {
+    format!("token:{id}")
 }
 
 /// Metadata key of group `index`.

@@ -42,14 +42,14 @@ fn public_host(host: &str) -> VirtualHost {
 }
 
 pub(super) fn kubernetes_host(input: &RouteInput<'_>) -> VirtualHost {
-    let name = format!("web:{}", input.name);
+    let name = format!("web:{}", input.id);
     let mut routes = vec![web_route(&name, path_prefix("/.kubepass/"))];
     if input.pomerium_cli {
         routes.push(web_route(&name, path_prefix("/.pomerium/")));
         routes.extend(PROBES.iter().map(|path| web_route(&name, pomerium_probe(path))));
     }
     routes.push(kubernetes_route(input));
-    let target = names::kubernetes_cluster(input.name);
+    let target = names::kubernetes_cluster(&input.id);
     virtual_host(&target, input.host, &target, routes)
 }
 
@@ -66,7 +66,7 @@ fn virtual_host(name: &str, host: &str, target: &str, routes: Vec<Route>) -> Vir
 /// Everything that is not the web's is the API server's, whatever the path.
 fn kubernetes_route(input: &RouteInput<'_>) -> Route {
     let action = RouteAction {
-        cluster_specifier: Some(ClusterSpecifier::Cluster(names::kubernetes_cluster(input.name))),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(names::kubernetes_cluster(&input.id))),
         timeout: seconds(0),
         idle_timeout: seconds(0),
         // A ceiling where ext_authz's own limit were missing; later than that one, so that a stream has one reason to end.
@@ -77,7 +77,7 @@ fn kubernetes_route(input: &RouteInput<'_>) -> Route {
         ..Default::default()
     };
     Route {
-        name: names::kubernetes_cluster(input.name),
+        name: names::kubernetes_cluster(&input.id),
         r#match: Some(path_prefix("/")),
         action: Some(route::Action::Route(action)),
         typed_per_filter_config: filter_config(HEADER_MUTATION, pack_any(for_kubernetes_route(input.max_groups, &input.extra_keys))),

@@ -13,7 +13,7 @@ use crate::config::{Listener, ServingCertificate};
 
 pub(super) fn secrets<'a>(input: &'a Input<'a>) -> impl Iterator<Item = Secret> + 'a {
     let serving = input.listeners.iter().enumerate().flat_map(|(index, listener)| serving(index, listener));
-    serving.chain(input.routes.iter().flat_map(|route| [ca(route), token(route.name, route.token)]))
+    serving.chain(input.routes.iter().flat_map(|route| [ca(route), token(&route.id, route.token)]))
 }
 
 fn serving(index: usize, listener: &Listener) -> impl Iterator<Item = Secret> {
@@ -33,7 +33,7 @@ fn tls_certificate(certificate: &ServingCertificate) -> TlsCertificate {
 
 fn ca(route: &RouteInput<'_>) -> Secret {
     let context = CertificateValidationContext { trusted_ca: inline_text(route.ca_pem), ..Default::default() };
-    named(names::ca_secret(route.name), secret::Type::ValidationContext(context))
+    named(names::ca_secret(&route.id), secret::Type::ValidationContext(context))
 }
 
 pub(super) fn token(route: &str, token: &SecretString) -> Secret {

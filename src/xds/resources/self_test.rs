@@ -47,7 +47,7 @@ pub fn bootstrap(sockets: &SelfTestSockets<'_>) -> Vec<u8> {
     let server = ServerAddress { host: "127.0.0.1".to_owned(), port: 1, server_name: HOST.to_owned() };
     let token = SecretString::from(TOKEN);
     let routes = vec![RouteInput {
-        name: ROUTE,
+        id: ROUTE.to_owned(),
         host: HOST,
         pomerium_cli: true,
         server: &server,

@@ -41,7 +41,7 @@ impl Fixture {
 
     fn input(&self) -> Input<'_> {
         let route = |index: usize, name: &'static str, host: &'static str| RouteInput {
-            name,
+            id: name.to_owned(),
             host,
             pomerium_cli: index == 0,
             server: &self.servers[index],
@@ -113,7 +113,7 @@ fn only_listeners_change_a_listener() {
     let mut input = fixture.input();
     input.public_host = "other.example.com";
     let removed = input.routes.pop().unwrap();
-    input.routes.insert(0, RouteInput { name: "new", host: "new.example.com", ..removed });
+    input.routes.insert(0, RouteInput { id: "new".to_owned(), host: "new.example.com", ..removed });
     let after = build_input(&input).unwrap();
     assert_eq!(after.type_version(TypeUrl::Listener), before.type_version(TypeUrl::Listener));
     for kind in [TypeUrl::RouteConfiguration, TypeUrl::Cluster, TypeUrl::ClusterLoadAssignment, TypeUrl::Secret] {
@@ -188,7 +188,7 @@ fn secrets_have_the_names_that_listeners_and_clusters_use() {
 fn two_routes_of_one_name_are_an_error() {
     let fixture = Fixture::new();
     let mut input = fixture.input();
-    input.routes[1].name = "prod";
+    input.routes[1].id = "prod".to_owned();
     assert!(build_input(&input).is_err());
 }
 
