@@ -131,7 +131,8 @@ fn policy_input<'v>(
         request: RequestView {
             info,
             method: request.method,
-            host: request.host,
+            // Not as the client wrote it: another case is the same host to Envoy, and must be to a rule.
+            host: &route.host,
             source_ip: request.source_ip,
             user_agent: request.headers.user_agent,
             time: now,

@@ -6,6 +6,8 @@ use crate::kubernetes::request_info::RequestInfo;
 
 /// Characters of a path that an audit line keeps; exec commands stand in the query and are short.
 const MAX_PATH_CHARS: usize = 2_048;
+/// Of everything else that a client may make as long as its headers may be.
+const MAX_TEXT_CHARS: usize = 1_024;
 /// Characters of a user agent that an audit line keeps.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
@@ -18,8 +20,8 @@ pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, poli
         route: route_name(request).to_owned(),
         source_ip: request.source_ip.to_owned(),
         user_agent: cut(request.headers.user_agent, MAX_USER_AGENT_CHARS),
-        method: request.method.to_owned(),
-        host: request.host.to_owned(),
+        method: cut(request.method, MAX_TEXT_CHARS),
+        host: cut(request.host, MAX_TEXT_CHARS),
         path: cut(request.path, MAX_PATH_CHARS),
         kubernetes: evidence.request_info.as_ref().map(words),
         rule: evidence.rule.as_deref().map(str::to_owned),
@@ -47,7 +49,7 @@ pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, poli
     }
     if let Some(answer) = Answer::to(decision) {
         event.reason = Some(answer.word);
-        event.message = Some(answer.status.message);
+        event.message = Some(cut(&answer.status.message, MAX_PATH_CHARS));
     }
     AuditEvent::Decision(Box::new(event))
 }
@@ -62,16 +64,32 @@ fn route_name<'a>(request: &AccessRequest<'a>) -> &'a str {
 
 fn words(info: &RequestInfo<'_>) -> KubernetesWords {
     KubernetesWords {
-        verb: info.verb.to_string(),
-        api_group: info.api_group.to_string(),
-        api_version: info.api_version.to_string(),
-        resource: info.resource.to_string(),
-        subresource: info.subresource.to_string(),
-        namespace: info.namespace.to_string(),
-        name: info.name.to_string(),
+        verb: cut(&info.verb, MAX_TEXT_CHARS),
+        api_group: cut(&info.api_group, MAX_TEXT_CHARS),
+        api_version: cut(&info.api_version, MAX_TEXT_CHARS),
+        resource: cut(&info.resource, MAX_TEXT_CHARS),
+        subresource: cut(&info.subresource, MAX_TEXT_CHARS),
+        namespace: cut(&info.namespace, MAX_TEXT_CHARS),
+        name: cut(&info.name, MAX_TEXT_CHARS),
     }
 }
 
+/// What is left out is told: a line that ends early must not look whole (`?x=AAA...&command=` would hide a command).
 fn cut(text: &str, max: usize) -> String {
-    text.chars().take(max).collect()
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}...(cut, {} bytes)", text.get(..end).unwrap_or_default(), text.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_says_so() {
+        assert_eq!(cut("/api?a=1", 8), "/api?a=1");
+        assert_eq!(cut("/api?a=1&command=rm", 8), "/api?a=1...(cut, 19 bytes)");
+        assert_eq!(cut("äöü", 2), "äö...(cut, 6 bytes)");
+    }
 }

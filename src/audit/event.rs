@@ -87,7 +87,7 @@ pub struct DecisionEvent {
     pub user_agent: String,
     pub method: String,
     pub host: String,
-    /// Path with query, at most 2,048 characters.
+    /// Path with query, at most 2,048 characters; then `...(cut, N bytes)`. The API server's own line, of the same id, has it whole.
     pub path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<KubernetesWords>,

@@ -1,9 +1,10 @@
 //! What must fit together across the configuration: names, hosts, references between sections, and identities that stay apart.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::error::At;
-use super::model::{IdentityProvider, PublicUrl, Route};
+use super::model::{IdentityProvider, KubernetesTarget, PublicUrl, Route, Target};
 use super::names::{quote, suggestion};
 use super::provider::ProviderDraft;
 use super::resolving::Resolving;
@@ -64,35 +65,70 @@ fn check_hosts(routes: &[RouteDraft], public_url: Option<&PublicUrl>, resolving:
     }
 }
 
-/// The same username from two identity providers would be one user to an API server: no route may take both from providers whose
-/// usernames can be equal.
+/// The same username from two identity providers would be one user to an API server: no API server may get both, by one route or by two,
+/// from providers whose usernames can be equal.
 pub(super) fn check_identities(
     drafts: &[ProviderDraft],
-    providers: &[std::sync::Arc<IdentityProvider>],
-    routes: &[std::sync::Arc<Route>],
+    providers: &[Arc<IdentityProvider>],
+    routes: &[Arc<Route>],
     resolving: &mut Resolving<'_>,
 ) {
     for (index, (draft, provider)) in drafts.iter().zip(providers).enumerate() {
-        for earlier in providers.iter().take(index).filter(|earlier| !usernames_differ(earlier, provider)) {
-            let takes = |route: &Route, name: &str| route.identity_providers.as_ref().is_none_or(|names| names.iter().any(|n| n == name));
-            let Some(route) = routes.iter().find(|route| takes(route, &earlier.name) && takes(route, &provider.name)) else { continue };
-            let message = format!(
-                "identities are ambiguous: `{}` and `{}` could both give the username of one person, and the route `{}` takes both",
-                earlier.name, provider.name, route.name
+        for earlier in providers.iter().take(index) {
+            let Some((one, other)) = meeting(routes, earlier, provider) else { continue };
+            let (earlier, provider) = (&earlier.name, &provider.name);
+            let ambiguous =
+                format!("identities are ambiguous: `{earlier}` and `{provider}` could both give the username of one person, and");
+            let message = if one.name == other.name {
+                format!("{ambiguous} the route `{}` takes both", one.name)
+            } else {
+                format!("{ambiguous} the routes `{}` and `{}` lead both to one API server", one.name, other.name)
+            };
+            let apart = if one.name == other.name {
+                "let every route name one of them under `identity_providers`"
+            } else {
+                "give each route its own `kubernetes.username_prefix`"
+            };
+            let hint = format!(
+                "do one of: give each a different `identity.username_prefix` (none the beginning of another); give each its own \
+                 `identity.email_domains`; or {apart}"
             );
-            let hint = "do one of: give each a different `identity.username_prefix` (none the beginning of another); give each its own \
-                        `identity.email_domains`; or let every route name one of them under `identity_providers`";
             resolving.faults.add_with_hint(&draft.spot, message, hint);
         }
     }
 }
 
-/// Whether no username of one can be a username of the other.
-fn usernames_differ(one: &IdentityProvider, other: &IdentityProvider) -> bool {
-    let (one, other) = (&one.mapping, &other.mapping);
-    let (a, b) = (one.username_prefix(), other.username_prefix());
-    let prefixes = !a.starts_with(b) && !b.starts_with(a);
-    let (a, b) = (one.email_domains(), other.email_domains());
-    let domains = !a.is_empty() && !b.is_empty() && !a.iter().any(|domain| b.contains(domain));
-    prefixes || domains
+/// Two routes, or one, by which a user of each identity provider could reach one API server under one name.
+fn meeting<'r>(routes: &'r [Arc<Route>], one: &IdentityProvider, other: &IdentityProvider) -> Option<(&'r Route, &'r Route)> {
+    if !domains_meet(one.mapping.email_domains(), other.mapping.email_domains()) {
+        return None;
+    }
+    let prefix =
+        |route: &Route, provider: &IdentityProvider| format!("{}{}", target(route).username_prefix, provider.mapping.username_prefix());
+    let meet = |first: &Route, second: &Route| {
+        let (a, b) = (prefix(first, one), prefix(second, other));
+        let (here, there) = (&target(first).server, &target(second).server);
+        takes(first, one)
+            && takes(second, other)
+            && (&here.host, here.port) == (&there.host, there.port)
+            && (a.starts_with(&b) || b.starts_with(&a))
+    };
+    // One route that takes both says it best.
+    let alone = routes.iter().map(|route| (&**route, &**route));
+    let pairs = routes.iter().flat_map(|first| routes.iter().map(move |second| (&**first, &**second)));
+    alone.chain(pairs).find(|(first, second)| meet(first, second))
+}
+
+fn takes(route: &Route, provider: &IdentityProvider) -> bool {
+    route.identity_providers.as_ref().is_none_or(|names| names.contains(&provider.name))
+}
+
+fn target(route: &Route) -> &KubernetesTarget {
+    let Target::Kubernetes(target) = &route.target;
+    target
+}
+
+/// No domains are all domains.
+fn domains_meet(one: &[String], other: &[String]) -> bool {
+    one.is_empty() || other.is_empty() || one.iter().any(|domain| other.contains(domain))
 }

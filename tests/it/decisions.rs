@@ -149,6 +149,24 @@ fn a_policy_never_stands_before_another_server_than_its_own() {
     assert!(word(&old, &target(&new, "prod")).starts_with("503 route_unknown"));
 }
 
+/// `Staging.K8s.Example.COM` is the same virtual host to Envoy.
+#[test]
+fn rules_read_the_route_s_host_and_not_the_client_s_spelling() {
+    let path = "config/two-clusters.yaml";
+    let text = std::fs::read_to_string(fixture::root().join(path)).unwrap();
+    let rule = r#"user.email.endsWith("@example.com")"#;
+    assert!(text.contains(rule));
+    let text = text.replace(rule, r#"request.host == "staging.k8s.example.com""#);
+    let snapshot = Snapshot::new(Arc::new(fixture::load(&text, path, &BTreeMap::new()).unwrap()), "00000000000000000000000000000000");
+    let (sessions, token) = log_in(&snapshot, &Actor::new("sre", "sre@example.com", &["sre"]), "staging");
+    let value = format!("Bearer {}", token.unwrap());
+    let target = target(&snapshot, "staging");
+    let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
+    let request = AccessRequest { host: "Staging.K8s.Example.COM", ..request(&target, "GET", "/version", &headers) };
+    let decision = decide(&snapshot, &request, authenticate(&snapshot, &request, &sessions, NOW), NOW);
+    assert!(shown(&decision).starts_with("allow by staff"), "{}", shown(&decision));
+}
+
 #[test]
 fn an_ended_session_is_refused_at_the_next_request() {
     let snapshot = fixture::snapshot_of("config/two-clusters.yaml");

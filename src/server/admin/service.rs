@@ -64,14 +64,25 @@ impl Admin for AdminService {
             _ => return Err(Status::invalid_argument("name a session or a user")),
         };
         let mut revoked = 0;
+        let mut first_fault = None;
+        // A disk that fails must not leave the rest of somebody's sessions open.
         for session in sessions {
-            self.ender.end(&session, "operator").await.map_err(|error| match error {
-                EndError::Store(error) => Status::unavailable(format!("the session store: {error}")),
-                EndError::Trail(error) => Status::unavailable(format!("the session has ended, but its audit line is missing: {error}")),
-            })?;
+            match self.ender.end(&session, "operator").await {
+                Ok(()) => {}
+                Err(error) => drop(first_fault.get_or_insert(error)),
+            }
             revoked += 1;
         }
-        Ok(Response::new(RevokeSessionsResponse { revoked }))
+        match first_fault {
+            None => Ok(Response::new(RevokeSessionsResponse { revoked })),
+            Some(EndError::Store(error)) => {
+                let text = format!("{revoked} sessions have ended, but a restart could bring some back; revoke again after it: {error}");
+                Err(Status::unavailable(text))
+            }
+            Some(EndError::Trail(error)) => {
+                Err(Status::unavailable(format!("{revoked} sessions have ended, but audit lines of it are missing: {error}")))
+            }
+        }
     }
 }
 
@@ -85,5 +96,28 @@ fn listed(session: &Session) -> ListedSession {
         expires_at: session.expires_at,
         client: session.client.clone(),
         source_ip: session.source_ip.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::server::ending::tests::{ender, session};
+
+    #[tokio::test]
+    async fn a_disk_that_fails_leaves_none_of_somebodys_sessions_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let ender = ender(folder.path());
+        for (id, user) in [(1, "foo"), (2, "foo"), (3, "foo"), (4, "bar")] {
+            ender.sessions().insert(session(id, user)).unwrap();
+        }
+        std::fs::remove_dir_all(folder.path().join("audit")).unwrap();
+        let admin = AdminService::new(ender.clone(), Arc::new(|| serde_json::Value::Null));
+        let request = RevokeSessionsRequest { which: Some(Which::User("foo".into())) };
+        let status = admin.revoke_sessions(Request::new(request)).await.unwrap_err();
+        assert!(status.message().starts_with("3 sessions have ended"), "{status}");
+        let left: Vec<_> = ender.sessions().list().iter().map(|session| session.identity.username.clone()).collect();
+        assert_eq!(left, ["bar"]);
     }
 }

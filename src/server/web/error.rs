@@ -131,9 +131,15 @@ impl WebError {
         }
     }
 
+    /// Some texts repeat what a stranger sent: no line of the log may be forged with it.
+    fn printable(&self) -> String {
+        self.to_string().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    }
+
     pub(super) fn page(&self, request_id: &str) -> Response {
-        tracing::info!(reason = self.word(), request_id, error = %self, "web.refused");
-        Page::error(self.status(), self.title(), &self.to_string(), self.advice(), request_id).into_response()
+        let text = self.printable();
+        tracing::info!(reason = self.word(), request_id, error = text, "web.refused");
+        Page::error(self.status(), self.title(), &text, self.advice(), request_id).into_response()
     }
 }
 
@@ -172,5 +178,16 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_stranger_begins_a_line() {
+        let error = WebError::UnknownRoute("x\n2026-01-01 INFO login user=\"root\"\u{1b}[2K".to_owned());
+        assert!(!error.printable().contains(char::is_control), "{:?}", error.printable());
     }
 }
