@@ -5,9 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
 mod live;
 mod readme;
-mod cli;
 mod request_info;
 mod shared;
 mod stories;

@@ -99,7 +99,7 @@ fn misdirected(snapshot: &Snapshot, table: &mut String) {
     let (sessions, token) = log_in(snapshot, &sre, "prod");
     let value = format!("Bearer {}", token.unwrap());
     let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
-    for target in ["kubernetes:prod", "web"] {
+    for target in [&*target(snapshot, "prod"), "web"] {
         for sni in [HOST, "HOST.example.com.", "other.example.com", ""] {
             let request = AccessRequest { sni, ..request(target, "GET", "/version", &headers) };
             let state = authenticate(snapshot, &request, &sessions, NOW);
@@ -162,7 +162,8 @@ fn rules_read_the_route_s_host_and_not_the_client_s_spelling() {
     let value = format!("Bearer {}", token.unwrap());
     let target = target(&snapshot, "staging");
     let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
-    let request = AccessRequest { host: "Staging.K8s.Example.COM", ..request(&target, "GET", "/version", &headers) };
+    let request =
+        AccessRequest { host: "Staging.K8s.Example.COM", sni: "staging.k8s.example.com", ..request(&target, "GET", "/version", &headers) };
     let decision = decide(&snapshot, &request, authenticate(&snapshot, &request, &sessions, NOW), NOW);
     assert!(shown(&decision).starts_with("allow by staff"), "{}", shown(&decision));
 }
