@@ -5,6 +5,7 @@
 mod support;
 
 mod ads;
+mod answers;
 mod config_errors;
 mod decisions;
 mod envoy_resources;
