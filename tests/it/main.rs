@@ -9,6 +9,7 @@ mod answers;
 mod config_errors;
 mod decisions;
 mod envoy_resources;
+mod ext_authz;
 mod fixture;
 mod fuzz_corpus;
 mod live_reload;

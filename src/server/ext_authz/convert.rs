@@ -27,6 +27,9 @@ const TARGET: &str = "target";
 /// Metadata key that the guard before each API server compares with its own target.
 const GRANT: &str = "grant";
 
+/// Characters of a request id; Envoy's own (a UUID) has 36. The API server takes an `Audit-ID` of up to 64.
+const MAX_REQUEST_ID: usize = 64;
+
 const AUDIT_ID: &str = "audit-id";
 const STREAM_LIMIT: &str = "x-envoy-upstream-stream-duration-ms";
 
@@ -54,7 +57,7 @@ pub fn access_request(check: &CheckRequest) -> AccessRequest<'_> {
         host: http.map_or("", |http| &http.host),
         sni,
         source_ip,
-        headers: http.map_or_else(missing, headers),
+        headers: http.map_or_else(missing, |http| with_id(headers(http), request_id(http))),
     }
 }
 
@@ -66,6 +69,11 @@ fn headers(http: &HttpRequest) -> RequestHeaders<'_> {
     }
 }
 
+/// Without an id no audit line could be joined with the API server's.
+fn with_id<'a>(headers: RequestHeaders<'a>, request_id: &str) -> RequestHeaders<'a> {
+    if request_id.is_empty() { missing() } else { headers }
+}
+
 fn missing<'a>() -> RequestHeaders<'a> {
     RequestHeaders { malformed: Some(Malformed::MissingAttributes), ..RequestHeaders::default() }
 }
@@ -74,11 +82,13 @@ fn bytes(header: &EnvoyHeader) -> &[u8] {
     if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value }
 }
 
-/// Envoy makes the id itself and overwrites what a client sends.
+/// Envoy makes the id itself and overwrites what a client sends; empty when it is not there or has not the form of an id.
 fn request_id(http: &HttpRequest) -> &str {
     let map = http.header_map.as_ref();
     let header = map.and_then(|map| map.headers.iter().find(|header| header.key == "x-request-id"));
-    header.and_then(|header| std::str::from_utf8(bytes(header)).ok()).unwrap_or("")
+    let id = header.and_then(|header| std::str::from_utf8(bytes(header)).ok()).unwrap_or("");
+    let is_id = id.len() <= MAX_REQUEST_ID && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if is_id { id } else { "" }
 }
 
 /// Lets a request through to kubepass's own web part, without identity.

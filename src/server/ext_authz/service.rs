@@ -31,14 +31,13 @@ pub struct ExtAuthz {
 }
 
 impl ExtAuthz {
-    /// The gRPC service over these parts.
-    pub fn service(
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        sessions: Arc<SessionTable>,
-        trail: Trail,
-        metrics: Arc<Metrics>,
-    ) -> AuthorizationServer<Self> {
-        AuthorizationServer::new(Self { snapshot, sessions, trail, metrics }).max_decoding_message_size(MAX_CHECK_BYTES)
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, sessions: Arc<SessionTable>, trail: Trail, metrics: Arc<Metrics>) -> Self {
+        Self { snapshot, sessions, trail, metrics }
+    }
+
+    /// As the gRPC service.
+    pub fn into_service(self) -> AuthorizationServer<Self> {
+        AuthorizationServer::new(self).max_decoding_message_size(MAX_CHECK_BYTES)
     }
 
     async fn answer(&self, check: &CheckRequest) -> CheckResponse {

@@ -1,0 +1,204 @@
+//! What ext_authz answers, whatever it is asked, through real message encoding: never a mixture that Envoy would read as leave to pass.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request as AttributeRequest, TlsSession};
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
+use envoy_types::pb::google::protobuf::value::Kind;
+use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
+use kubepass::identity::{Groups, Identity, Principal};
+use kubepass::server::clock;
+use kubepass::server::ext_authz::ExtAuthz;
+use kubepass::server::telemetry::Metrics;
+use kubepass::server::trail::Trail;
+use kubepass::session::{Session, SessionTable};
+use kubepass::token::SessionId;
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::fixture;
+
+struct Bench {
+    service: ExtAuthz,
+    runtime: tokio::runtime::Runtime,
+    token: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A session whose groups are `groups`, with a token for the route `prod`.
+    fn new(groups: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = AuditSettings {
+            sinks: vec![AuditSink::File { path: folder.path().join("audit.jsonl") }],
+            on_failure: OnAuditFailure::Deny,
+            durability: Durability::Written,
+        };
+        let snapshot = fixture::snapshot_of("config/two-clusters.yaml");
+        let now = clock::unix_now();
+        let session = Session {
+            id: SessionId::from_random([9; 16]),
+            identity: Identity {
+                principal: Principal { idp: "corp".into(), subject: "s".into() },
+                username: "sre@example.com".into(),
+                email: "sre@example.com".into(),
+                groups: groups.iter().map(|group| (*group).to_owned()).collect::<Groups>(),
+                claims: serde_json::Map::new(),
+            },
+            created_at: now,
+            expires_at: now + 3_600,
+            client: "kubepass".into(),
+            source_ip: String::new(),
+        };
+        let claims = session.session_token_claims(&snapshot.route("prod").unwrap().host, "jti".into(), now);
+        let token = snapshot.token_keys().sign_session_token(&claims).unwrap();
+        let sessions = Arc::new(SessionTable::new());
+        sessions.insert(Arc::new(session)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let service =
+            ExtAuthz::new(Arc::new(ArcSwap::new(snapshot)), sessions, Trail::open(&settings).unwrap(), Arc::new(Metrics::default()));
+        Self { service, runtime, token, _folder: folder }
+    }
+
+    /// Asks through the encoding of both messages.
+    fn ask(&self, check: &CheckRequest) -> CheckResponse {
+        let check = CheckRequest::decode(check.encode_to_vec().as_slice()).unwrap();
+        let answer = self.runtime.block_on(self.service.check(tonic::Request::new(check))).unwrap().into_inner();
+        CheckResponse::decode(answer.encode_to_vec().as_slice()).unwrap()
+    }
+}
+
+fn check(target: &str, method: &str, path: &str, headers: &[(String, Vec<u8>)]) -> CheckRequest {
+    let id = ("x-request-id".to_owned(), b"7373a616-45b1-4144-adf1-bd54fdb28e23".to_vec());
+    let headers = std::iter::once(&id).chain(headers).map(|(key, value)| HeaderValue {
+        key: key.clone(),
+        raw_value: value.clone(),
+        ..HeaderValue::default()
+    });
+    let http = HttpRequest {
+        method: method.into(),
+        path: path.into(),
+        host: "prod.k8s.example.com".into(),
+        header_map: Some(HeaderMap { headers: headers.collect() }),
+        ..HttpRequest::default()
+    };
+    let attributes = AttributeContext {
+        request: Some(AttributeRequest { http: Some(http), ..AttributeRequest::default() }),
+        context_extensions: [("target".to_owned(), target.to_owned())].into(),
+        tls_session: Some(TlsSession { sni: "prod.k8s.example.com".into() }),
+        ..AttributeContext::default()
+    };
+    CheckRequest { attributes: Some(attributes) }
+}
+
+fn text<'a>(response: &'a CheckResponse, key: &str) -> Option<&'a str> {
+    match &response.dynamic_metadata.as_ref()?.fields.get(key)?.kind {
+        Some(Kind::StringValue(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// `Some(true)` for leave to reach an API server, `Some(false)` for the web part, `None` for a refusal; panics on anything in between.
+fn verdict(response: &CheckResponse, target: &str) -> Option<bool> {
+    let code = response.status.as_ref().expect("a status: without one Envoy allows").code;
+    match response.http_response.as_ref().expect("an answer of one kind") {
+        HttpResponse::OkResponse(ok) => {
+            assert_eq!(code, 0);
+            assert!(ok.headers_to_remove.is_empty() && ok.query_parameters_to_set.is_empty() && ok.query_parameters_to_remove.is_empty());
+            for option in &ok.headers {
+                let header = option.header.as_ref().unwrap();
+                assert!(["audit-id", "x-envoy-upstream-stream-duration-ms"].contains(&header.key.as_str()), "{}", header.key);
+                assert!(header.raw_value.is_empty() && !header.value.is_empty(), "{}", header.key);
+                assert_eq!(option.append_action, 2, "overwrite");
+            }
+            assert_eq!(text(response, "grant"), Some(target));
+            if target == "web" {
+                assert_eq!(text(response, "user"), None);
+                return Some(false);
+            }
+            assert!(text(response, "user").is_some_and(|user| !user.trim().is_empty()), "leave without a user");
+            let limit = ok.headers.iter().filter_map(|option| option.header.as_ref()).find(|header| header.key.starts_with("x-envoy"));
+            assert!(limit.is_some_and(|limit| limit.value.parse::<u64>().unwrap() >= 1_000), "a stream without a limit");
+            Some(true)
+        }
+        HttpResponse::DeniedResponse(denied) => {
+            assert_ne!(code, 0, "a denied body with status OK lets Envoy pass the request");
+            assert!(denied.status.as_ref().is_some_and(|status| status.code >= 400), "Envoy passes this status on to the client");
+            assert_eq!((text(response, "grant"), text(response, "user")), (None, None));
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_session_is_granted_its_names_one_slot_each() {
+    let bench = Bench::new(&["sre", "chess-club", "team-b"]);
+    let bearer = vec![("authorization".to_owned(), format!("Bearer {}", bench.token).into_bytes())];
+    let answer = bench.ask(&check("kubernetes:prod", "GET", "/api/v1/pods", &bearer));
+    assert_eq!(verdict(&answer, "kubernetes:prod"), Some(true));
+    let names = ["user", "g0", "g1", "g2"].map(|key| text(&answer, key));
+    assert_eq!(names, [Some("corp:sre@example.com"), Some("corp:sre"), Some("corp:team-b"), None]);
+    // The same token elsewhere, or with an impersonation beside it.
+    assert_eq!(verdict(&bench.ask(&check("kubernetes:staging", "GET", "/api/v1/pods", &bearer)), ""), None);
+    let forged = [bearer, vec![("Impersonate-User".to_owned(), b"admin".to_vec())]].concat();
+    assert_eq!(verdict(&bench.ask(&check("kubernetes:prod", "GET", "/api/v1/pods", &forged)), ""), None);
+}
+
+#[test]
+fn a_question_without_a_request_id_is_refused() {
+    let bench = Bench::new(&["sre"]);
+    let bearer = vec![("authorization".to_owned(), format!("Bearer {}", bench.token).into_bytes())];
+    for id in ["", " ", "a b", "id\r\nimpersonate-user: admin", &"a".repeat(65)] {
+        let mut question = check("kubernetes:prod", "GET", "/api/v1/pods", &bearer);
+        let http = question.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap();
+        http.header_map.as_mut().unwrap().headers[0].raw_value = id.as_bytes().to_vec();
+        assert_eq!(verdict(&bench.ask(&question), ""), None, "{id:?}");
+    }
+}
+
+#[test]
+fn an_empty_question_is_refused() {
+    let bench = Bench::new(&[]);
+    assert_eq!(verdict(&bench.ask(&CheckRequest::default()), ""), None);
+    let mut joined = check("kubernetes:prod", "GET", "/version", &[]);
+    // An Envoy without `encode_raw_headers` joins the lines of one name.
+    let http = joined.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap();
+    http.header_map = None;
+    http.headers = [("authorization".to_owned(), format!("Bearer {}", bench.token))].into();
+    assert_eq!(verdict(&bench.ask(&joined), ""), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_question_gets_an_answer_that_could_be_read_as_leave(
+        target in "(kubernetes:(prod|staging|x)|web|.{0,12})",
+        method in "(GET|POST|[A-Z]{0,9})",
+        path in "(/api/v1/[a-z/%?=.]{0,40}|/.{0,40}|.{0,10})",
+        headers in prop::collection::vec(("(authorization|connection|impersonate-user|Impersonate-Group|accept|x-request-id|[a-z-]{1,12})", prop::collection::vec(any::<u8>(), 0..30)), 0..6),
+        with_token in any::<bool>(),
+    ) {
+        thread_local! {
+            static BENCH: Bench = Bench::new(&["sre"]);
+        }
+        BENCH.with(|bench| {
+            let mut headers = headers;
+            if with_token {
+                headers.push(("authorization".to_owned(), format!("Bearer {}", bench.token).into_bytes()));
+            }
+            let answer = bench.ask(&check(&target, &method, &path, &headers));
+            let forged = headers.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with("impersonate-"));
+            match verdict(&answer, &target) {
+                Some(true) => assert!(with_token && target == "kubernetes:prod" && !forged),
+                Some(false) => assert_eq!(target, "web"),
+                None => {}
+            }
+        });
+    }
+}
