@@ -6,6 +6,7 @@
 mod support;
 
 mod cli;
+mod endurance;
 mod live;
 mod readme;
 mod request_info;

@@ -12,10 +12,10 @@ use super::support::cluster::Cluster;
 use super::support::kubectl::Running;
 
 /// Where the stories on the shared installation live, so that other tests find `default` as they expect it.
-const NAMESPACE: &str = "stories";
+pub(super) const NAMESPACE: &str = "stories";
 
 /// The namespace of the stories with a running pod `web` in it; harmless when it is there.
-fn namespace(cluster: &Cluster) {
+pub(super) fn namespace(cluster: &Cluster) {
     cluster.apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n---\napiVersion: v1\nkind: Pod\n\
          metadata: {{name: web, namespace: {NAMESPACE}, labels: {{app: web}}}}\n\
@@ -25,7 +25,7 @@ fn namespace(cluster: &Cluster) {
 }
 
 /// A Role called `name` with one rule (YAML flow keys), bound to a `User` or `Group`.
-fn bind(cluster: &Cluster, namespace: &str, name: &str, rule: &str, (kind, subject): (&str, &str)) {
+pub(super) fn bind(cluster: &Cluster, namespace: &str, name: &str, rule: &str, (kind, subject): (&str, &str)) {
     cluster.apply(&format!(
         "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: {name}, namespace: {namespace}}}\nrules: [{{{rule}}}]\n---\n\
          apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
@@ -36,7 +36,7 @@ fn bind(cluster: &Cluster, namespace: &str, name: &str, rule: &str, (kind, subje
 
 /// Everything in one namespace.
 const ANYTHING: &str = "apiGroups: ['*'], resources: ['*'], verbs: ['*']";
-const READ_PODS: &str = "apiGroups: [''], resources: [pods, pods/log], verbs: [get, list, watch]";
+pub(super) const READ_PODS: &str = "apiGroups: [''], resources: [pods, pods/log], verbs: [get, list, watch]";
 
 /// The local port of a `kubectl port-forward` that just began.
 fn forwarded_port(forward: &mut Running) -> u16 {

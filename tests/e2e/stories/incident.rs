@@ -36,11 +36,11 @@ fn changes_and_failures_under_open_sessions() {
     the_api_server_is_away(&world, &foo);
 }
 
-fn policy_changes_under_an_exec_and_a_watch(world: &World, foo: &Person) {
-    let mut exec = foo.kubectl_command().start(&["exec", "-i", "web", "--", "cat"]);
+fn policy_changes_under_an_exec_and_a_watch(world: &World, person: &Person) {
+    let mut exec = person.kubectl_command().start(&["exec", "-i", "web", "--", "cat"]);
     exec.write(b"before\n");
     exec.wait_text("before");
-    let mut watch = foo.kubectl_command().start(&["get", "pods", "-w", "-o", "jsonpath={.metadata.labels}{'\\n'}"]);
+    let mut watch = person.kubectl_command().start(&["get", "pods", "-w", "-o", "jsonpath={.metadata.labels}{'\\n'}"]);
     watch.wait_text("\"app\":\"web\"");
     let (exec_id, watch_id) =
         (decision(world, "exec", |words| words["subresource"] == "exec"), decision(world, "watch", |words| words["verb"] == "watch"));
@@ -48,11 +48,11 @@ fn policy_changes_under_an_exec_and_a_watch(world: &World, foo: &Person) {
     let frozen = format!("{POLICY}  - {{name: freeze, deny: 'k8s.resource == \"pods\"', message: \"freeze until Monday\"}}\n");
     world.write_config(&world.config(&frozen));
     let refused = eventually("the new policy is in force", IN_FORCE, || {
-        let output = foo.kubectl(&["get", "pods"]);
+        let output = person.kubectl(&["get", "pods"]);
         (output.code != Some(0)).then_some(output.stderr)
     });
     assert!(refused.contains("denied by policy: freeze until Monday"), "{refused}");
-    let error = foo.kubectl(&["exec", "web", "--", "true"]).err();
+    let error = person.kubectl(&["exec", "web", "--", "true"]).err();
     assert!(error.contains("freeze until Monday"), "the next exec: {error}");
 
     exec.write(b"after\n");
@@ -73,26 +73,26 @@ fn policy_changes_under_an_exec_and_a_watch(world: &World, foo: &Person) {
     let earlier = world.audit_line("the exec's decision", |line| line["event"] == "decision" && line["request_id"] == exec_id.as_str());
     assert_ne!(earlier["policy_version"], changed["version"]);
     world.write_config(&world.config(POLICY));
-    eventually("the old policy is in force", IN_FORCE, || (foo.kubectl(&["get", "pods"]).code == Some(0)).then_some(()));
+    eventually("the old policy is in force", IN_FORCE, || (person.kubectl(&["get", "pods"]).code == Some(0)).then_some(()));
     assert_eq!(world.metric(&["listener_modified", " 0"]).len(), 1, "{:?}", world.metric(&["listener_modified"]));
 }
 
-fn a_bad_configuration_changes_nothing(world: &World, foo: &Person) {
+fn a_bad_configuration_changes_nothing(world: &World, person: &Person) {
     world.write_config(&world.config("\n  - {name: broken, allow: user.nickname == \"foo\"}\n"));
     let rejected = last(world, "config_changed", |line| line["outcome"] == "rejected");
     let errors = rejected["errors"].to_string();
     assert!(errors.contains("nickname") && errors.contains("kubepass.yaml"), "{errors}");
-    foo.kubectl(&["get", "pods"]).ok();
+    person.kubectl(&["get", "pods"]).ok();
     world.write_config(&world.config(POLICY));
 }
 
 /// A stream that is older than its route allows ends, and the trail says that this was why.
-fn a_route_ends_its_streams(world: &World, foo: &Person) {
+fn a_route_ends_its_streams(world: &World, person: &Person) {
     let host = format!("  host: {STAGING_HOST}\n");
     let config = world.config(POLICY);
     assert!(config.contains(&host), "{config}");
     apply(world, &config.replace(&host, &format!("{host}  max_stream: 3s\n")));
-    let staging = foo.kubectl_command();
+    let staging = person.kubectl_command();
     let mut watch = staging.start(&["--context", STAGING_HOST, "get", "pods", "-w"]);
     watch.wait_text("web");
     let mut exec = staging.start(&["--context", STAGING_HOST, "exec", "-i", "web", "--", "cat"]);
@@ -113,18 +113,18 @@ fn a_route_ends_its_streams(world: &World, foo: &Person) {
 }
 
 /// One that takes connections and says nothing, before TLS or after it.
-fn an_api_server_that_does_not_answer(world: &World, foo: &Person) {
+fn an_api_server_that_does_not_answer(world: &World, person: &Person) {
     let pair = world.authority.server(&["127.0.0.1"]);
     let config = world.config(POLICY);
     let config = config.replace("ca: {file: staging-ca.crt}", "ca: {file: ca.pem}");
     let at = |port: u16| config.replace(&world.staging.url(), &format!("https://127.0.0.1:{port}"));
     let host = format!("  host: {STAGING_HOST}\n");
     apply(world, &at(silent::after_tls(&pair)).replace(&host, &format!("{host}  max_stream: 2s\n")));
-    let error = foo.kubectl(&["--context", STAGING_HOST, "get", "--raw", "/api/v1/namespaces/default/pods"]).err();
+    let error = person.kubectl(&["--context", STAGING_HOST, "get", "--raw", "/api/v1/namespaces/default/pods"]).err();
     assert!(error.contains("Error from server (Timeout): the session or the time that the route allows for one request ended"), "{error}");
 
     apply(world, &at(silent::before_tls()));
-    let error = foo.kubectl(&["--context", STAGING_HOST, "get", "--raw", "/api/v1/namespaces/default/pods"]).err();
+    let error = person.kubectl(&["--context", STAGING_HOST, "get", "--raw", "/api/v1/namespaces/default/pods"]).err();
     assert!(error.contains("Error from server (ServiceUnavailable): the API server of this route cannot be reached (Envoy: UF"), "{error}");
     apply(world, &world.config(POLICY));
 }
@@ -149,9 +149,9 @@ fn the_identity_provider_gives_a_bad_answer(world: &World) {
     assert!(!world.audit_lines().iter().any(|line| line["event"] == "login" && line["user"] == "bar@example.com"));
 }
 
-fn the_api_server_is_away(world: &World, foo: &Person) {
-    let token = foo.session_token(&world.url(PROD_HOST));
-    let mut watch = foo.kubectl_command().start(&["get", "pods", "-w"]);
+fn the_api_server_is_away(world: &World, person: &Person) {
+    let token = person.session_token(&world.url(PROD_HOST));
+    let mut watch = person.kubectl_command().start(&["get", "pods", "-w"]);
     watch.wait_text("web");
     let watched = decision(world, "watch", |words| words["verb"] == "watch");
     world.prod.stop_api_server();
@@ -159,7 +159,7 @@ fn the_api_server_is_away(world: &World, foo: &Person) {
     assert!(end["ended_by"].as_str().unwrap().contains("upstream"), "the trail says who ended the watch: {end}");
     drop(watch);
 
-    let error = foo.kubectl(&["get", "pods"]).err();
+    let error = person.kubectl(&["get", "pods"]).err();
     let wanted = "Error from server (ServiceUnavailable): the API server of this route cannot be reached (Envoy: ";
     assert!(error.contains(wanted) && error.contains("request id "), "{error}");
     let answer = world.client().get(format!("{}/api/v1/namespaces/default/pods", world.url(PROD_HOST))).bearer_auth(&token).send().unwrap();
@@ -170,12 +170,12 @@ fn the_api_server_is_away(world: &World, foo: &Person) {
     assert!(status["message"].as_str().unwrap().ends_with(&format!("request id {id})")), "{status}");
     let end = world.audit_line("how it ended", |line| line["event"] == "completion" && line["request_id"] == id.as_str());
     assert_eq!((&end["status"], &end["flags"]), (&503.into(), &json!(["UF"])), "{end}");
-    let error = foo.kubectl(&["exec", "web", "--", "true"]).err();
+    let error = person.kubectl(&["exec", "web", "--", "true"]).err();
     assert!(error.contains("the API server of this route cannot be reached"), "exec says it too: {error}");
 
-    foo.kubectl(&["--context", STAGING_HOST, "get", "pods"]).ok();
+    person.kubectl(&["--context", STAGING_HOST, "get", "pods"]).ok();
     world.prod.start_api_server();
-    eventually("the route works again", Duration::from_secs(15), || (foo.kubectl(&["get", "pods"]).code == Some(0)).then_some(()));
+    eventually("the route works again", Duration::from_secs(15), || (person.kubectl(&["get", "pods"]).code == Some(0)).then_some(()));
 }
 
 /// Servers that never answer. They live as long as the test.

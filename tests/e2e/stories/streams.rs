@@ -2,14 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::shared::world;
 use super::super::support::http;
-use super::super::support::kubectl::Kubectl;
 use super::super::support::person::Person;
 use super::super::support::wait::eventually;
-use super::super::support::world::{PROD_HOST, STAGING_HOST, World};
+use super::super::support::world::{PROD_HOST, World};
 use super::trails::assert_trails_agree;
 use super::{ANYTHING, NAMESPACE, bind, forwarded_port, namespace};
 
@@ -17,17 +16,13 @@ use super::{ANYTHING, NAMESPACE, bind, forwarded_port, namespace};
 const EXEC_PROTOCOL: &str = "KUBECTL_REMOTE_COMMAND_WEBSOCKETS";
 const FORWARD_PROTOCOL: &str = "KUBECTL_PORT_FORWARD_WEBSOCKETS";
 
-/// How long `logs -f` hears nothing. Proxies like to end such a stream after 60 s or 5 min.
-const QUIET: Duration = Duration::from_secs(70);
-const LONG_QUIET: Duration = Duration::from_secs(330);
-
 const COPIED_BYTES: u32 = 64 << 20;
 
 #[test]
 fn exec_attach_and_logs() {
     let world = world();
     let _logs = world.run.watch();
-    let foo = set_up(&world, PROD_HOST);
+    let foo = set_up(&world);
     for (switch, method) in [("true", "get"), ("false", "create")] {
         let kubectl = foo.kubectl_command().env(EXEC_PROTOCOL, switch);
         let script = "tr a-z A-Z; echo to-stderr >&2; exit 7";
@@ -67,15 +62,19 @@ fn exec_attach_and_logs() {
 fn cp_of_64_mib_there_and_back() {
     let world = world();
     let _logs = world.run.watch();
-    let foo = set_up(&world, PROD_HOST);
+    let foo = set_up(&world);
     let bytes: Vec<u8> = (0..COPIED_BYTES).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::write(foo.home.join("there.bin"), &bytes).unwrap();
     let wanted = hash(&bytes);
     drop(bytes);
-    foo.kubectl(&["cp", "-n", NAMESPACE, "there.bin", "web:there.bin"]).ok();
-    assert_eq!(hash(&std::fs::read(world.prod.work_dir().join("there.bin")).unwrap()), wanted, "the copy in the pod differs");
-    foo.kubectl(&["cp", "-n", NAMESPACE, "web:there.bin", "back.bin"]).ok();
-    assert_eq!(hash(&std::fs::read(foo.home.join("back.bin")).unwrap()), wanted, "the copy that came back differs");
+    for switch in ["true", "false"] {
+        let kubectl = foo.kubectl_command().env(EXEC_PROTOCOL, switch);
+        let (in_pod, back) = (format!("{switch}.bin"), format!("back-{switch}.bin"));
+        kubectl.run(&["cp", "-n", NAMESPACE, "there.bin", &format!("web:{in_pod}")]).ok();
+        assert_eq!(hash(&std::fs::read(world.prod.work_dir().join(&in_pod)).unwrap()), wanted, "the copy in the pod differs");
+        kubectl.run(&["cp", "-n", NAMESPACE, &format!("web:{in_pod}"), &back]).ok();
+        assert_eq!(hash(&std::fs::read(foo.home.join(&back)).unwrap()), wanted, "the copy that came back differs");
+    }
     let end = world.audit_line("the end of a copy", |line| {
         line["event"] == "completion" && line["phase"] == "end" && line["bytes_received"].as_u64() > Some(u64::from(COPIED_BYTES))
     });
@@ -86,7 +85,7 @@ fn cp_of_64_mib_there_and_back() {
 fn port_forward_reaches_the_server_behind_the_pod() {
     let world = world();
     let _logs = world.run.watch();
-    let foo = set_up(&world, PROD_HOST);
+    let foo = set_up(&world);
     for (switch, method) in [("true", "get"), ("false", "create")] {
         let mut forward = foo.kubectl_command().env(FORWARD_PROTOCOL, switch).start(&["port-forward", "-n", NAMESPACE, "pod/web", ":80"]);
         let port = forwarded_port(&mut forward);
@@ -119,36 +118,12 @@ fn port_forward_reaches_the_server_behind_the_pod() {
     assert_trails_agree(&world);
 }
 
-/// Waits beside the other stories: nothing else adds to what the pods of `staging` log.
-#[test]
-fn quiet_logs_stay_open() {
-    let quiet = if std::env::var_os("KUBEPASS_TEST_MATRIX").is_some() { LONG_QUIET } else { QUIET };
-    let (mut logs, staging, foo) = {
-        let world = world();
-        let foo = set_up(&world, STAGING_HOST);
-        let kubectl: Kubectl = foo.kubectl_command().limit(Duration::from_secs(20));
-        let mut logs = kubectl.start(&["logs", "-n", NAMESPACE, "-f", "web"]);
-        world.staging.append_log("before the silence");
-        logs.wait_text("before the silence");
-        (logs, std::sync::Arc::clone(&world.staging), foo)
-    };
-    let began = Instant::now();
-    while began.elapsed() < quiet {
-        std::thread::sleep(Duration::from_secs(1));
-        assert!(logs.is_running(), "ended after {:?} of silence: {}", began.elapsed(), logs.seen());
-    }
-    staging.append_log("after the silence");
-    logs.wait_text("after the silence");
-    drop((logs, foo));
-}
-
-fn set_up(world: &World, host: &str) -> Person {
-    let cluster = if host == PROD_HOST { &world.prod } else { &world.staging };
-    namespace(cluster);
-    bind(cluster, NAMESPACE, "foo", ANYTHING, ("User", "foo@example.com"));
-    let foo = world.person("foo");
-    foo.set_up(&world.url(host)).ok();
-    foo
+fn set_up(world: &World) -> Person {
+    namespace(&world.prod);
+    bind(&world.prod, NAMESPACE, "foo", ANYTHING, ("User", "foo@example.com"));
+    let person = world.person("foo");
+    person.set_up(&world.url(PROD_HOST)).ok();
+    person
 }
 
 /// SHA-256.

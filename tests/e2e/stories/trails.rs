@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::shared::world;
 use super::super::support::cluster::Cluster;
@@ -15,12 +15,17 @@ use super::{ANYTHING, NAMESPACE, bind, namespace};
 /// Events and completions come a moment after what they tell.
 const SETTLED: Duration = Duration::from_secs(10);
 
+/// The status of a request whose client left before it was answered.
+const LEFT: u64 = 0;
+
 /// Fails unless every request that kubepass let through since its start is in the audit log of the API server that it was for, as the same
-/// person, and every request that an API server got from kubepass's service account has its decision. Returns how many were joined.
+/// person, every request that an API server got from kubepass's service account has its decision, and every request that was answered has
+/// its completion with the same status. Returns how many were joined.
 pub(super) fn assert_trails_agree(world: &World) -> usize {
     eventually_ok("the audit trails agree", SETTLED, || {
         let lines = world.audit_lines();
         let joined = join(&lines, "prod", &world.prod)? + join(&lines, "staging", &world.staging)?;
+        refusals_are_complete(&lines)?;
         if joined == 0 { Err("nothing to join".to_owned()) } else { Ok(joined) }
     })
 }
@@ -33,6 +38,7 @@ fn join(lines: &[Value], route: &str, cluster: &Cluster) -> Result<usize, String
         .collect();
     let account = format!("system:serviceaccount:{OWN_NAMESPACE}:{SERVICE_ACCOUNT}");
     let events = cluster.audit_events();
+    let ends = ends(lines);
     let mut seen = HashSet::new();
     for event in events.iter().filter(|event| event["user"]["username"] == account.as_str()) {
         let id = event["auditID"].as_str().unwrap();
@@ -41,12 +47,37 @@ fn join(lines: &[Value], route: &str, cluster: &Cluster) -> Result<usize, String
         if event["impersonatedUser"]["username"] != line["upstream_user"] {
             return Err(format!("{route}: two persons\n{line}\n{event}"));
         }
+        let end = ends.get(id).map(|end| &end["status"]);
+        if event["stage"] == "ResponseComplete" && ![&event["responseStatus"]["code"], &json!(LEFT)].map(Some).contains(&end) {
+            return Err(format!("{route}: the completion's status is {end:?}, and the API server answered {event}"));
+        }
         seen.insert(id.to_owned());
     }
     match allowed.iter().find(|(id, _)| !seen.contains(**id)) {
         Some((_, line)) => Err(format!("{route}: the API server's log has no event for the decision {line}")),
         None => Ok(seen.len()),
     }
+}
+
+fn ends(lines: &[Value]) -> HashMap<&str, &Value> {
+    let ends = lines.iter().filter(|line| line["event"] == "completion" && line["phase"] == "end");
+    ends.map(|line| (line["request_id"].as_str().unwrap(), line)).collect()
+}
+
+fn refusals_are_complete(lines: &[Value]) -> Result<(), String> {
+    let ends = ends(lines);
+    for line in lines.iter().filter(|line| line["event"] == "decision" && line["outcome"] != "allow") {
+        let end = ends.get(line["request_id"].as_str().unwrap()).ok_or_else(|| format!("no completion of the refusal {line}"))?;
+        let good = match line["outcome"].as_str() {
+            _ if end["status"] == LEFT => true,
+            Some("challenge") => end["status"] == 401,
+            _ => end["status"].as_u64().is_some_and(|status| (400..=503).contains(&status) && status != 401),
+        };
+        if !good {
+            return Err(format!("another status than the decision's: {line} {end}"));
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -57,6 +88,10 @@ fn an_exec_and_a_watch_have_a_start_and_an_end() {
     let exec = foo.kubectl_command().run_with(&["exec", "-n", NAMESPACE, "-i", "web", "--", "sh", "-c", "cat; sleep 0.3"], &[b'x'; 5_000]);
     assert_eq!(exec.stdout.len(), 5_000, "{}", exec.stderr);
     let decision = decision(&world, "exec", |words| words["subresource"] == "exec" && words["namespace"] == NAMESPACE);
+    let line = world.audit_line("the exec's decision", |line| line["event"] == "decision" && line["request_id"] == decision.as_str());
+    assert_told(&line, &["session", "subject", "upstream_user", "upstream_groups", "rule", "stream_limit_ms"]);
+    assert_eq!((&line["source_ip"], &line["host"], &line["rule"]), (&"127.0.0.1".into(), &PROD_HOST.into(), &"staff".into()));
+    assert!(line["user_agent"].as_str().unwrap().starts_with("kubectl/v1.36.3 "), "{line}");
     let (start, end) = phases(&world, &decision);
     assert_eq!((&start["status"], &end["status"]), (&101.into(), &101.into()));
     assert!(end["bytes_received"].as_u64() > Some(5_000) && end["bytes_sent"].as_u64() > Some(5_000), "{end}");
@@ -85,7 +120,7 @@ fn logins_refusals_and_log_outs_are_told_and_no_secret_is() {
     let token = foo.session_token(&world.url(PROD_HOST));
     let login = last(&world, "login", |line| line["user"] == "foo@example.com");
     let session = login["session"].as_str().unwrap().to_owned();
-    assert_eq!((&login["idp"], &login["groups"]), (&"corp".into(), &serde_json::json!(["group1", "group2"])), "{login}");
+    assert_eq!((&login["idp"], &login["groups"]), (&"corp".into(), &json!(["group1", "group2"])), "{login}");
     let issued = last(&world, "token_issued", |line| line["session"] == session.as_str());
     assert_eq!((&issued["route"], &issued["user"]), (&"prod".into(), &"foo@example.com".into()), "{issued}");
 
@@ -106,12 +141,14 @@ fn logins_refusals_and_log_outs_are_told_and_no_secret_is() {
         let id = ask(host, token);
         let line = world.audit_line(reason, |line| line["event"] == "decision" && line["request_id"] == id.as_str());
         assert_eq!((&line["outcome"], &line["reason"]), (&outcome.into(), &reason.into()), "{line}");
+        if outcome == "deny" {
+            assert_told(&line, &["session", "subject", "reason", "message", "rule"]);
+        }
     }
 
     let cookies: Vec<String> = foo.browse(|browser| browser.jar.cookies.iter().map(|cookie| cookie.value.clone()).collect());
     assert!(!cookies.is_empty());
-    let ca = world.run.file("kubepass/ca.pem").display().to_string();
-    foo.kubepass(&["logout", "--ca-file", &ca]).ok();
+    foo.kubepass(&["logout"]).ok();
     let out = last(&world, "logout", |line| line["session"] == session.as_str());
     assert_eq!((&out["by"], &out["user"]), (&"user".into(), &"foo@example.com".into()), "{out}");
 
@@ -135,9 +172,18 @@ fn logins_refusals_and_log_outs_are_told_and_no_secret_is() {
 fn set_up(world: &World) -> Person {
     namespace(&world.prod);
     bind(&world.prod, NAMESPACE, "foo", ANYTHING, ("User", "foo@example.com"));
-    let foo = world.person("foo");
-    foo.set_up(&world.url(PROD_HOST)).ok();
-    foo
+    let person = world.person("foo");
+    person.set_up(&world.url(PROD_HOST)).ok();
+    person
+}
+
+/// What a decision about somebody always tells, and `more`.
+fn assert_told(line: &Value, more: &[&str]) {
+    let always =
+        ["schema", "time", "request_id", "outcome", "route", "user", "groups", "idp", "source_ip", "method", "host", "path", "kubernetes"];
+    for key in always.iter().chain(&["policy_version"]).chain(more) {
+        assert!(!line[key].is_null() && line[key] != "", "{key} is missing: {line}");
+    }
 }
 
 /// The id of the last decision whose Kubernetes words fit.
