@@ -7,6 +7,9 @@ mod support;
 
 mod cli;
 mod endurance;
+mod headers;
+mod headers_attacks;
+mod headers_names;
 mod live;
 mod readme;
 mod request_info;

@@ -36,11 +36,21 @@ impl Answer {
 impl Connection {
     /// Connects with `name` as SNI, offering only `http/1.1`, trusting `authority` (PEM).
     pub fn open(port: u16, name: &str, authority: &str) -> Self {
+        Self::connect(port, name, authority, true)
+    }
+
+    /// The same, but `name` is only what the certificate must say: none is sent as SNI.
+    pub fn open_without_server_name(port: u16, name: &str, authority: &str) -> Self {
+        Self::connect(port, name, authority, false)
+    }
+
+    fn connect(port: u16, name: &str, authority: &str, with_server_name: bool) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("a certificate")).expect("an authority");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS versions");
         let mut config = versions.with_root_certificates(roots).with_no_client_auth();
+        config.enable_sni = with_server_name;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let server = ServerName::try_from(name.to_owned()).expect("a server name");
         let tls = ClientConnection::new(Arc::new(config), server).expect("a TLS client");
@@ -82,7 +92,7 @@ impl Connection {
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let mut answer = Answer { status, headers, body: Vec::new() };
-        if has_body && !matches!(status, 101 | 204 | 304) {
+        if has_body && !matches!(status, 100..=199 | 204 | 304) {
             answer.body = self.body(&answer);
         }
         Some(answer)

@@ -1,0 +1,142 @@
+//! Names that an identity provider may say of someone: what is odd but harmless arrives as it is, whole and in order; what is a name of
+//! Kubernetes itself, or none at all, arrives nowhere.
+
+use serde_json::{Map, Value, json};
+
+use super::headers::{check_identity, exchange, impersonated, world};
+use super::support::world::{PROD_HOST, PUBLIC_HOST, World};
+
+/// Groups that have broken a header somewhere.
+const ODD: [&str; 14] = [
+    "a,b",
+    "a, system:masters",
+    "two words",
+    "stra\u{df}e",
+    "\u{65e5}\u{672c}",
+    "\"quoted\"",
+    "back\\slash",
+    "semi;colon: x",
+    "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:user)%",
+    "%REQ(authorization)%",
+    "{\"a\":[1]}",
+    "a%2fb%0d%0a",
+    "impersonate-user: system:admin",
+    "~!@#$^&*()_+`=|'<>?/.",
+];
+
+/// Login, username, groups of people who must not get through.
+const REFUSED: &[(&str, &str, &[&str])] = &[
+    ("masters", "m@example.com", &["dev", "system:masters"]),
+    ("masters-in-capitals", "m@example.com", &["System:Masters"]),
+    ("authenticated", "m@example.com", &["system:authenticated"]),
+    ("node", "system:node:node-1", &[]),
+    ("controller", "system:kube-controller-manager", &[]),
+    ("service-account", "system:serviceaccount:kube-system:default", &[]),
+    ("anonymous", "system:anonymous", &[]),
+    ("own-name", "kubepass:admin", &[]),
+    ("own-group", "m@example.com", &["kubepass:admins"]),
+    ("no-name", "", &[]),
+    ("blank-name", " ", &[]),
+    ("wide-blank-name", "\u{3000}", &[]),
+    ("blank-at-end", "foo@example.com ", &[]),
+    ("line-in-name", "foo@example.com\r\nimpersonate-group: system:masters", &[]),
+    ("nul-in-name", "foo@example.com\0", &[]),
+    ("no-group-name", "m@example.com", &[""]),
+    ("blank-group", "m@example.com", &[" "]),
+    ("tab-group", "m@example.com", &["\t"]),
+    ("blank-before-group", "m@example.com", &[" system:masters"]),
+    ("line-in-group", "m@example.com", &["a\nimpersonate-group: system:masters"]),
+    ("invisible-group", "m@example.com", &["\u{200b}"]),
+];
+
+pub(super) fn users() -> Value {
+    let mut users = Map::new();
+    let mut add = |login: &str, email: &str, groups: Vec<String>| {
+        let claims = json!({"email": email, "email_verified": true, "name": login, "groups": groups});
+        users.insert(login.to_owned(), claims);
+    };
+    add("foo", "foo@example.com", texts(&["group1", "group2"]));
+    add("odd", "\u{fc}ber, \"x\" y@example.com", texts(&ODD));
+    add("none", "none@example.com", Vec::new());
+    add("sixty-four", "many@example.com", many(64));
+    add("sixty-five", "more@example.com", many(65));
+    for (login, email, groups) in REFUSED {
+        add(login, email, texts(groups));
+    }
+    Value::Object(users)
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+fn many(count: usize) -> Vec<String> {
+    (0..count).map(|index| format!("team-{index}")).collect()
+}
+
+#[test]
+fn names_arrive_as_they_are() {
+    let world = world();
+    check(&world, "none", "none@example.com", &[]);
+    check(&world, "odd", "\u{fc}ber, \"x\" y@example.com", &ODD);
+    let many = many(64);
+    check(&world, "sixty-four", "many@example.com", &many.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_group_more_than_fits_is_refused_with_the_numbers() {
+    let world = world();
+    let (status, text) = ask(&world, "sixty-five", &token(&world, "sixty-five"));
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("65 groups") && text.contains("64 at most"), "{text}");
+    nothing_arrived(&world, "sixty-five");
+}
+
+#[test]
+fn names_of_kubernetes_and_blank_ones_are_refused() {
+    let world = world();
+    let mut at_login = 0;
+    for (login, ..) in REFUSED {
+        let page = world.person(login).visit(&format!("{}/login", world.url(PUBLIC_HOST)));
+        let logins = world.audit_lines();
+        if logins.iter().any(|line| line["event"] == "login" && line["subject"] == *login) {
+            let (status, text) = ask(&world, login, &token(&world, login));
+            assert_eq!(status, 403, "{login}: {text}");
+            assert!(text.contains("your "), "{login}: the refusal must say which name: {text}");
+        } else {
+            at_login += 1;
+            let refused = logins.iter().filter(|line| line["event"] == "login_refused").count();
+            assert_eq!(refused, at_login, "{login} was neither let in nor refused: {page:?}");
+        }
+        nothing_arrived(&world, login);
+    }
+    println!("{at_login} of {} were refused at login already", REFUSED.len());
+    assert!((1..REFUSED.len()).contains(&at_login), "{at_login}");
+}
+
+#[track_caller]
+fn check(world: &World, login: &str, user: &str, groups: &[&str]) {
+    let (status, text) = ask(world, login, &token(world, login));
+    assert_eq!(status, 200, "{login}: {text}");
+    let event = world.prod.audit_find(login, |event| is_of(event, login));
+    check_identity(&event, &impersonated(user, login, groups)).unwrap_or_else(|why| panic!("{login}: {why}"));
+}
+
+fn token(world: &World, login: &str) -> String {
+    world.person(login).session_token(&world.url(PROD_HOST))
+}
+
+fn ask(world: &World, login: &str, token: &str) -> (u16, String) {
+    let request =
+        format!("GET /version?as={login}. HTTP/1.1\r\nhost: {PROD_HOST}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n");
+    let answer = exchange(world, Some(PROD_HOST), &request).expect("an answer");
+    (answer.status, answer.text())
+}
+
+fn nothing_arrived(world: &World, login: &str) {
+    assert!(!world.prod.audit_events().iter().any(|event| is_of(event, login)), "{login} arrived");
+}
+
+fn is_of(event: &Value, login: &str) -> bool {
+    event["requestURI"].as_str().is_some_and(|uri| uri.contains(&format!("as={login}.")))
+}
