@@ -45,7 +45,7 @@ use crate::snapshot::Snapshot;
 
 use codes::OneTimeCodes;
 use error::WebError;
-use limits::{RateLimit, UsedStates};
+use limits::{RateLimit, UnderWay, UsedStates};
 
 pub use serve::serve;
 
@@ -61,6 +61,8 @@ pub struct Web {
     codes: OneTimeCodes,
     used_states: UsedStates,
     token_requests: RateLimit,
+    login_returns: RateLimit,
+    under_way: Arc<UnderWay>,
     logins: Semaphore,
 }
 
@@ -86,7 +88,9 @@ impl Web {
             oidc,
             codes: OneTimeCodes::default(),
             used_states: UsedStates::default(),
-            token_requests: RateLimit::default(),
+            token_requests: RateLimit::new(limits::TOKEN_REQUESTS_PER_MINUTE),
+            login_returns: RateLimit::new(limits::LOGINS_PER_MINUTE),
+            under_way: Arc::default(),
             logins: Semaphore::new(limits::CONCURRENT_LOGINS),
         }
     }
@@ -153,7 +157,10 @@ async fn by_host(State(hosts): State<Hosts>, mut request: Request) -> Response {
     } else {
         return plain(StatusCode::MISDIRECTED_REQUEST, "this host is not served here");
     };
-    let request_id = request::Origin::of(request.headers()).request_id;
+    let request::Origin { source_ip, request_id, .. } = request::Origin::of(request.headers());
+    let Some(_under_way) = hosts.web.under_way.begin(&source_ip) else {
+        return plain(StatusCode::TOO_MANY_REQUESTS, "too many requests of this address are under way: try again in a moment");
+    };
     let answer = tokio::time::timeout(limits::REQUEST_TIMEOUT, router.oneshot(request)).await;
     match answer {
         Ok(Ok(response)) => response,

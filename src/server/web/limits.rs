@@ -1,7 +1,8 @@
 //! What the web part bounds, each by name, and the small tables that hold the bounds: requests of one source, states that were used. Time comes as an argument.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// The largest body of a request, in bytes: our forms are a few hundred.
@@ -32,15 +33,37 @@ pub(super) const CODES_PER_SESSION: usize = 8;
 pub(super) const USED_STATES: usize = 50_000;
 /// Requests to the token endpoints that one source may make in a minute; a company behind one address fits.
 pub(super) const TOKEN_REQUESTS_PER_MINUTE: u32 = 1_200;
+/// Returns from an identity provider that one source may make in a minute: each takes room among the states that were used, for ten minutes.
+pub(super) const LOGINS_PER_MINUTE: u32 = 1_200;
+/// Requests of one source that may be under way at a time: who sends bodies slowly must not hold every connection.
+pub(super) const UNDER_WAY_PER_SOURCE: u32 = 128;
 /// Sources that are counted at a time; beyond it the rest shares one count.
 pub(super) const SOURCES: usize = 10_000;
 /// A session with less than this to live, in seconds, is not handed to a client: its user logs in again instead.
 pub(super) const LEAST_SESSION_SECONDS: u64 = 60;
 
+/// Who counts as one: an IPv4 address, or the network of an IPv6 address, for one customer has all addresses of a /64.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(super) struct Source(Option<IpAddr>);
+
+impl Source {
+    /// A text that is no address is one source together with all others that are none.
+    pub(super) fn of(address: &str) -> Self {
+        Self(address.parse().ok().map(|address| match address {
+            IpAddr::V6(address) => match address.to_ipv4_mapped() {
+                Some(address) => IpAddr::V4(address),
+                None => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+            },
+            v4 @ IpAddr::V4(_) => v4,
+        }))
+    }
+}
+
 /// Counts requests by source in windows of a minute.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RateLimit {
-    counts: Mutex<HashMap<String, Window>>,
+    per_minute: u32,
+    counts: Mutex<HashMap<Source, Window>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,21 +73,64 @@ struct Window {
 }
 
 impl RateLimit {
+    pub(super) fn new(per_minute: u32) -> Self {
+        Self { per_minute, counts: Mutex::default() }
+    }
+
     /// Whether `source` may make one more request at `now` (Unix seconds).
     pub(super) fn allow(&self, source: &str, now: u64) -> bool {
+        let source = Source::of(source);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let minute = now / 60;
-        if counts.len() >= SOURCES && !counts.contains_key(source) {
+        if counts.len() >= SOURCES && !counts.contains_key(&source) {
             counts.retain(|_, window| window.minute == minute);
         }
-        // Never an empty source: then the shared count is the one of `""`.
-        let source = if counts.len() >= SOURCES && !counts.contains_key(source) { "" } else { source };
-        let window = counts.entry(source.to_owned()).or_insert(Window { minute, count: 0 });
+        let source = if counts.len() >= SOURCES && !counts.contains_key(&source) { Source::default() } else { source };
+        let window = counts.entry(source).or_insert(Window { minute, count: 0 });
         if window.minute != minute {
             *window = Window { minute, count: 0 };
         }
         window.count = window.count.saturating_add(1);
-        window.count <= TOKEN_REQUESTS_PER_MINUTE
+        window.count <= self.per_minute
+    }
+}
+
+/// Counts the requests of each source that are under way.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    counts: Mutex<HashMap<Source, u32>>,
+}
+
+/// One request; counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct OneUnderWay {
+    all: Arc<UnderWay>,
+    source: Source,
+}
+
+impl UnderWay {
+    /// `None` when `source` has as many under way as it may.
+    pub(super) fn begin(self: &Arc<Self>, source: &str) -> Option<OneUnderWay> {
+        let source = Source::of(source);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(source.clone()).or_insert(0);
+        if *count >= UNDER_WAY_PER_SOURCE {
+            return None;
+        }
+        *count += 1;
+        Some(OneUnderWay { all: Arc::clone(self), source })
+    }
+}
+
+impl Drop for OneUnderWay {
+    fn drop(&mut self) {
+        let mut counts = self.all.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.source);
+            }
+        }
     }
 }
 
@@ -102,12 +168,13 @@ impl UsedStates {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
     fn a_source_is_limited_and_recovers_in_the_next_minute() {
-        let limit = RateLimit::default();
-        assert!((0..TOKEN_REQUESTS_PER_MINUTE).all(|_| limit.allow("192.0.2.1", 0)));
+        let limit = RateLimit::new(3);
+        assert!((0..3).all(|_| limit.allow("192.0.2.1", 0)));
         assert!(!limit.allow("192.0.2.1", 59));
         assert!(limit.allow("192.0.2.2", 59));
         assert!(limit.allow("192.0.2.1", 60));
@@ -115,12 +182,35 @@ mod tests {
 
     #[test]
     fn many_sources_share_one_count() {
-        let limit = RateLimit::default();
-        assert!((0..SOURCES).all(|n| limit.allow(&n.to_string(), 0)));
-        assert!((0..TOKEN_REQUESTS_PER_MINUTE).all(|n| limit.allow(&format!("new {n}"), 0)));
-        assert!(!limit.allow("one more", 0));
-        assert!(limit.allow("0", 0), "a known source keeps its own count");
-        assert!(limit.allow("one more", 60), "the next minute has room");
+        let limit = RateLimit::new(3);
+        let address = |n: usize| std::net::Ipv4Addr::from_bits(u32::try_from(n).unwrap()).to_string();
+        assert!((0..SOURCES).all(|n| limit.allow(&address(n), 0)));
+        assert!((0..3).all(|n| limit.allow(&address(SOURCES + n), 0)));
+        assert!(!limit.allow(&address(SOURCES + 3), 0));
+        assert!(limit.allow(&address(0), 0), "a known source keeps its own count");
+        assert!(limit.allow(&address(SOURCES + 3), 60), "the next minute has room");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source() {
+        let same = |one: &str, other: &str| Source::of(one) == Source::of(other);
+        assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"));
+        assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
+        assert!(!same("", "0.0.0.0") && same("", "nobody"));
+    }
+
+    #[test]
+    fn what_is_under_way_counts_until_it_ends() {
+        let all = Arc::new(UnderWay::default());
+        let mut open: Vec<_> = (0..UNDER_WAY_PER_SOURCE).map(|_| all.begin("192.0.2.1").unwrap()).collect();
+        assert!(all.begin("192.0.2.1").is_none());
+        assert!(all.begin("192.0.2.2").is_some());
+        open.pop();
+        assert!(all.begin("192.0.2.1").is_some());
+        open.clear();
+        assert!(all.counts.lock().unwrap().is_empty(), "nothing is kept of those that left");
     }
 
     #[test]

@@ -76,6 +76,9 @@ pub(super) async fn callback(
     let Ok(Query(query)) = query else {
         return WebError::Parameter { name: "query", problem: "it cannot be read" }.page(&origin.request_id);
     };
+    if !web.login_returns.allow(&origin.source_ip, now()) {
+        return WebError::Busy.page(&origin.request_id);
+    }
     let snapshot = web.snapshot.load_full();
     let (name, under_way) = match under_way(&web, snapshot.token_keys(), &headers, query.state.as_deref()) {
         Ok(found) => found,

@@ -1,10 +1,12 @@
 //! The command line: a code through the browser, a login token for the code, session tokens for the login token.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kubepass::server::trail::Trail;
+use tower::ServiceExt;
 use url::Url;
 
 use super::installation::{Answer, Browser, Installation, Options, PROD, PUBLIC, program};
@@ -307,4 +309,29 @@ async fn one_address_cannot_ask_without_end() {
         }
     }
     assert_eq!(last, StatusCode::TOO_MANY_REQUESTS);
+}
+
+/// Bodies that never come hold requests, and there is room for so many; those of one address leave room for the others.
+#[tokio::test]
+async fn who_sends_slowly_does_not_hold_everybody_s_place() {
+    let installation = Installation::new().await;
+    let request = |source: &str, body: Body| {
+        let request = Request::post("/cli/token").header("host", "pass.example.com").header("x-forwarded-for", source);
+        request.header("content-type", "application/x-www-form-urlencoded").body(body).unwrap()
+    };
+    let never = || Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+    let send = |request| installation.router.clone().oneshot(request);
+    let slow: Vec<_> = (0..128).map(|_| tokio::spawn(send(request("192.0.2.1", never())))).collect();
+    // Each task needs a turn to begin.
+    for _ in 0..256 {
+        tokio::task::yield_now().await;
+    }
+    let status = async |source: &str| send(request(source, Body::empty())).await.unwrap().status();
+    assert_eq!(status("192.0.2.1").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(status("192.0.2.2").await, StatusCode::BAD_REQUEST, "another address is read and judged");
+    slow.iter().for_each(tokio::task::JoinHandle::abort);
+    for one in slow {
+        assert!(one.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(status("192.0.2.1").await, StatusCode::BAD_REQUEST, "those that left count no more");
 }

@@ -1,0 +1,47 @@
+//! Ending sessions, and what tests of its callers need for it.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+use futures::FutureExt;
+
+use super::*;
+use crate::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
+use crate::identity::{Groups, Identity, Principal};
+use crate::session::SessionId;
+use crate::token::{Secret, TokenKeys};
+
+/// Over real files in `folder`.
+pub(in crate::server) fn ender(folder: &std::path::Path) -> SessionEnder {
+    let keys = TokenKeys::derive(&[Secret::new("a-secret-of-tests-that-is-long-enough").unwrap()]);
+    let store = Store::open(&folder.join("store"), Arc::new(keys)).unwrap();
+    let sink = AuditSink::File { path: folder.join("audit/audit.jsonl") };
+    std::fs::create_dir(folder.join("audit")).unwrap();
+    let settings = AuditSettings { sinks: vec![sink], on_failure: OnAuditFailure::Deny, durability: Durability::Written };
+    SessionEnder::new(Arc::default(), store, Trail::open(&settings).unwrap())
+}
+
+pub(in crate::server) fn session(id: u8, user: &str) -> Arc<Session> {
+    Arc::new(Session {
+        id: SessionId::from_random([id; 16]),
+        identity: Identity {
+            principal: Principal { idp: "corp".into(), subject: user.into() },
+            username: user.into(),
+            email: String::new(),
+            groups: Groups::default(),
+            claims: serde_json::Map::new(),
+        },
+        created_at: 0,
+        expires_at: u64::MAX,
+        client: "kubepass".into(),
+        source_ip: String::new(),
+    })
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_no_session_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ender, session) = (ender(folder.path()), session(7, "foo"));
+    ender.sessions().insert(Arc::clone(&session)).unwrap();
+    // Polled once, then dropped, as the server does with a request whose client has left.
+    assert!(ender.end(&session, "user").now_or_never().is_none());
+    assert!(ender.sessions().is_empty());
+}
