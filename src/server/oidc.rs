@@ -24,7 +24,7 @@ pub use provider::{Provider, ProviderHealth};
 pub struct Timing {
     /// For one exchange with the identity provider, whole.
     pub timeout: Duration,
-    /// After this time discovery and keys are fetched again.
+    /// After this time discovery and keys are fetched again: so long may the health that is shown be old.
     pub refresh_period: Duration,
     /// The least time between two fetches that an unknown key caused: a stranger's tokens must not make us hammer the identity provider.
     pub key_cool_down: Duration,
@@ -36,7 +36,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(10),
-            refresh_period: Duration::from_secs(3600),
+            refresh_period: Duration::from_secs(60),
             key_cool_down: Duration::from_secs(30),
             failure_cool_down: Duration::from_secs(2),
         }

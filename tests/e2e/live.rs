@@ -179,6 +179,18 @@ fn nothing_was_drained(world: &World) {
     let refused: Vec<String> = world.metric(&["kubepass_xds_responses_total", "nacked"]);
     assert!(refused.iter().all(|line| line.ends_with(" 0")), "{refused:?}");
     assert!(!world.metric(&["kubepass_xds_responses_total", "acked"]).is_empty());
+    // What an operator watches besides.
+    for parts in [
+        &["kubepass_decisions_total{route=\"prod\",outcome=\"allow\""][..],
+        &["kubepass_decisions_total{route=\"prod\",outcome=\"deny\",reason=\"policy_denied\""],
+        &["kubepass_decision_seconds_count"],
+        &["kubepass_store_healthy 1"],
+        &["kubepass_audit_healthy 1"],
+        &["kubepass_idp_up{idp=\"corp\"} 1"],
+    ] {
+        assert_eq!(world.metric(parts).len(), 1, "{parts:?}");
+        assert!(!world.metric(parts)[0].ends_with(" 0"), "{parts:?}");
+    }
 }
 
 fn the_drain_lets_an_open_exec_finish(world: &mut World, foo: &Person, token: &str) {

@@ -7,6 +7,7 @@ mod support;
 
 mod cli;
 mod endurance;
+mod faults;
 mod headers;
 mod headers_attacks;
 mod headers_names;
