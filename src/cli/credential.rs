@@ -70,7 +70,8 @@ impl Credentials<'_> {
 
     /// `None` when only a new login helps.
     fn renew_by_login(&self, installation: &InstallationAddress, route: &RouteAddress) -> Result<Option<SessionAnswer>, CredentialError> {
-        let Some(login) = self.cache.login(installation).filter(|login| (self.clock)() < login.expires_at) else { return Ok(None) };
+        let is_good = |login: &CachedLogin| (self.clock)() < login.expires_at && self.may_carry(login);
+        let Some(login) = self.cache.login(installation).filter(is_good) else { return Ok(None) };
         match self.wire.session_token(installation, &login.login_token, route) {
             Ok(answer) => Ok(Some(answer)),
             Err(ProtocolError::LoginEnded) => {
@@ -86,6 +87,12 @@ impl Credentials<'_> {
         }
     }
 
+    /// A route says itself which installation it belongs to, and its kubeconfig brings a CA and a proxy. So a login travels only where it was
+    /// got: past no CA that was not trusted then, or any kubeconfig could have the login token of another installation sent to its proxy.
+    fn may_carry(&self, login: &CachedLogin) -> bool {
+        self.wire.authorities().iter().all(|authority| login.authorities.contains(authority))
+    }
+
     fn log_in_locked(
         &self,
         installation: &InstallationAddress,
@@ -98,6 +105,7 @@ impl Credentials<'_> {
             login_token: answer.login_token,
             expires_at: (self.clock)().saturating_add(answer.expires_in),
             user: answer.user,
+            authorities: self.wire.authorities().to_vec(),
         };
         self.cache.forget_installation(&login.installation)?;
         self.cache.put_login(installation, &login)?;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::address::{AddressError, InstallationAddress, RouteAddress};
+use super::random::sha256_hex;
 use super::token_cache::Token;
 
 /// Whom to trust besides the system's roots, and by which way to go.
@@ -101,6 +102,7 @@ pub(crate) struct Wire {
     client: Client,
     /// For addresses on this machine: a proxy could not reach them.
     direct: Client,
+    authorities: Vec<String>,
 }
 
 impl Wire {
@@ -128,7 +130,13 @@ impl Wire {
             proxied = proxied.proxy(Proxy::all(proxy).map_err(|error| ProtocolError::Proxy(describe(&error)))?);
         }
         let build = |builder: reqwest::blocking::ClientBuilder| builder.build().map_err(|error| ProtocolError::Tls(describe(&error)));
-        Ok(Self { client: build(proxied)?, direct: build(builder().no_proxy())? })
+        let authorities = transport.ca_bundles.iter().flat_map(|bundle| fingerprints(bundle)).collect();
+        Ok(Self { client: build(proxied)?, direct: build(builder().no_proxy())?, authorities })
+    }
+
+    /// Whom this wire trusts besides the system's roots: a fingerprint of each CA certificate.
+    pub(crate) fn authorities(&self) -> &[String] {
+        &self.authorities
     }
 
     /// The installation that a route belongs to.
@@ -211,6 +219,15 @@ impl Wire {
     }
 }
 
+/// One for each certificate of a PEM bundle, whatever stands around it.
+fn fingerprints(bundle: &[u8]) -> Vec<String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    const END: &str = "-----END CERTIFICATE-----";
+    let text = String::from_utf8_lossy(bundle);
+    let bodies = text.split(BEGIN).skip(1).map(|rest| rest.split(END).next().unwrap_or(rest));
+    bodies.map(|body| sha256_hex(&body.split_whitespace().collect::<String>())).collect()
+}
+
 fn send(request: RequestBuilder, server: &str) -> Result<Response, ProtocolError> {
     request
         .header("accept", "application/json")
@@ -260,4 +277,19 @@ fn describe(error: &reqwest::Error) -> String {
         text.push_str(" (its CA is not known here: give --ca-file or KUBEPASS_CA_FILE)");
     }
     if text.is_empty() { error.to_string() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_has_one_fingerprint_however_it_is_written() {
+        let one = "-----BEGIN CERTIFICATE-----\nAAAA\nBBBB\n-----END CERTIFICATE-----\n";
+        let other = "-----BEGIN CERTIFICATE-----\nCCCC\n-----END CERTIFICATE-----";
+        let both = format!("# comment\n{other}\r\n{}", one.replace('\n', "\r\n"));
+        let (one, other) = (fingerprints(one.as_bytes()), fingerprints(other.as_bytes()));
+        assert_eq!(fingerprints(both.as_bytes()), [other, one].concat());
+        assert_eq!(fingerprints(b"none"), Vec::<String>::new());
+    }
 }

@@ -46,6 +46,9 @@ pub(crate) struct CachedLogin {
     pub(crate) login_token: Token,
     pub(crate) expires_at: u64,
     pub(crate) user: String,
+    /// [`Wire::authorities`](super::installation::Wire::authorities) of the login.
+    #[serde(default)]
+    pub(crate) authorities: Vec<String>,
 }
 
 /// A session token and who was given it. Times are Unix seconds.
@@ -289,6 +292,7 @@ mod tests {
             login_token: Token::new("login".to_owned()),
             expires_at: 9,
             user: "foo".to_owned(),
+            authorities: Vec::new(),
         };
         let put = || {
             cache.put_login(&installation, &login).unwrap();

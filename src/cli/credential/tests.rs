@@ -300,3 +300,19 @@ fn a_route_that_lies_gets_nothing() {
 fn tokens_are_not_in_debug() {
     assert_eq!(format!("{:?}", Token::new("secret".to_owned())), "Token(..)");
 }
+
+/// The kubeconfig of another cluster, with a CA of its own, names this installation: the login must not go past that CA.
+#[test]
+fn a_login_is_not_shown_to_a_ca_that_came_later() {
+    let mut client = Client::new();
+    client.ask(Some(1));
+    client.ask(Some(1));
+    assert_eq!((client.logins(), client.server.renewals.load(Ordering::SeqCst)), (1, 2), "one login renews");
+    let ca = include_bytes!("../../../tests/it/fixture/ca.crt").to_vec();
+    let plain = std::mem::replace(&mut client.wire, Wire::new(&Transport { ca_bundles: vec![ca], proxy: None }).unwrap());
+    client.ask(Some(1));
+    assert_eq!(client.logins(), 2, "another login, with the user's consent");
+    client.wire = plain;
+    client.ask(Some(1));
+    assert_eq!(client.logins(), 2, "the system's roots alone are no more than what the login trusted");
+}
