@@ -6,7 +6,7 @@ use crate::access::authenticate::SessionState;
 use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome};
 use crate::access::request::{AccessRequest, RequestTarget};
 use crate::access::upstream::{self, NameRefusal};
-use crate::config::{Route, Target};
+use crate::config::{IdentityProvider, Route, Target};
 use crate::kubernetes::request_info::RequestInfo;
 use crate::policy::{PolicyInput, RequestView, RouteView, UserView, Verdict};
 use crate::session::{Authenticated, Session};
@@ -80,14 +80,21 @@ fn live(session: SessionState, request: &AccessRequest<'_>) -> Result<Authentica
     }
 }
 
-/// A provider that the configuration does not have any more vouches for nobody.
+/// A provider that the configuration does not have any more vouches for nobody, also when another one has its name now.
 fn accept_identity_provider(snapshot: &Snapshot, route: &Route, session: &Session) -> Result<(), Outcome> {
     let idp = &session.identity.principal.idp;
     let listed = route.identity_providers.as_ref().is_none_or(|listed| listed.contains(idp));
-    if listed && snapshot.identity_provider(idp).is_some() {
+    if listed && snapshot.identity_provider(idp).is_some_and(|provider| is_issuer(provider, session)) {
         return Ok(());
     }
     Err(Outcome::Deny(DenyReason::IdentityProviderNotAccepted { idp: idp.clone() }))
+}
+
+/// Whether this provider, and not another under the same name, made the session's claims. Discovery takes issuers of a host alone with and
+/// without a slash at the end.
+fn is_issuer(provider: &IdentityProvider, session: &Session) -> bool {
+    let issuer = session.identity.claims.get("iss").and_then(|issuer| issuer.as_str());
+    issuer.is_none_or(|issuer| issuer.trim_end_matches('/') == provider.issuer.as_str().trim_end_matches('/'))
 }
 
 fn allowed(verdict: &Verdict) -> Result<(), Outcome> {

@@ -149,6 +149,29 @@ fn a_policy_never_stands_before_another_server_than_its_own() {
     assert!(word(&old, &target(&new, "prod")).starts_with("503 route_unknown"));
 }
 
+/// A session of the provider that had this name before is no session of the one that has it now.
+#[test]
+fn a_session_counts_for_the_issuer_that_made_it() {
+    let snapshot = fixture::snapshot_of("config/two-clusters.yaml");
+    let (sessions, token) = log_in(&snapshot, &Actor::new("sre", "sre@example.com", &["sre"]), "prod");
+    let value = format!("Bearer {}", token.unwrap());
+    let target = target(&snapshot, "prod");
+    let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
+    let request = request(&target, "GET", "/version", &headers);
+    let check = |issuer: &str, expected: &str| {
+        let SessionState::Live(mut live) = authenticate(&snapshot, &request, &sessions, NOW) else { panic!("no session") };
+        let mut session = Session::clone(&live.session);
+        session.identity.claims.insert("iss".into(), issuer.into());
+        live.session = Arc::new(session);
+        let decision = shown(&decide(&snapshot, &request, SessionState::Live(live), NOW));
+        assert!(decision.starts_with(expected), "{issuer}: {decision}");
+    };
+    check("https://idp.example.com", "allow");
+    check("https://idp.example.com/", "allow");
+    check("https://idp.example.com.evil.example", "403 identity_provider");
+    check("https://old-idp.example.com", "403 identity_provider");
+}
+
 /// `Staging.K8s.Example.COM` is the same virtual host to Envoy.
 #[test]
 fn rules_read_the_route_s_host_and_not_the_client_s_spelling() {
