@@ -12,6 +12,7 @@ mod headers;
 mod headers_attacks;
 mod headers_names;
 mod live;
+mod pomerium;
 mod rbac;
 mod readme;
 mod request_info;
