@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use url::form_urlencoded;
 
+use super::random::sha256_base64;
+
 /// Longest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -181,12 +183,20 @@ fn judge(head: &[u8], expectation: &Expectation) -> Result<Callback, NotOurs> {
     }
 }
 
+/// As the pages of the installation look.
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;color:#1b1f24;background:#f4f5f7}\
+main{max-width:38rem;margin:8vh auto;padding:2rem;background:#fff;border:1px solid #d8dce1;border-radius:8px}h1{margin-top:0;font-size:1.5rem}";
+
 /// Fixed texts only: nothing of the request comes back.
 fn page(status: &str, text: &str) -> String {
-    let body = format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>kubepass</title><p>{text}</p></html>\n");
+    let body = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>kubepass</title>\
+         <style>{STYLE}</style><main><h1>kubepass</h1><p>{text}</p></main></html>\n"
+    );
+    let style = sha256_base64(STYLE);
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n\
+         Content-Security-Policy: default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n\
          Referrer-Policy: no-referrer\r\nConnection: close\r\n\r\n{body}",
         body.len()
     )

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::{digest, rand};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 /// The random source of the machine gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,11 @@ pub(crate) fn s256(verifier: &str) -> String {
 /// SHA-256 in hexadecimal.
 pub(crate) fn sha256_hex(text: &str) -> String {
     digest::digest(&digest::SHA256, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 in base64, as Content Security Policy names inline text.
+pub(crate) fn sha256_base64(text: &str) -> String {
+    STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()))
 }
 
 #[cfg(test)]

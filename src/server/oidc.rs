@@ -37,7 +37,7 @@ impl Default for Timing {
         Self {
             timeout: Duration::from_secs(10),
             refresh_period: Duration::from_secs(60),
-            key_cool_down: Duration::from_secs(30),
+            key_cool_down: Duration::from_secs(5),
             failure_cool_down: Duration::from_secs(2),
         }
     }

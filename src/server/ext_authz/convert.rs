@@ -176,8 +176,10 @@ fn strings(entries: Vec<(String, String)>) -> Struct {
 }
 
 /// A person opened an API server's address in a browser.
+/// Envoy takes the port off the host; every host is served at the port of `public_url`.
 fn page(host: &str, public_url: &str) -> String {
-    let (host, public_url) = (escape(host), escape(public_url));
+    let port = url::Url::parse(public_url).ok().and_then(|url| url.port()).map(|port| format!(":{port}")).unwrap_or_default();
+    let (host, public_url) = (escape(host) + &port, escape(public_url));
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>kubepass</title></head><body>\
          <h1>This is a Kubernetes API server</h1>\

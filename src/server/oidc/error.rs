@@ -85,6 +85,11 @@ impl OidcError {
                 "Ask the operator of kubepass to compare `issuer` in the configuration with the identity provider's \
                  `/.well-known/openid-configuration`."
             }
+            Self::Refused { error, .. }
+                if matches!(error.as_str(), "invalid_client" | "unauthorized_client" | "invalid_scope" | "invalid_request") =>
+            {
+                "Ask the operator of kubepass to check `client_id`, `client_secret`, `scopes` and the redirect URI registered at the identity provider."
+            }
             Self::Refused { .. } => {
                 "Log in again, with an account that may use kubepass. If it stays so, give the text above to the operator of the identity provider."
             }

@@ -1,7 +1,7 @@
 //! One identity provider: its discovery document and keys, fetched when first needed, kept, renewed by age and on an unknown key. One fetch at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
@@ -51,6 +51,15 @@ pub struct ProviderHealth {
 #[derive(Debug, Default)]
 struct Attempt {
     failed: Option<(Instant, OidcError)>,
+    /// When an unknown key last caused one.
+    for_key: Option<Instant>,
+}
+
+/// Why the provider is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Age,
+    UnknownKey,
 }
 
 impl Provider {
@@ -82,21 +91,23 @@ impl Provider {
         let known = self.discovered.load_full();
         match known {
             Some(known) if known.fetched.elapsed() < self.timing.refresh_period => Ok(known),
-            Some(known) => Ok(self.fetch_unless_changed(Some(&known), Duration::ZERO).await.unwrap_or(known)),
-            None => self.fetch_unless_changed(None, Duration::ZERO).await,
+            Some(known) => Ok(self.fetch_unless_changed(Some(&known), Cause::Age).await.unwrap_or(known)),
+            None => self.fetch_unless_changed(None, Cause::Age).await,
         }
     }
 
     /// Keys newer than `seen`, for a token whose key is not among them; `seen` itself within the cool-down.
     pub(super) async fn newer_than(&self, seen: &Arc<Discovered>) -> Result<Arc<Discovered>, OidcError> {
-        self.fetch_unless_changed(Some(seen), self.timing.key_cool_down).await
+        self.fetch_unless_changed(Some(seen), Cause::UnknownKey).await
     }
 
-    async fn fetch_unless_changed(&self, seen: Option<&Arc<Discovered>>, cool_down: Duration) -> Result<Arc<Discovered>, OidcError> {
+    async fn fetch_unless_changed(&self, seen: Option<&Arc<Discovered>>, cause: Cause) -> Result<Arc<Discovered>, OidcError> {
         let mut attempt = self.fetching.lock().await;
+        // Fetches for other reasons do not count: the provider may change its key right after one.
+        let cooling = cause == Cause::UnknownKey && attempt.for_key.is_some_and(|at| at.elapsed() < self.timing.key_cool_down);
         if let Some(current) = self.discovered.load_full() {
             let changed = seen.is_none_or(|seen| !Arc::ptr_eq(seen, &current));
-            if changed || current.fetched.elapsed() < cool_down {
+            if changed || cooling {
                 return Ok(current);
             }
         }
@@ -104,6 +115,9 @@ impl Provider {
             && at.elapsed() < self.timing.failure_cool_down
         {
             return Err(error.clone());
+        }
+        if cause == Cause::UnknownKey {
+            attempt.for_key = Some(Instant::now());
         }
         let result = self.fetch().await;
         self.note(result.as_ref().err());

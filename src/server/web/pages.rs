@@ -186,19 +186,6 @@ impl IntoResponse for Page {
     }
 }
 
-/// The page for a browser that opened a Kubernetes host; to be sent with [`security_headers`] and [`content_security_policy`].
-pub fn kubernetes_host(route: &str, public_url: &str) -> String {
-    let body = Html::new()
-        .raw("<h1>This is a cluster</h1><p>This address is the Kubernetes API of <strong>")
-        .text(route)
-        .raw("</strong>. It is for kubectl, not for browsers.</p><p>See who you are and how to set kubectl up at <a href=\"")
-        .text(public_url)
-        .raw("\">")
-        .text(public_url)
-        .raw("</a>.</p>");
-    document("This is a cluster", &body)
-}
-
 fn document(title: &'static str, body: &Html) -> String {
     let head =
         Html::new().raw("<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">");
