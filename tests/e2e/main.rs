@@ -12,6 +12,8 @@ mod headers;
 mod headers_attacks;
 mod headers_names;
 mod live;
+mod logins;
+mod logins_web;
 mod pomerium;
 mod rbac;
 mod readme;
