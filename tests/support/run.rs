@@ -77,8 +77,12 @@ impl Run {
 }
 
 impl Drop for Run {
+    /// A run of many installations would otherwise hold gigabytes until its end; what could not be removed goes with the process.
     fn drop(&mut self) {
         show_if_panicking(self);
+        if !std::thread::panicking() && self.path.starts_with(leash::base()) {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
     }
 }
 

@@ -73,17 +73,18 @@ impl Default for WorldOptions {
 
 /// A running installation. Dropping it ends everything.
 pub struct World {
-    pub run: Run,
-    pub proxy: Proxy,
-    pub authority: Authority,
+    // The order of the fields is the order in which the processes end; the directory goes last.
+    server: Option<Process>,
     pub idp: Idp,
     pub prod: Arc<Cluster>,
     pub staging: Arc<Cluster>,
+    pub proxy: Proxy,
+    pub authority: Authority,
     pub port: u16,
     pub admin_port: u16,
     options: WorldOptions,
-    server: Option<Process>,
     tools: Tools,
+    pub run: Run,
 }
 
 impl World {
