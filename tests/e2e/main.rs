@@ -1,5 +1,6 @@
 //! End-to-end stories on the real parts: Envoy, kube-apiserver, OIDC provider, kubectl. Few, each a story from a user's or an attacker's view;
 //! the verdict is taken from the API server's own audit log wherever there is one.
+#![allow(clippy::disallowed_names, reason = "foo is a person of these stories")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../support/mod.rs"]

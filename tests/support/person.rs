@@ -72,7 +72,7 @@ impl Person {
                 .env("KUBECONFIG", &kubeconfig.display().to_string())
                 .env("XDG_CACHE_HOME", &home.join("cache").display().to_string())
                 .env("KUBEPASS_BROWSER_CMD", &opener.display().to_string())
-                .path_first(&place.tools.bin().to_owned())
+                .path_first(place.tools.bin())
                 .path_first(cli_binary().parent().expect("a folder"))
         };
         Self {
