@@ -181,6 +181,7 @@ impl Parts {
         tasks.spawn("session-store", housekeeping::watch_store(store, tasks.ending()));
         tasks.spawn("audit-trail", housekeeping::mend_trail(trail.clone(), tasks.ending()));
         tasks.spawn("identity-providers", housekeeping::keep_providers_fresh(oidc, snapshot, IDP_RETRY, tasks.ending()));
+        tasks.spawn("hangup", housekeeping::reload_on_hangup(publisher.trigger(), tasks.ending()));
         let (changed, changes) = mpsc::unbounded_channel();
         tasks.spawn("configuration-events", housekeeping::record_changes(changes, trail, metrics, tasks.ending()));
         // The receiver lives as long as the process drains; after that nobody needs the event.

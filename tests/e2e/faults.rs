@@ -58,12 +58,17 @@ fn a_killed_envoy_comes_back_and_refuses_while_no_check_is_answered() {
     assert_eq!(before.0.len(), 1);
     std::fs::rename(&socket, socket.with_extension("away")).unwrap();
     kill(before.0[0]);
+    let awaited =
+        eventually("not ready without an Envoy", Duration::from_secs(2), || Some(readiness(&world)).filter(|(status, _)| *status == 503));
+    assert_eq!(awaited.1, "not ready: waiting for Envoy to acknowledge its listener\n");
     let refused = eventually("Envoy is back", RECOVERY, || ask(&world, &token, "check-is-gone"));
     assert!(envoys(&world).len() == 1 && envoys(&world) != before.0);
     assert_ne!(restarts(), before.1);
     refused_by_envoy(&world, &refused, "check-is-gone");
     std::fs::rename(socket.with_extension("away"), &socket).unwrap();
     eventually("checks are answered again", RECOVERY, || ask(&world, &token, "check-is-back").filter(|answer| answer.0 == 200));
+
+    assert_eq!(readiness(&world).0, 200);
 
     // One that hangs instead.
     world.server().signal(Signal::STOP);

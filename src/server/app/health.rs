@@ -50,14 +50,14 @@ impl Collector for Health {
         info.encode_info(&[("version", snapshot.version())])?;
         let sessions = i64::try_from(self.sessions.len()).unwrap_or(i64::MAX);
         gauge(&mut encoder, "sessions", "Sessions that live", sessions)?;
-        gauge(&mut encoder, "store_healthy", "1 while sessions can be stored", self.store.healthy().into())?;
-        gauge(&mut encoder, "audit_healthy", "1 while audit lines can be written", self.trail.healthy().into())?;
+        gauge(&mut encoder, "store_healthy", "Whether sessions can be stored", self.store.healthy().into())?;
+        gauge(&mut encoder, "audit_healthy", "Whether audit lines can be written", self.trail.healthy().into())?;
         // One that was not asked yet is neither up nor down.
         let known: Vec<_> = self.oidc.health().into_iter().filter_map(|idp| Some((idp.name, idp.reachable?))).collect();
         if known.is_empty() {
             return Ok(());
         }
-        let mut up = encoder.encode_descriptor("idp_up", "1 while the identity provider answers", None, MetricType::Gauge)?;
+        let mut up = encoder.encode_descriptor("idp_up", "Whether the identity provider answers", None, MetricType::Gauge)?;
         for (name, reachable) in &known {
             value(up.encode_family(&[("idp", name.as_str())])?, (*reachable).into())?;
         }

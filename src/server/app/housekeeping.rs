@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditEvent, ConfigChangedEvent, LogoutEvent};
@@ -72,6 +73,17 @@ pub(super) async fn follow_keys(
             changed = snapshots.changed() => changed.map_err(|_| "the publisher has ended".to_owned())?,
         }
         store.set_keys(Arc::clone(snapshots.borrow_and_update().token_keys()));
+    }
+}
+
+/// Looks at the configuration's files on SIGHUP, which would otherwise end the process.
+pub(super) async fn reload_on_hangup(trigger: Arc<Notify>, stop: CancellationToken) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = hangup.recv() => trigger.notify_one(),
+        }
     }
 }
 
