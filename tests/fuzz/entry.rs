@@ -1,5 +1,6 @@
 //! What the fuzzers call: any bytes end in a value, and some things hold for every input. Used by the fuzz targets and, over the corpus, by an
 //! ordinary test.
+#![allow(unreachable_pub, reason = "the fuzz targets and a test include this module")]
 
 use kubepass::access::request::{Credential, RequestHeaders};
 use kubepass::config;
@@ -7,8 +8,11 @@ use kubepass::kubernetes::request_info::RequestInfo;
 use kubepass::policy::{Effect, Policy, RuleSource};
 use kubepass::token::{Secret, TokenKeys};
 
+/// A name and what it calls.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// One entry for each target.
-pub const ALL: [(&str, fn(&[u8])); 5] = [
+pub const ALL: [Target; 5] = [
     ("request_info", request_info),
     ("request_headers", request_headers),
     ("configuration", configuration),
