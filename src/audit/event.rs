@@ -155,7 +155,7 @@ pub struct TokenIssuedEvent {
 pub struct LogoutEvent {
     pub session: String,
     pub user: String,
-    /// `user`, `operator` or `expired`.
+    /// `user`, `operator`, `expired`, or `superseded` by a newer session of a person who has very many.
     pub by: &'static str,
 }
 

@@ -36,7 +36,7 @@ impl SessionEnder {
         &self.sessions
     }
 
-    /// `by` is `user`, `operator` or `expired`. Whatever the result, the session is refused from now on.
+    /// `by` as in `LogoutEvent`. Whatever the result, the session is refused from now on.
     ///
     /// # Errors
     /// When its end is not durable or leaves no audit line.

@@ -39,6 +39,7 @@ use crate::server::clock;
 use crate::server::ending::SessionEnder;
 use crate::server::oidc::Providers;
 use crate::server::store::Store;
+use crate::server::telemetry::Metrics;
 use crate::server::trail::Trail;
 use crate::session::{Session, SessionTable};
 use crate::snapshot::Snapshot;
@@ -58,6 +59,7 @@ pub struct Web {
     trail: Trail,
     ender: SessionEnder,
     oidc: Arc<Providers>,
+    metrics: Arc<Metrics>,
     codes: OneTimeCodes,
     used_states: UsedStates,
     token_requests: RateLimit,
@@ -78,7 +80,14 @@ struct Hosts {
 }
 
 impl Web {
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, sessions: Arc<SessionTable>, store: Store, trail: Trail, oidc: Arc<Providers>) -> Self {
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        sessions: Arc<SessionTable>,
+        store: Store,
+        trail: Trail,
+        oidc: Arc<Providers>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             ender: SessionEnder::new(Arc::clone(&sessions), store.clone(), trail.clone()),
             snapshot,
@@ -86,6 +95,7 @@ impl Web {
             store,
             trail,
             oidc,
+            metrics,
             codes: OneTimeCodes::default(),
             used_states: UsedStates::default(),
             token_requests: RateLimit::new(limits::TOKEN_REQUESTS_PER_MINUTE),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::identity::Principal;
 use crate::session::Session;
 use crate::session::verified_tokens::{TokenHash, VerifiedToken, VerifiedTokens};
 use crate::token::{MAX_TOKEN_BYTES, SessionId, TokenKeys, TokenRejection};
@@ -130,6 +131,16 @@ impl SessionTable {
     pub fn list(&self) -> Vec<Arc<Session>> {
         let mut sessions: Vec<_> =
             self.shards.iter().flat_map(|shard| shard.sessions.load().values().cloned().collect::<Vec<_>>()).collect();
+        sessions.sort_by_key(|session| (session.created_at, session.id));
+        sessions
+    }
+
+    /// The sessions of one person, the oldest first.
+    pub fn of(&self, principal: &Principal) -> Vec<Arc<Session>> {
+        let own = |shard: &Shard| -> Vec<_> {
+            shard.sessions.load().values().filter(|session| session.identity.principal == *principal).cloned().collect()
+        };
+        let mut sessions: Vec<_> = self.shards.iter().flat_map(own).collect();
         sessions.sort_by_key(|session| (session.created_at, session.id));
         sessions
     }

@@ -55,7 +55,7 @@ impl Parts {
 
     fn serve_web(&self, socket: UnixSocket, tasks: &Tasks) {
         let (snapshot, sessions, oidc) = (Arc::clone(&self.snapshot), Arc::clone(&self.sessions), Arc::clone(&self.oidc));
-        let web = Web::new(snapshot, sessions, self.store.clone(), self.trail.clone(), oidc);
+        let web = Web::new(snapshot, sessions, self.store.clone(), self.trail.clone(), oidc, Arc::clone(&self.metrics));
         tasks.spawn("web", web::serve(socket, web::router(Arc::new(web)), tasks.ending().cancelled_owned()));
     }
 

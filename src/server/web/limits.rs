@@ -39,6 +39,8 @@ pub(super) const LOGINS_PER_MINUTE: u32 = 1_200;
 pub(super) const UNDER_WAY_PER_SOURCE: u32 = 128;
 /// Sources that are counted at a time; beyond it the rest shares one count.
 pub(super) const SOURCES: usize = 10_000;
+/// Sessions that one person may have; one more ends the oldest. Far above what browsers and machines of one person need.
+pub(super) const SESSIONS_PER_PERSON: usize = 100;
 /// A session with less than this to live, in seconds, is not handed to a client: its user logs in again instead.
 pub(super) const LEAST_SESSION_SECONDS: u64 = 60;
 

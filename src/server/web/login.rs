@@ -14,14 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEvent, LoginEvent, LoginRefusedEvent};
 use crate::config::IdentityProvider;
-use crate::identity::Identity;
+use crate::identity::{Identity, Principal};
 use crate::server::oidc::{AuthorizationAnswer, LoginProof, OidcError};
 use crate::session::{InsertRefusal, Session, SessionId};
 use crate::snapshot::Snapshot;
 use crate::token::TokenKeys;
 
 use super::error::WebError;
-use super::limits::{LOGIN_SECONDS, PARALLEL_LOGINS, StateRefusal};
+use super::limits::{LOGIN_SECONDS, PARALLEL_LOGINS, SESSIONS_PER_PERSON, StateRefusal};
 use super::pages::{LoginChoice, Page};
 use super::redirect::ReturnPath;
 use super::request::{Origin, host_name};
@@ -85,6 +85,7 @@ pub(super) async fn callback(
         Err(error) => return error.page(&origin.request_id),
     };
     let finished = finish(&web, &snapshot, &origin, query, &under_way).await;
+    web.metrics.login(&under_way.provider, if finished.is_ok() { "ok" } else { "refused" });
     let mut response = match finished {
         Ok(response) => response,
         Err(error) => {
@@ -247,8 +248,20 @@ async fn identify(
     settings.mapping.map(&settings.name, &claims).map_err(|refusal| WebError::Identity(refusal.to_string()))
 }
 
+/// Ends the oldest sessions of a person who has as many as one person may: their log-ins must not take everybody's room.
+async fn make_room(web: &Web, principal: &Principal) {
+    let own = web.sessions.of(principal);
+    let surplus = (own.len() + 1).saturating_sub(SESSIONS_PER_PERSON);
+    for session in own.iter().take(surplus) {
+        if let Err(error) = web.ender.end(session, "superseded").await {
+            tracing::warn!(%error, session = %session.id, "web.end_incomplete");
+        }
+    }
+}
+
 /// The audit line first, then the store, then the table: what lives is always known to the trail. The id is new, so nobody can have planted it.
 async fn open_session(web: &Web, snapshot: &Snapshot, origin: &Origin, identity: Identity, client: &str) -> Result<Arc<Session>, WebError> {
+    make_room(web, &identity.principal).await;
     let created_at = now();
     let session = Arc::new(Session {
         id: SessionId::from_random(random::bytes()),

@@ -1,6 +1,10 @@
 //! A person logs in and out with a browser; an attacker tries to get in between.
 
+use std::sync::Arc;
+
 use axum::http::{StatusCode, header};
+use kubepass::identity::{Identity, Principal};
+use kubepass::session::{Session, SessionId};
 use serde_json::json;
 
 use super::fake_idp::Signing;
@@ -291,4 +295,30 @@ async fn large_bodies_are_refused() {
     let large = "a".repeat(65 * 1024);
     let answer = program(&installation.router, "POST", "/cli/token", None, &[("code", &large)]).await;
     assert!(answer.status.is_client_error(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn one_person_cannot_take_everybody_s_sessions() {
+    let installation = Installation::new().await;
+    let first = installation.logged_in().await;
+    let oldest = installation.sessions.list().remove(0);
+    for n in 1..100_u8 {
+        let session = Session { id: SessionId::from_random([n; 16]), created_at: oldest.created_at + 1, ..Session::clone(&oldest) };
+        installation.sessions.insert(Arc::new(session)).unwrap();
+    }
+    let other = Principal { idp: oldest.identity.principal.idp.clone(), subject: "someone else".to_owned() };
+    let identity = Identity { principal: other, ..oldest.identity.clone() };
+    let stranger = Session { id: SessionId::from_random([200; 16]), created_at: 0, identity, ..Session::clone(&oldest) };
+    installation.sessions.insert(Arc::new(stranger)).unwrap();
+    installation.logged_in().await;
+    assert_eq!(installation.sessions.len(), 101, "a hundred of one person, and one of another");
+    assert!(installation.sessions.get(&oldest.id).is_none(), "the oldest has ended");
+    assert!(installation.audit().iter().any(|line| line["by"] == "superseded" && line["session"] == oldest.id.to_string()));
+    let page = first.clone().get("/").await;
+    assert!(page.body.contains("You are not logged in"), "{}", page.body);
+    assert!(
+        installation.metrics.encode().contains(r#"kubepass_logins_total{idp="corp",result="ok"} 2"#),
+        "{}",
+        installation.metrics.encode()
+    );
 }

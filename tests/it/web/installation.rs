@@ -17,6 +17,7 @@ use kubepass::identity::IdentityMapping;
 use kubepass::policy::Policy;
 use kubepass::server::oidc::{Providers, Timing};
 use kubepass::server::store::Store;
+use kubepass::server::telemetry::Metrics;
 use kubepass::server::trail::Trail;
 use kubepass::server::web::{Web, router};
 use kubepass::session::SessionTable;
@@ -39,6 +40,7 @@ pub(crate) struct Installation {
     pub(crate) sessions: Arc<SessionTable>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) store: Store,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) router: Router,
     folder: TempDir,
 }
@@ -103,14 +105,15 @@ impl Installation {
             failure_cool_down: Duration::ZERO,
         };
         let oidc = Arc::new(Providers::new(timing));
-        let web = Web::new(Arc::clone(&snapshot), Arc::clone(&sessions), store.clone(), trail, oidc);
-        Self { idp, partner_idp, sessions, snapshot, store, router: router(Arc::new(web)), folder }
+        let metrics = Arc::new(Metrics::default());
+        let web = Web::new(Arc::clone(&snapshot), Arc::clone(&sessions), store.clone(), trail, oidc, Arc::clone(&metrics));
+        Self { idp, partner_idp, sessions, snapshot, store, metrics, router: router(Arc::new(web)), folder }
     }
 
     /// The same installation with another audit trail.
     pub(crate) fn with_trail(&self, trail: Trail) -> Router {
         let oidc = Arc::new(Providers::default());
-        router(Arc::new(Web::new(Arc::clone(&self.snapshot), Arc::clone(&self.sessions), self.store.clone(), trail, oidc)))
+        router(Arc::new(Web::new(Arc::clone(&self.snapshot), Arc::clone(&self.sessions), self.store.clone(), trail, oidc, Arc::default())))
     }
 
     pub(crate) fn browser(&self) -> Browser {
