@@ -170,7 +170,7 @@ pub(super) fn exchange(world: &World, server_name: Option<&str>, request: &str) 
 
 /// What is not as it must be.
 fn judge(world: &World, verdicts: impl Iterator<Item = (String, Verdict)>, answers: &HashMap<String, Option<Answer>>) -> Vec<String> {
-    let foo = impersonated("foo@example.com", "foo", &["group1", "group2"]);
+    let person = impersonated("foo@example.com", "foo", &["group1", "group2"]);
     let verdicts: Vec<(String, Verdict)> = verdicts.collect();
     let awaited = |events: &[Value]| verdicts.iter().all(|(name, verdict)| *verdict != Verdict::AsSelf || !of(events, name).is_empty());
     // It writes a moment after it has answered; one that never comes is a finding.
@@ -187,7 +187,7 @@ fn judge(world: &World, verdicts: impl Iterator<Item = (String, Verdict)>, answe
         let status = answer.map_or(0, |answer| answer.status);
         let found = match (verdict, events.as_slice()) {
             (Verdict::Refused(statuses), []) if statuses.contains(&status) || (status == 0 && name.starts_with("h2-")) => continue,
-            (Verdict::AsSelf, [event]) => match as_self(event, answer, &foo) {
+            (Verdict::AsSelf, [event]) => match as_self(event, answer, &person) {
                 Ok(()) => continue,
                 Err(why) => why,
             },
@@ -198,8 +198,8 @@ fn judge(world: &World, verdicts: impl Iterator<Item = (String, Verdict)>, answe
     findings
 }
 
-fn as_self(event: &Value, answer: Option<&Answer>, foo: &Value) -> Result<(), String> {
-    check_identity(event, foo)?;
+fn as_self(event: &Value, answer: Option<&Answer>, person: &Value) -> Result<(), String> {
+    check_identity(event, person)?;
     // For a client on its own machine Envoy names the machine; the API server adds Envoy's address, which is loopback. A forged one would
     // be a third, or the first.
     let addresses: Vec<&str> = event["sourceIPs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

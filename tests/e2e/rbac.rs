@@ -163,16 +163,16 @@ fn the_constrained_form_binds_it_further(world: &World) {
 }
 
 fn kubepass_works_with_both(world: &World) {
-    let foo = world.person("foo");
+    let person = world.person("foo");
     for (host, cluster, verb) in [(PROD_HOST, &world.prod, "impersonate"), (STAGING_HOST, &world.staging, "impersonate:user-info")] {
-        foo.set_up(&world.url(host)).ok();
-        let said = foo.kubectl(&["auth", "whoami", "-o", "json"]).ok();
+        person.set_up(&world.url(host)).ok();
+        let said = person.kubectl(&["auth", "whoami", "-o", "json"]).ok();
         let review: Value = serde_json::from_str(&said).unwrap();
         assert_eq!(review["status"]["userInfo"]["username"], "foo@example.com", "{said}");
         assert_eq!(review["status"]["userInfo"]["groups"], json!(["group1", "system:authenticated"]), "{said}");
-        assert_eq!(foo.kubectl(&["get", "pods", "-o", "name"]).ok().trim(), "pod/web");
-        assert_eq!(foo.kubectl(&["auth", "can-i", "delete", "pods"]).stdout.trim(), "no");
-        let refused = foo.kubectl(&["delete", "pod", "web"]).err();
+        assert_eq!(person.kubectl(&["get", "pods", "-o", "name"]).ok().trim(), "pod/web");
+        assert_eq!(person.kubectl(&["auth", "can-i", "delete", "pods"]).stdout.trim(), "no");
+        let refused = person.kubectl(&["delete", "pod", "web"]).err();
         assert!(refused.contains("\"foo@example.com\" cannot delete resource \"pods\""), "{refused}");
         let event = cluster.audit_find("a list by foo", |event| {
             event["verb"] == "list"

@@ -10,6 +10,7 @@ mod config_errors;
 mod decisions;
 mod envoy_resources;
 mod ext_authz;
+mod ext_authz_gone;
 mod fixture;
 mod fuzz_corpus;
 mod live_reload;
