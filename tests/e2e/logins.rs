@@ -182,21 +182,23 @@ fn several_providers(world: &World) {
     assert!(refused.contains("takes no log-ins of the identity provider corp") && refused.contains("kubepass login"), "{refused}");
 }
 
-/// The mix-up attack: the browser brings the code of another provider than the one that the login was begun at.
+/// The mix-up attack: the browser brings the code of another provider than the one that the login was begun at, with the other's name or none.
 fn mixed_up(world: &World, partner: &Idp) {
     let login = format!("{}/login", world.url(PUBLIC_HOST));
-    let mut browser = fresh(world);
-    let at_corp = browser.open(&format!("{login}?idp=corp"));
-    let start = at_corp.hops.iter().find(|hop| hop.url.starts_with(world.idp.issuer())).expect("the way to corp").url.clone();
-    let state = url::Url::parse(&start).unwrap().query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
-    let at_partner = browser.open(&format!("{login}?idp=partner"));
-    browser.stop_at(|url| url.path() == "/callback");
-    let answer = partner.log_in(&mut browser, at_partner, "pat");
-    browser.stop_at(|_| false);
-    let code = answer.query("code").unwrap_or_else(|| panic!("no code\n{answer}"));
     let issuer: String = url::form_urlencoded::byte_serialize(partner.issuer().as_bytes()).collect();
-    let page = browser.open(&format!("{}/callback?code={code}&state={state}&iss={issuer}", world.url(PUBLIC_HOST)));
-    is_refusal(world, &page, 403, "another issuer", 0);
+    for named in [format!("&iss={issuer}"), String::new()] {
+        let mut browser = fresh(world);
+        let at_corp = browser.open(&format!("{login}?idp=corp"));
+        let start = at_corp.hops.iter().find(|hop| hop.url.starts_with(world.idp.issuer())).expect("the way to corp").url.clone();
+        let state = url::Url::parse(&start).unwrap().query_pairs().find(|(name, _)| name == "state").expect("a state").1.into_owned();
+        let at_partner = browser.open(&format!("{login}?idp=partner"));
+        browser.stop_at(|url| url.path() == "/callback");
+        let answer = partner.log_in(&mut browser, at_partner, "pat");
+        browser.stop_at(|_| false);
+        let code = answer.query("code").unwrap_or_else(|| panic!("no code\n{answer}"));
+        let page = browser.open(&format!("{}/callback?code={code}&state={state}{named}", world.url(PUBLIC_HOST)));
+        is_refusal(world, &page, 403, "another issuer", 0);
+    }
 }
 
 /// A login from the start page of the portal to its end.
@@ -223,7 +225,8 @@ fn fresh_with_code(world: &World) -> Page {
     else {
         return page;
     };
-    browser.open(&format!("{}/callback?code=x&state={state}", world.url(PUBLIC_HOST)))
+    let issuer: String = url::form_urlencoded::byte_serialize(world.idp.issuer().as_bytes()).collect();
+    browser.open(&format!("{}/callback?code=x&state={state}&iss={issuer}", world.url(PUBLIC_HOST)))
 }
 
 fn fresh(world: &World) -> Browser {

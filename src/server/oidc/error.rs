@@ -13,7 +13,9 @@ pub enum OidcError {
     DiscoveredIssuer { provider: String, expected: String, found: String },
     #[error("The identity provider `{provider}` refused the login: {error}{}.", described(.description))]
     Refused { provider: String, error: String, description: String },
-    #[error("The answer of the identity provider `{provider}` comes from another issuer than the one that was asked.")]
+    #[error(
+        "The answer of the identity provider `{provider}` comes from another issuer than the one that was asked, or does not say from which."
+    )]
     MixedUp { provider: String },
     #[error("The identity provider `{provider}` gave no usable token answer: {detail}.")]
     TokenAnswer { provider: String, detail: String },

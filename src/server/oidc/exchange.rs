@@ -126,7 +126,9 @@ impl Provider {
         now: u64,
     ) -> Result<Map<String, Value>, OidcError> {
         let discovered = self.discovered().await?;
-        if answer.issuer.as_deref().is_some_and(|issuer| issuer != discovered.metadata.issuer().as_str()) {
+        let expected = discovered.metadata.issuer().as_str();
+        // Where every answer names its issuer, one that does not has lost it on the way.
+        if answer.issuer.as_deref().map_or(discovered.answers_name_issuer, |issuer| issuer != expected) {
             return Err(OidcError::MixedUp { provider: self.name.clone() });
         }
         let tokens = self.exchange(settings, &discovered, redirect_uri, answer, proof).await?;

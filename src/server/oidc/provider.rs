@@ -6,6 +6,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
 use openidconnect::{DiscoveryError, HttpRequest, JsonWebKeySet, http};
+use serde::Deserialize;
 use url::Url;
 
 use crate::config::IdentityProvider;
@@ -34,7 +35,16 @@ pub struct Provider {
 pub struct Discovered {
     pub(super) metadata: CoreProviderMetadata,
     pub(super) keys: CoreJsonWebKeySet,
+    /// Whether every answer in the browser names its issuer (RFC 9207, 2.4).
+    pub(super) answers_name_issuer: bool,
     fetched: Instant,
+}
+
+/// What RFC 9207 adds to the discovery document.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Rfc9207 {
+    authorization_response_iss_parameter_supported: bool,
 }
 
 /// How an identity provider does, for metrics and the state page.
@@ -128,7 +138,7 @@ impl Provider {
     }
 
     async fn fetch(&self) -> Result<Discovered, OidcError> {
-        let metadata = self.fetch_metadata().await?;
+        let (metadata, answers_name_issuer) = self.fetch_metadata().await?;
         let client = self.http.clone();
         let call = move |request: HttpRequest| {
             let client = client.clone();
@@ -141,11 +151,11 @@ impl Provider {
         if metadata.token_endpoint().is_none() {
             return Err(self.bad_discovery("it names no token endpoint"));
         }
-        Ok(Discovered { metadata, keys, fetched: Instant::now() })
+        Ok(Discovered { metadata, keys, answers_name_issuer, fetched: Instant::now() })
     }
 
     /// OpenID Connect Discovery 1.0, section 4. Not left to the library: a `Url` always ends in `/` where issuers of one host alone usually do not.
-    async fn fetch_metadata(&self) -> Result<CoreProviderMetadata, OidcError> {
+    async fn fetch_metadata(&self) -> Result<(CoreProviderMetadata, bool), OidcError> {
         let address = format!("{}/.well-known/openid-configuration", self.issuer.as_str().trim_end_matches('/'));
         let request = http::Request::get(&address)
             .header(http::header::ACCEPT, "application/json")
@@ -160,7 +170,8 @@ impl Provider {
         let expected = self.issuer.as_str();
         let same = found == expected || (self.issuer.path() == "/" && Some(found) == expected.strip_suffix('/'));
         if same {
-            Ok(metadata)
+            let more: Rfc9207 = serde_json::from_slice(answer.body()).unwrap_or_default();
+            Ok((metadata, more.authorization_response_iss_parameter_supported))
         } else {
             Err(OidcError::DiscoveredIssuer { provider: self.name.clone(), expected: expected.to_owned(), found: shortened(found) })
         }
