@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::shared::world;
+use super::shared::{own_world, world};
 use super::support::raw::{Answer, Connection};
-use super::support::world::{PROD_HOST, PUBLIC_HOST, STAGING_HOST, World};
+use super::support::world::{PROD_HOST, PUBLIC_HOST, STAGING_HOST, World, WorldOptions};
 
 /// Each answer of the web part has these, once.
 const HEADERS: &[(&str, &str)] = &[
@@ -67,10 +67,16 @@ fn every_answer_is_hardened() {
     }
 }
 
-/// One certificate serves all hosts, so a client may ask any host on a connection to any other.
+/// An installation of their own: such requests leave odd lines in the audit trail.
 #[test]
-fn the_host_header_decides_and_nothing_else() {
-    let world = world();
+fn neither_hosts_nor_paths_lead_around_the_decision() {
+    let world = own_world("strangers", WorldOptions::default());
+    the_host_header_decides_and_nothing_else(&world);
+    the_open_prefix_leads_nowhere(&world);
+}
+
+/// One certificate serves all hosts, so a client may ask any host on a connection to any other.
+fn the_host_header_decides_and_nothing_else(world: &World) {
     let before = (world.prod.audit_events().len(), world.staging.audit_events().len());
     for connected_to in [PUBLIC_HOST, PROD_HOST, STAGING_HOST] {
         // The login pages are on the public host alone.
@@ -85,7 +91,7 @@ fn the_host_header_decides_and_nothing_else() {
             "/livez",
             "/api/v1/namespaces",
         ] {
-            let answer = ask(&world, connected_to, "GET", path, &[("host", PROD_HOST)]);
+            let answer = ask(world, connected_to, "GET", path, &[("host", PROD_HOST)]);
             // 421: not even the connection of another host is taken.
             let status = if connected_to == PROD_HOST { 401 } else { 421 };
             refused_as_kubernetes(&answer, status, &format!("{connected_to} {path}"));
@@ -98,27 +104,25 @@ fn the_host_header_decides_and_nothing_else() {
             ("127.0.0.1", 404),
             ("", 404),
         ] {
-            let answer = ask(&world, connected_to, "GET", "/api/v1/namespaces", &[("host", host)]);
+            let answer = ask(world, connected_to, "GET", "/api/v1/namespaces", &[("host", host)]);
             assert!(answer.status == status || answer.status == 400 || answer.status == 421, "{connected_to} {host:?}: {}", answer.status);
         }
-        let twice = ask(&world, connected_to, "GET", "/api/v1/namespaces", &[("host", PUBLIC_HOST), ("host", PROD_HOST)]);
+        let twice = ask(world, connected_to, "GET", "/api/v1/namespaces", &[("host", PUBLIC_HOST), ("host", PROD_HOST)]);
         assert!((400..500).contains(&twice.status), "{}", twice.status);
         for name in ["x-forwarded-host", "x-original-host", "forwarded", "x-envoy-original-host"] {
-            let answer = ask(&world, PROD_HOST, "GET", "/.kubepass/config", &[("host", PROD_HOST), (name, STAGING_HOST)]);
+            let answer = ask(world, PROD_HOST, "GET", "/.kubepass/config", &[("host", PROD_HOST), (name, STAGING_HOST)]);
             assert_eq!(answer.json()["route"], "prod", "{name}");
         }
         // Absolute form: the target's authority is the host (RFC 9112, 3.2.2).
         let target = format!("https://{PROD_HOST}/login");
-        let answer = ask(&world, connected_to, "GET", &target, &[("host", PUBLIC_HOST)]);
+        let answer = ask(world, connected_to, "GET", &target, &[("host", PUBLIC_HOST)]);
         assert!((400..500).contains(&answer.status), "{}", answer.status);
     }
-    nothing_arrived(&world, before);
+    nothing_arrived(world, before);
 }
 
 /// The prefix `/.kubepass/` needs no credential: no path may use it to get anywhere else.
-#[test]
-fn the_open_prefix_leads_nowhere() {
-    let world = world();
+fn the_open_prefix_leads_nowhere(world: &World) {
     let before = (world.prod.audit_events().len(), world.staging.audit_events().len());
     for path in [
         "/.kubepass/../api/v1/namespaces",
@@ -149,7 +153,7 @@ fn the_open_prefix_leads_nowhere() {
         for bearer in [None, Some("Bearer Pomerium-junk"), Some("Bearer junk")] {
             let mut headers = vec![("host", PROD_HOST)];
             headers.extend(bearer.map(|bearer| ("authorization", bearer)));
-            let answer = ask(&world, PROD_HOST, "GET", path, &headers);
+            let answer = ask(world, PROD_HOST, "GET", path, &headers);
             let body = answer.text();
             assert!((400..500).contains(&answer.status) || body.contains("\"public_url\""), "{path}: {} {body}", answer.status);
             assert!(!body.contains("NamespaceList") && !body.contains("<form"), "{path}: {body}");
@@ -168,10 +172,10 @@ fn the_open_prefix_leads_nowhere() {
         &[("host", PROD_HOST), ("x-envoy-original-path", "/api/v1/namespaces"), ("x-original-url", "/api/v1/namespaces")][..],
         &[("host", PROD_HOST), ("x-http-method-override", "DELETE")][..],
     ] {
-        let answer = ask(&world, PROD_HOST, "GET", "/.kubepass/config", headers);
+        let answer = ask(world, PROD_HOST, "GET", "/.kubepass/config", headers);
         assert!(answer.status != 101 && !answer.text().contains("NamespaceList"), "{headers:?}: {}", answer.status);
     }
-    nothing_arrived(&world, before);
+    nothing_arrived(world, before);
 }
 
 #[test]
