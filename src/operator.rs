@@ -28,7 +28,8 @@ enum Verb {
     Up(UpArgs),
     /// Check a configuration: exit code 0 good, 1 bad, 2 unreadable.
     CheckConfig {
-        #[arg(value_name = "FILE", conflicts_with = "config")]
+        /// Otherwise that of `--config`.
+        #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
         #[command(flatten)]
         config: ConfigArg,

@@ -2,6 +2,7 @@
 
 mod health;
 mod housekeeping;
+mod readiness;
 mod serving;
 mod state;
 
@@ -164,10 +165,11 @@ impl Parts {
 
     fn readiness(&self, tasks: &Tasks) -> Readiness {
         let (listener, store, trail) = (self.ads.listener_acknowledged(), self.store.clone(), self.trail.clone());
-        let draining = tasks.draining();
+        let (draining, accepts) = (tasks.draining(), readiness::Accepts::new(Arc::clone(&self.snapshot)));
         Readiness(vec![
             Condition { name: "the end of the drain", holds: Box::new(move || !draining.is_cancelled()) },
             Condition { name: "Envoy to acknowledge its listener", holds: Box::new(move || *listener.borrow()) },
+            Condition { name: "Envoy to accept connections", holds: Box::new(move || accepts.holds()) },
             Condition { name: "the session store", holds: Box::new(move || store.healthy()) },
             Condition { name: "the audit trail", holds: Box::new(move || trail.healthy()) },
         ])

@@ -235,9 +235,6 @@ impl World {
         let url = format!("http://127.0.0.1:{}/readyz", self.admin_port);
         let client = http::client(&[]);
         process.until("kubepass is ready", Duration::from_secs(30), || client.get(&url).send().ok()?.status().is_success().then_some(()));
-        // Envoy acknowledges a listener moments before its workers listen.
-        let port = self.port;
-        process.until("Envoy listens", Duration::from_secs(10), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
         self.server = Some(process);
     }
 

@@ -13,6 +13,7 @@ const AUDIT_ID: &str = "audit-id";
 /// Where ext_authz's answer stands in the dynamic metadata, and the target that it granted.
 const EXT_AUTHZ_NAMESPACE: &str = "envoy.filters.http.ext_authz";
 const GRANT: &str = "grant";
+const REASON: &str = "reason";
 /// Targets and names of Envoy routes: `kubernetes:<route>@<server>` for API servers, `web` and `web:...` for our own pages.
 const KUBERNETES_PREFIX: &str = "kubernetes:";
 const WEB: &str = "web";
@@ -88,7 +89,8 @@ fn is_long_without_tunnel(request: &HttpRequestProperties) -> bool {
         .is_ok_and(|info| info.is_long_running() && !matches!(info.policy_verb(), "exec" | "attach" | "portforward"))
 }
 
-/// The route's name, empty where no route was found; `None` for our own pages. What ext_authz granted counts before what Envoy matched.
+/// The route's name, empty where no route was found; `None` for our own pages, unless ext_authz refused them: that left a decision to be
+/// completed. What ext_authz granted counts before what Envoy matched.
 fn route(common: &AccessLogCommon) -> Option<&str> {
     let grant = grant(common);
     if let Some(id) = grant.and_then(|grant| grant.strip_prefix(KUBERNETES_PREFIX)) {
@@ -96,7 +98,7 @@ fn route(common: &AccessLogCommon) -> Option<&str> {
     }
     let matched = common.route_name.as_str();
     if matched == WEB || matched.starts_with(WEB_PREFIX) {
-        return None;
+        return answer(common, REASON).map(|_| WEB);
     }
     Some(name_of(matched.strip_prefix(KUBERNETES_PREFIX).unwrap_or_default()))
 }
@@ -106,9 +108,14 @@ fn name_of(id: &str) -> &str {
 }
 
 fn grant(common: &AccessLogCommon) -> Option<&str> {
+    answer(common, GRANT)
+}
+
+/// What ext_authz answered beside its verdict.
+fn answer<'a>(common: &'a AccessLogCommon, key: &str) -> Option<&'a str> {
     let answer = common.metadata.as_ref()?.filter_metadata.get(EXT_AUTHZ_NAMESPACE)?;
-    match answer.fields.get(GRANT)?.kind.as_ref()? {
-        Kind::StringValue(grant) => Some(grant),
+    match answer.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
         _ => None,
     }
 }
