@@ -22,7 +22,10 @@ test: lint tools ## every check and test; needs no cluster and no Envoy of yours
 
 test-matrix: tools ## the end-to-end stories against other Kubernetes versions, and the long quiet streams
 	@tests/tools/ensure --matrix > /dev/null
-	KUBEPASS_TEST_MATRIX=1 $(CARGO) test --test e2e
+	KUBEPASS_TEST_MATRIX=1 $(CARGO) test --test e2e endurance
+	@# Constrained impersonation, which the story of the stolen token is about, came with 1.36.
+	KUBEPASS_TEST_KUBERNETES=1.34 $(CARGO) test --test e2e -- --skip endurance --skip rbac
+	KUBEPASS_TEST_KUBERNETES=1.37 $(CARGO) test --test e2e -- --skip endurance
 
 lint: ## formatting, clippy, licences and sources of dependencies
 	$(CARGO) fmt --check

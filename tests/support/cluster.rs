@@ -64,7 +64,7 @@ impl Cluster {
             log: run.log_path(&format!("{name}-kube-apiserver")),
             port,
             ca_pem: authority.pem().to_owned(),
-            api_server: options.api_server.unwrap_or_else(|| tools.kube_apiserver()),
+            api_server: options.api_server.unwrap_or_else(|| tools.kube_apiserver_under_test()),
             flags,
             echo_port: echo::start(),
             kubectl: tools.kubectl(),

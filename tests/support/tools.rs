@@ -50,6 +50,14 @@ impl Tools {
         self.bin.join("kube-apiserver")
     }
 
+    /// The one of this run: 1.36, or what `KUBEPASS_TEST_KUBERNETES` names ("1.34", "1.37"; `make test-matrix`).
+    pub fn kube_apiserver_under_test(&self) -> PathBuf {
+        match std::env::var("KUBEPASS_TEST_KUBERNETES") {
+            Ok(minor) => Self::ensure_matrix().kube_apiserver_of(&minor),
+            Err(_) => self.kube_apiserver(),
+        }
+    }
+
     /// Another version, "1.34" or "1.37"; only from [`Tools::ensure_matrix`].
     pub fn kube_apiserver_of(&self, minor: &str) -> PathBuf {
         self.matrix.as_ref().expect("Tools::ensure_matrix was used").join(format!("kube-apiserver-{minor}"))
