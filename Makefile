@@ -30,6 +30,8 @@ test-matrix: tools ## the end-to-end stories against other Kubernetes versions, 
 lint: ## formatting, clippy, licences and sources of dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	@# It looks at the dependencies of every platform, of which a build fetches its own only.
+	$(CARGO) fetch --locked --quiet
 	@tests/tools/cargo-deny --offline --config .deny.toml check bans licenses sources
 
 fuzz: ## run the fuzz targets for a minute each (needs a nightly toolchain and cargo-fuzz)

@@ -11,6 +11,6 @@ pub mod upstream;
 
 pub use answer::Answer;
 pub use authenticate::{SessionState, authenticate};
-pub use decide::decide;
+pub use decide::{decide, policy_input, user_view};
 pub use decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome};
 pub use request::{AccessRequest, Credential, Malformed, RequestTarget};

@@ -12,6 +12,7 @@ mod error;
 mod expressions;
 mod kubernetes_target;
 mod listener;
+mod method;
 mod names;
 mod place;
 mod provider;
@@ -55,6 +56,7 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
     let listeners = listener::resolve(&draft.listeners, &hosts, resolving);
     let sockets = draft.control_plane.as_ref().and_then(|sockets| sockets.resolve(resolving));
     consistency::check_names(&draft.identity_providers, &draft.routes, public_url.as_ref(), resolving);
+    consistency::check_audiences(&draft.routes, public_url.as_ref(), resolving);
     if let (Some(providers), Some(routes)) = (&providers, &routes) {
         consistency::check_identities(&draft.identity_providers, providers, routes, resolving);
     }

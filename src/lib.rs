@@ -9,6 +9,10 @@
 // Kubernetes words as types.
 pub mod kubernetes;
 
+// What Envoy's configuration and our answers to its checks call the same thing.
+#[cfg(feature = "server")]
+pub mod envoy_names;
+
 // The CEL engine behind one door.
 #[cfg(feature = "server")]
 pub mod expression;

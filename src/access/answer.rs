@@ -97,6 +97,16 @@ fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
         DenyReason::Rule { message: Some(message), .. } => ("policy_denied", Forbidden, format!("denied by policy: {message}")),
         DenyReason::Rule { rule, message: None } => ("policy_denied", Forbidden, format!("denied by policy rule {rule:?}")),
         DenyReason::NoRuleMatched => ("policy_no_match", Forbidden, "no policy rule of this route allows it".to_owned()),
+        DenyReason::TokenTooLarge { groups } => (
+            "token_too_large",
+            Forbidden,
+            format!(
+                "with your {groups} groups the token for this cluster would be too large; ask your administrator to narrow the route's group allow-list"
+            ),
+        ),
+        DenyReason::TokenUnavailable => {
+            ("token_unavailable", ServiceUnavailable, "kubepass cannot sign a token for this cluster at the moment; try again".to_owned())
+        }
         DenyReason::AuditUnavailable => (
             "audit_unavailable",
             ServiceUnavailable,

@@ -69,7 +69,7 @@ fn outcome<'a>(
         })
     })?;
     let seconds = stream_seconds(route, session, now).ok_or(Outcome::Challenge(Challenge::SessionAboutToEnd))?;
-    Ok(Outcome::Allow(Grant::new(Arc::clone(route), identity, seconds.saturating_mul(1_000))))
+    Ok(Outcome::Allow(Grant::new(Arc::clone(route), Arc::clone(session), identity, seconds.saturating_mul(1_000))))
 }
 
 fn live(session: SessionState, request: &AccessRequest<'_>) -> Result<Authenticated, Outcome> {
@@ -114,7 +114,8 @@ fn stream_seconds(route: &Route, session: &Session, now: u64) -> Option<u64> {
     (limit >= MIN_STREAM_SECONDS).then_some(limit)
 }
 
-fn user_view(session: &Session, now: u64) -> UserView<'_> {
+/// Who asks, as rules and the expressions of a route see them.
+pub fn user_view(session: &Session, now: u64) -> UserView<'_> {
     let identity = &session.identity;
     UserView {
         name: &identity.username,
@@ -126,7 +127,8 @@ fn user_view(session: &Session, now: u64) -> UserView<'_> {
     }
 }
 
-fn policy_input<'v>(
+/// What the rules of a route see.
+pub fn policy_input<'v>(
     route: &'v Route,
     request: &'v AccessRequest<'_>,
     user: &'v UserView<'v>,

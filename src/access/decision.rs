@@ -32,19 +32,25 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Grant {
     route: Arc<Route>,
+    session: Arc<Session>,
     identity: UpstreamIdentity,
     stream_limit_ms: u64,
 }
 
 impl Grant {
     /// `stream_limit_ms` is at least 1,000: 0 would mean "no limit" to Envoy.
-    pub(super) fn new(route: Arc<Route>, identity: UpstreamIdentity, stream_limit_ms: u64) -> Self {
+    pub(super) fn new(route: Arc<Route>, session: Arc<Session>, identity: UpstreamIdentity, stream_limit_ms: u64) -> Self {
         debug_assert!(stream_limit_ms >= 1_000);
-        Self { route, identity, stream_limit_ms }
+        Self { route, session, identity, stream_limit_ms }
     }
 
     pub fn route(&self) -> &Route {
         &self.route
+    }
+
+    /// Whose request it is.
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     pub fn identity(&self) -> &UpstreamIdentity {
@@ -94,6 +100,12 @@ pub enum DenyReason {
         message: Option<Arc<str>>,
     },
     NoRuleMatched,
+    /// The token that would tell the API server who it is would be larger than an API server takes.
+    TokenTooLarge {
+        groups: usize,
+    },
+    /// No token could be signed.
+    TokenUnavailable,
     /// The audit line could not be written.
     AuditUnavailable,
 }

@@ -1,5 +1,6 @@
 //! `AccessRequest`: a request as the client sent it, read once and classified. Everything odd becomes a `Malformed`, never a guess.
 
+use crate::envoy_names as names;
 use crate::kubernetes::impersonation;
 
 /// Sent by WebSocket clients that cannot set headers; kube-apiserver takes it as a bearer token
@@ -63,10 +64,10 @@ pub enum RequestTarget<'a> {
 impl<'a> RequestTarget<'a> {
     /// Reads the `target` of the route's context extensions.
     pub fn parse(text: &'a str) -> Self {
-        match text.split_once(':') {
-            None if text == "web" => Self::Web,
-            Some(("kubernetes", id)) if !id.is_empty() => Self::Kubernetes(id),
-            _ => Self::Unknown,
+        match names::kubernetes_id(text) {
+            Some(id) => Self::Kubernetes(id),
+            None if text == names::WEB_TARGET => Self::Web,
+            None => Self::Unknown,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a session's identity and a route to the names that the API server will see. What does not fit is refused, never trimmed or cut.
 
-use crate::config::{KubernetesTarget, Method};
+use crate::config::{Impersonate, KubernetesTarget, Method};
 use crate::header::HeaderValue;
 use crate::identity::Identity;
 use crate::kubernetes::impersonation;
@@ -66,10 +66,9 @@ pub fn map(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget) 
 }
 
 fn build(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget, groups: &[&String]) -> Result<UpstreamIdentity, NameRefusal> {
-    let Method::Impersonate(method) = &target.method;
     // An empty name must not pass as "prefix only".
     let name = if identity.username.is_empty() { String::new() } else { format!("{}{}", target.username_prefix, identity.username) };
-    if let Some(users) = &method.users
+    if let Method::Impersonate(Impersonate { users: Some(users), .. }) = &target.method
         && !users.contains(&name)
     {
         return Err(NameRefusal::UserNotListed { name });
@@ -77,13 +76,18 @@ fn build(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget, gr
     if groups.len() > target.groups.max {
         return Err(NameRefusal::TooManyGroups { have: groups.len(), max: target.groups.max });
     }
-    let uid = method.uid.as_ref().map(|uid| texts("uid", uid.evaluate(user))).transpose()?;
+    let uid = target.method.uid().map(|uid| texts("uid", uid.evaluate(user))).transpose()?;
     let uid = match uid.as_deref() {
         None | Some([]) => None,
         Some([one]) => Some(one.clone()),
         Some(_) => return Err(NameRefusal::Expression { what: "uid".into(), why: "it gives several values".into() }),
     };
-    let extra = method.extra.iter().map(|(key, values)| Ok((key.clone(), texts(key, values.evaluate(user))?))).collect::<Result<_, _>>()?;
+    let extra = target
+        .method
+        .extra()
+        .iter()
+        .map(|(key, values)| Ok((key.clone(), texts(key, values.evaluate(user))?)))
+        .collect::<Result<_, _>>()?;
     Ok(UpstreamIdentity {
         user: checked("user name", name, &target.allow_system)?,
         uid,

@@ -2,6 +2,7 @@
 
 use crate::access::{AccessRequest, Answer, Decision, Outcome, RequestTarget};
 use crate::audit::event::{AuditEvent, DecisionEvent, KubernetesWords};
+use crate::envoy_names as names;
 use crate::kubernetes::request_info::RequestInfo;
 
 /// Characters of a path that an audit line keeps; exec commands stand in the query and are short.
@@ -11,8 +12,8 @@ const MAX_TEXT_CHARS: usize = 1_024;
 /// Characters of a user agent that an audit line keeps.
 const MAX_USER_AGENT_CHARS: usize = 256;
 
-/// Builds the event. Takes nothing of the credential.
-pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, policy_version: &str) -> AuditEvent {
+/// Builds the event. `answer` is what the decision is answered with (`Answer::to`). Takes nothing of the credential.
+pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, answer: Option<&Answer>, policy_version: &str) -> AuditEvent {
     let evidence = &decision.evidence;
     let mut event = DecisionEvent {
         request_id: request.request_id.to_owned(),
@@ -47,7 +48,7 @@ pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, poli
         Outcome::Challenge(_) => event.outcome = "challenge",
         Outcome::Deny(_) => event.outcome = "deny",
     }
-    if let Some(answer) = Answer::to(decision) {
+    if let Some(answer) = answer {
         event.reason = Some(answer.word);
         event.message = Some(cut(&answer.status.message, MAX_PATH_CHARS));
     }
@@ -56,8 +57,8 @@ pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, poli
 
 fn route_name<'a>(request: &AccessRequest<'a>) -> &'a str {
     match request.target {
-        RequestTarget::Kubernetes(id) => id.split('@').next().unwrap_or(id),
-        RequestTarget::Web => "web",
+        RequestTarget::Kubernetes(id) => names::route_name(id),
+        RequestTarget::Web => names::WEB_TARGET,
         RequestTarget::Unknown => "",
     }
 }

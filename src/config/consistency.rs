@@ -65,6 +65,42 @@ fn check_hosts(routes: &[RouteDraft], public_url: Option<&PublicUrl>, resolving:
     }
 }
 
+/// An audience that is also a host of ours would make a token for the one a token for the other. One that two clusters share makes a token that
+/// one of them has seen good for the other: only where the operator says so for both.
+pub(super) fn check_audiences(routes: &[RouteDraft], public_url: Option<&PublicUrl>, resolving: &mut Resolving<'_>) {
+    let mut hosts: Vec<&str> = routes.iter().filter_map(|route| route.host.as_ref()).map(|host| host.value.as_str()).collect();
+    hosts.extend(public_url.map(|public_url| public_url.host.as_str()));
+    let audiences = || routes.iter().filter_map(|route| Some((route, route.jwt()?, route.jwt()?.audience.as_ref()?)));
+    for (index, (route, jwt, audience)) in audiences().enumerate() {
+        if let Some(host) = hosts.iter().find(|host| is_host(&audience.value, host)) {
+            resolving.faults.add_with_hint(
+                &audience.spot,
+                format!("the audience {} names the host {host}, for which there are tokens of another kind", quote(&audience.value)),
+                "name the cluster, for example the route's name",
+            );
+        }
+        let earlier = audiences().take(index).find(|(other, other_jwt, other_audience)| {
+            other_audience.value == audience.value
+                && other.server().map(|server| &server.value) != route.server().map(|server| &server.value)
+                && !(jwt.shared_audience && other_jwt.shared_audience)
+        });
+        if let Some((_, _, first)) = earlier {
+            resolving.faults.add_with_hint(
+                &audience.spot,
+                format!("another cluster has the audience {} already, in line {}", quote(&audience.value), first.spot.place.line),
+                "a token that one of the clusters has seen would be good for the other; if that is meant, say shared_audience: true for both",
+            );
+        }
+    }
+}
+
+/// Whether an audience could be read as a host or as a URL of it.
+fn is_host(audience: &str, host: &str) -> bool {
+    let rest = audience.strip_prefix("https://").unwrap_or(audience);
+    let name = rest.split(['/', ':']).next().unwrap_or(rest);
+    name.eq_ignore_ascii_case(host)
+}
+
 /// The same username from two identity providers would be one user to an API server: no API server may get both, by one route or by two,
 /// from providers whose usernames can be equal.
 pub(super) fn check_identities(

@@ -4,42 +4,32 @@ use url::Url;
 
 use super::certificate;
 use super::error::At;
-use super::expressions;
-use super::model::{GroupSettings, Impersonate, KubernetesTarget, Method, ServerAddress};
+use super::method::{JwtDraft, MethodDraft};
+use super::model::{GroupSettings, KubernetesTarget, ServerAddress};
 use super::names::{host_fault, quote};
 use super::reader::{Item, Reading};
 use super::reference::{self, Reference};
 use super::resolving::Resolving;
 use super::service::https_origin;
-use crate::kubernetes::impersonation;
-use crate::policy::UserExpression;
 
 const DEFAULT_MAX_GROUPS: usize = 64;
 /// As many slots as Envoy's listener has for groups at most.
 const CEILING_MAX_GROUPS: usize = 256;
 const MAX_PREFIX_BYTES: usize = 128;
 /// Names that Kubernetes keeps for itself.
-const SYSTEM: &str = "system:";
+pub(super) const SYSTEM: &str = "system:";
 /// Names that kubepass keeps for itself.
-const RESERVED: &str = "kubepass:";
+pub(super) const RESERVED: &str = "kubepass:";
 
 #[derive(Debug)]
 pub(super) struct KubernetesDraft {
     server: Option<At<String>>,
     server_name: Option<At<String>>,
     ca: Option<At<Reference>>,
-    impersonate: Option<ImpersonateDraft>,
+    method: Option<MethodDraft>,
     username_prefix: Option<At<String>>,
     groups: GroupsDraft,
     allow_system: Vec<At<String>>,
-}
-
-#[derive(Debug)]
-struct ImpersonateDraft {
-    token: Option<At<Reference>>,
-    uid: Option<At<String>>,
-    extra: Vec<(At<String>, At<String>)>,
-    users: Option<Vec<At<String>>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +45,7 @@ impl KubernetesDraft {
         let server = section.required("server", reading).and_then(|item| item.text(reading));
         let server_name = section.optional("server_name").and_then(|item| item.text(reading));
         let ca = section.required("ca", reading).and_then(|item| reference::read_public(&item, reading));
-        let impersonate = section.required("impersonate", reading).and_then(|item| ImpersonateDraft::read(&item, reading));
+        let method = MethodDraft::read(&mut section, reading);
         let username_prefix = section.optional("username_prefix").and_then(|item| item.text(reading));
         let groups = section.optional("groups").and_then(|item| GroupsDraft::read(&item, reading));
         let allow_system = section.optional("allow_system").and_then(|item| item.text_list(reading));
@@ -64,21 +54,29 @@ impl KubernetesDraft {
             server,
             server_name,
             ca,
-            impersonate,
+            method,
             username_prefix,
             groups: groups.unwrap_or_default(),
             allow_system: allow_system.unwrap_or_default(),
         })
     }
 
+    pub(super) fn server(&self) -> Option<&At<String>> {
+        self.server.as_ref()
+    }
+
+    pub(super) fn jwt(&self) -> Option<&JwtDraft> {
+        self.method.as_ref()?.jwt()
+    }
+
     pub(super) fn impersonation_token(&self) -> Option<&Reference> {
-        self.impersonate.as_ref()?.token.as_ref().map(|token| &token.value)
+        self.method.as_ref()?.impersonation_token()
     }
 
     pub(super) fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<KubernetesTarget> {
         let server = self.resolve_server(resolving);
         let ca_pem = self.ca.as_ref().and_then(|ca| certificate::resolve_bundle(ca, resolving));
-        let impersonate = self.impersonate.as_ref().and_then(|draft| draft.resolve(&self.allow_system, resolving));
+        let method = self.method.as_ref().and_then(|draft| draft.resolve(&self.allow_system, resolving));
         let username_prefix = optional_prefix(self.username_prefix.as_ref(), resolving);
         let groups = self.groups.resolve(resolving);
         for name in self.allow_system.iter().filter(|name| !name.value.starts_with(SYSTEM) || name.value.contains('*')) {
@@ -88,7 +86,7 @@ impl KubernetesDraft {
         Some(KubernetesTarget {
             server: server?,
             ca_pem: ca_pem?,
-            method: Method::Impersonate(impersonate?),
+            method: method?,
             username_prefix: username_prefix?,
             groups: groups?,
             allow_system: self.allow_system.iter().map(|name| name.value.clone()).collect(),
@@ -110,63 +108,6 @@ impl KubernetesDraft {
         let server_name = self.server_name.as_ref().map_or_else(|| host.clone(), |name| name.value.clone());
         Some(ServerAddress { host, port: url.port_or_known_default()?, server_name })
     }
-}
-
-impl ImpersonateDraft {
-    fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
-        let mut section = item.section(reading)?;
-        let token = section.required("token", reading).and_then(|item| reference::read_secret(&item, reading));
-        let uid = section.optional("uid").and_then(|item| item.text(reading));
-        let extra = section.optional("extra").and_then(|item| item.pairs(reading)).unwrap_or_default();
-        let extra = extra.into_iter().filter_map(|(key, item)| item.text(reading).map(|source| (key, source))).collect();
-        let users = section.optional("users");
-        let users = users.and_then(|item| {
-            item.filled_list("nobody could be impersonated; leave the key out to allow all", reading, |item, reading| item.text(reading))
-        });
-        section.finish(reading);
-        Some(Self { token, uid, extra, users })
-    }
-
-    fn resolve(&self, allow_system: &[At<String>], resolving: &mut Resolving<'_>) -> Option<Impersonate> {
-        let token = self.token.as_ref().and_then(|token| resolving.token(token));
-        let uid = self.uid.as_ref().map(|source| expressions::user(source, resolving));
-        let extra: Vec<_> = self.extra.iter().map(|(key, source)| resolve_extra(key, source, resolving)).collect();
-        for user in self.users.iter().flatten() {
-            self.check_user(user, allow_system, resolving);
-        }
-        Some(Impersonate {
-            token: token?,
-            uid: uid.map_or(Some(None), |uid| uid.map(Some))?,
-            extra: extra.into_iter().collect::<Option<_>>()?,
-            users: self.users.as_ref().map(|users| users.iter().map(|user| user.value.clone()).collect()),
-        })
-    }
-
-    fn check_user(&self, user: &At<String>, allow_system: &[At<String>], resolving: &mut Resolving<'_>) {
-        if user.value.is_empty() || user.value.contains('*') {
-            resolving.faults.add_with_hint(
-                &user.spot,
-                format!("{} is not a username", quote(&user.value)),
-                "names are taken as they stand, without patterns",
-            );
-        } else if user.value.starts_with(SYSTEM) && !allow_system.iter().any(|name| name.value == user.value) {
-            let hint = format!("name it in `allow_system` too: allow_system: [\"{}\"]", user.value);
-            resolving.faults.add_with_hint(&user.spot, format!("{} never passes on its own", quote(&user.value)), hint);
-        } else if user.value.starts_with(RESERVED) {
-            resolving.faults.add(&user.spot, format!("{} begins with `{RESERVED}`, which is reserved", quote(&user.value)));
-        }
-    }
-}
-
-/// The key as a part of a header name, in which the slash of a key with a domain is `%2f`.
-fn resolve_extra(key: &At<String>, source: &At<String>, resolving: &mut Resolving<'_>) -> Option<(String, UserExpression)> {
-    let encoded = key.value.replace('/', "%2f");
-    let valid = impersonation::valid_extra_key(&encoded) && !key.value.contains('%');
-    if !valid {
-        let hint = "lower-case letters, digits, `-`, `.` and `_`, with at most one `/`; for example example.com/team";
-        resolving.faults.add_with_hint(&key.spot, format!("{} cannot be the key of an extra field", quote(&key.value)), hint);
-    }
-    expressions::user(source, resolving).map(|expression| (encoded, expression))
 }
 
 impl GroupsDraft {

@@ -143,9 +143,29 @@ pub struct ServerAddress {
     pub server_name: String,
 }
 
+/// How the API server learns who the user is.
 #[derive(Debug)]
 pub enum Method {
     Impersonate(Impersonate),
+    Jwt(Jwt),
+}
+
+impl Method {
+    /// What the user's uid is, on the API server.
+    pub fn uid(&self) -> Option<&UserExpression> {
+        match self {
+            Self::Impersonate(method) => method.uid.as_ref(),
+            Self::Jwt(method) => method.uid.as_ref(),
+        }
+    }
+
+    /// Extra fields of the user: key and its value(s).
+    pub fn extra(&self) -> &[(String, UserExpression)] {
+        match self {
+            Self::Impersonate(method) => &method.extra,
+            Self::Jwt(method) => &method.extra,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -157,6 +177,20 @@ pub struct Impersonate {
     pub extra: Vec<(String, UserExpression)>,
     /// When given, only these usernames (after the prefix) may be impersonated.
     pub users: Option<Vec<String>>,
+}
+
+/// A token of our own, which the API server verifies by structured authentication (KEP-3331, Kubernetes 1.30 and later).
+#[derive(Debug)]
+pub struct Jwt {
+    /// `aud` of the tokens: names the cluster, and is never a host of ours, so that no token for a route is one for a cluster.
+    pub audience: String,
+    /// Seconds that a token lives at most.
+    pub lifetime_seconds: u64,
+    pub uid: Option<UserExpression>,
+    /// Keys as the API server knows them, `example.com/team`.
+    pub extra: Vec<(String, UserExpression)>,
+    /// Whether another cluster may take the same tokens.
+    pub shared_audience: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::{At, Spot};
 use super::expressions;
 use super::kubernetes_target::KubernetesDraft;
+use super::method::JwtDraft;
 use super::model::{Route, Target};
 use super::names::{host_fault, quote};
 use super::provider::checked_name;
@@ -72,6 +73,15 @@ impl RouteDraft {
             kubernetes,
             policy,
         })
+    }
+
+    pub(super) fn jwt(&self) -> Option<&JwtDraft> {
+        self.kubernetes.as_ref()?.jwt()
+    }
+
+    /// The address of the API server as it is written.
+    pub(super) fn server(&self) -> Option<&At<String>> {
+        self.kubernetes.as_ref()?.server()
     }
 
     pub(super) fn impersonation_token(&self) -> Option<&Reference> {

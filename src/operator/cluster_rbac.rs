@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::config::{KubernetesTarget, Method, Target};
+use crate::config::{Impersonate, KubernetesTarget, Method, Target};
 use crate::kubernetes::manifests::{RbacInput, impersonation_rbac};
 use crate::server::publisher::load_before_tokens;
 
@@ -22,11 +22,15 @@ pub fn run(config: &Path, route: &str, constrained: bool) -> Result<String, Stri
         return Err(format!("there is no route {route:?}; there are: {}", names.join(", ")));
     };
     let Target::Kubernetes(target) = &found.target;
-    Ok(impersonation_rbac(&rbac_input(&found.name, target, constrained)))
+    match &target.method {
+        Method::Impersonate(method) => Ok(impersonation_rbac(&rbac_input(&found.name, target, method, constrained))),
+        Method::Jwt(_) => Err(format!(
+            "the route {route:?} uses tokens, which need no right on the cluster: see `kubepass-server cluster authentication-config {route}`"
+        )),
+    }
 }
 
-fn rbac_input<'a>(route: &'a str, target: &KubernetesTarget, constrained: bool) -> RbacInput<'a> {
-    let Method::Impersonate(method) = &target.method;
+fn rbac_input<'a>(route: &'a str, target: &KubernetesTarget, method: &Impersonate, constrained: bool) -> RbacInput<'a> {
     let may_pass = |name: &String| !is_kept_back(name, &target.allow_system);
     let groups = target.groups.allow.iter().map(|group| format!("{}{group}", target.groups.prefix));
     RbacInput {
@@ -81,22 +85,32 @@ mod tests {
         }
     }
 
+    fn input(target: &KubernetesTarget, constrained: bool) -> RbacInput<'_> {
+        match &target.method {
+            Method::Impersonate(method) => rbac_input("prod", target, method, constrained),
+            Method::Jwt(_) => RbacInput::default(),
+        }
+    }
+
     #[test]
     fn a_finite_list_names_what_the_api_server_sees() {
-        let input = rbac_input("prod", &target("corp:", &["sre", "oncall", "sre"], Some(&["foo", "system:admin"]), &[]), false);
+        let target = target("corp:", &["sre", "oncall", "sre"], Some(&["foo", "system:admin"]), &[]);
+        let input = input(&target, false);
         assert_eq!((input.groups, input.users), (Some(texts(&["corp:sre", "corp:oncall"])), Some(texts(&["foo"]))));
     }
 
     #[test]
     fn a_pattern_is_any_group() {
-        let input = rbac_input("prod", &target("", &["sre", "team-*"], None, &[]), true);
+        let target = target("", &["sre", "team-*"], None, &[]);
+        let input = input(&target, true);
         assert_eq!((input.groups, input.users, input.constrained), (None, None, true));
     }
 
     #[test]
     fn reserved_names_only_where_the_route_allows_them() {
         let allow = ["system:masters", "System:x", "kubepass:x", "system:auditors"];
-        let input = rbac_input("prod", &target("", &allow, None, &["system:auditors", "kubepass:x"]), false);
+        let target = target("", &allow, None, &["system:auditors", "kubepass:x"]);
+        let input = input(&target, false);
         assert_eq!(input.groups, Some(texts(&["system:auditors"])));
     }
 }

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::access::request::{AccessRequest, RequestHeaders, RequestTarget};
-use crate::access::{Answer, Decision, DenyReason, Outcome, SessionState, decide};
+use crate::access::{Answer, Decision, DenyReason, Outcome, SessionState, decide, policy_input, user_view};
 use crate::config::Route;
 use crate::identity::{Groups, Identity, Principal};
 use crate::kubernetes::RequestInfo;
-use crate::policy::{Effect, PolicyInput, RequestView, RouteView, RuleResult, UserView};
+use crate::policy::{Effect, PolicyInput, RuleResult};
 use crate::session::{Authenticated, Session, SessionId};
 use crate::snapshot::Snapshot;
 
@@ -72,7 +72,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, now: u64) -> Result
     write_question(&mut text, &session, &access);
     write_decision(&mut text, &decision);
     if let Some(info) = &decision.evidence.request_info {
-        write_rules(&mut text, route, &policy_input(route, &access, &session, info, now), &decision);
+        write_rules(&mut text, route, &policy_input(route, &access, &user_view(&session, now), info, now), &decision);
     }
     write_identity(&mut text, &decision);
     Ok(Explanation { allowed: matches!(decision.outcome, Outcome::Allow(_)), text })
@@ -109,35 +109,6 @@ fn session(snapshot: &Snapshot, route: &Route, question: &Question<'_>, now: u64
         client: String::new(),
         source_ip: question.source_ip.to_owned(),
     })
-}
-
-fn policy_input<'v>(
-    route: &'v Route,
-    request: &AccessRequest<'v>,
-    session: &'v Session,
-    info: &'v RequestInfo<'v>,
-    now: u64,
-) -> PolicyInput<'v> {
-    let identity = &session.identity;
-    PolicyInput {
-        user: UserView {
-            name: &identity.username,
-            email: &identity.email,
-            groups: identity.groups.as_slice(),
-            claims: &identity.claims,
-            idp: &identity.principal.idp,
-            session_age: now.saturating_sub(session.created_at),
-        },
-        request: RequestView {
-            info,
-            method: request.method,
-            host: request.host,
-            source_ip: request.source_ip,
-            user_agent: request.headers.user_agent,
-            time: now,
-        },
-        route: RouteView { name: &route.name, labels: &route.labels },
-    }
 }
 
 // Writing to a `String` cannot fail, so the results below are dropped.

@@ -12,7 +12,7 @@ fn messages_are_the_golden_ones() {
     let folder = fixture::root().join("tests/it/golden/config_errors");
     let cases = yaml_files(&folder);
     assert!(cases.len() > 5, "the golden files are gone");
-    let mut wrong = Vec::new();
+    let mut golden = fixture::Golden::default();
     for case in cases {
         let text = std::fs::read_to_string(&case).unwrap();
         let name = case.file_name().unwrap().to_str().unwrap();
@@ -21,14 +21,9 @@ fn messages_are_the_golden_ones() {
             Err(errors) => format!("{errors}\n"),
         };
         assert!(!got.contains("hunter2") && !got.contains("test-only-content"), "a message holds a secret: {got}");
-        let golden = case.with_extension("txt");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&golden, &got).unwrap();
-        } else if std::fs::read_to_string(&golden).unwrap_or_default() != got {
-            wrong.push(format!("{name} gives now:\n{got}"));
-        }
+        golden.compare(&case.with_extension("txt"), &got);
     }
-    assert!(wrong.is_empty(), "UPDATE_GOLDEN=1 takes these as right:\n\n{}", wrong.join("\n"));
+    golden.assert();
 }
 
 #[test]

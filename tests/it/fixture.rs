@@ -98,17 +98,33 @@ pub(crate) fn snapshot_of_cached(path: &'static str) -> Arc<Snapshot> {
 /// Compares with a golden file, by its path from the root of the repository; `UPDATE_GOLDEN=1` rewrites it.
 #[track_caller]
 pub(crate) fn compare_golden(path: &str, got: &str) {
-    let golden = root().join(path);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
-        std::fs::write(&golden, got).unwrap();
+    let mut golden = Golden::default();
+    golden.compare(&root().join(path), got);
+    golden.assert();
+}
+
+/// Comparisons with golden files, reported together.
+#[derive(Default)]
+pub(crate) struct Golden {
+    differences: Vec<String>,
+}
+
+impl Golden {
+    pub(crate) fn compare(&mut self, golden: &Path, got: &str) {
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+            std::fs::write(golden, got).unwrap();
+        }
+        let wanted = std::fs::read_to_string(golden).unwrap_or_default();
+        if wanted != got {
+            let first = wanted.lines().zip(got.lines()).find(|(wanted, got)| wanted != got);
+            let (had, has) = (wanted.lines().count(), got.lines().count());
+            self.differences.push(format!("{} ({had} lines, now {has}); first: {first:#?}\nnow:\n{got}", golden.display()));
+        }
     }
-    let wanted = std::fs::read_to_string(&golden).unwrap_or_default();
-    let difference = wanted.lines().zip(got.lines()).find(|(wanted, got)| wanted != got);
-    assert!(
-        wanted == got,
-        "{path} differs ({} and {} lines); first: {difference:#?}\nUPDATE_GOLDEN=1 takes the new one as right",
-        wanted.lines().count(),
-        got.lines().count()
-    );
+
+    #[track_caller]
+    pub(crate) fn assert(&self) {
+        assert!(self.differences.is_empty(), "UPDATE_GOLDEN=1 takes these as right:\n\n{}", self.differences.join("\n"));
+    }
 }

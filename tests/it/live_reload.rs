@@ -84,7 +84,7 @@ impl Running {
         use secrecy::ExposeSecret;
         let snapshot = self.snapshot.load();
         let Target::Kubernetes(target) = &snapshot.config().routes[0].target;
-        let Method::Impersonate(impersonate) = &target.method;
+        let Method::Impersonate(impersonate) = &target.method else { panic!("another method") };
         impersonate.token.expose_secret().to_owned()
     }
 

@@ -9,6 +9,7 @@ const MAX_LINES: usize = 600;
 /// Every module with the modules that it may use, in reading order. An edge that is not here is a change of the design: add it with its reason.
 const EDGES: &[(&str, &[&str])] = &[
     ("kubernetes", &[]),
+    ("envoy_names", &[]),
     ("expression", &[]),
     ("header", &[]),
     ("identity", &["expression"]),
@@ -18,9 +19,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["kubernetes", "identity", "token", "policy"]),
     ("snapshot", &["config", "policy", "token", "identity"]),
     // `config` for the route and its target, which a grant carries.
-    ("access", &["snapshot", "session", "policy", "token", "identity", "kubernetes", "header", "config"]),
-    ("audit", &["access", "config", "identity", "kubernetes", "policy"]),
-    ("xds", &["snapshot", "config", "kubernetes"]),
+    ("access", &["snapshot", "session", "policy", "token", "identity", "kubernetes", "header", "config", "envoy_names"]),
+    ("audit", &["access", "config", "identity", "kubernetes", "policy", "envoy_names"]),
+    ("xds", &["snapshot", "config", "kubernetes", "envoy_names"]),
     // The shell.
     ("clock", &[]),
     ("telemetry", &[]),
@@ -33,9 +34,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("publisher", &["config", "snapshot", "oidc", "audit", "trail", "token"]),
     ("ads", &["xds", "snapshot"]),
     ("ending", &["audit", "session", "store", "trail"]),
-    ("ext_authz", &["access", "audit", "trail", "snapshot", "session", "store", "kubernetes", "header", "config"]),
+    ("ext_authz", &["access", "audit", "trail", "snapshot", "session", "store", "kubernetes", "header", "config", "envoy_names"]),
     // `kubernetes` to tell a watch, which has a start worth a line, from a plain read.
-    ("access_log", &["audit", "trail", "kubernetes"]),
+    ("access_log", &["audit", "trail", "kubernetes", "envoy_names"]),
     ("web", &["ending", "oidc", "session", "store", "token", "snapshot", "access", "audit", "trail", "identity", "kubernetes", "config"]),
     ("managed_envoy", &["xds", "config"]),
     ("admin", &["ending", "snapshot", "session", "store", "ads", "publisher", "audit", "trail", "oidc", "token"]),
@@ -48,8 +49,21 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Shell modules that any shell module may use.
 const EVERYWHERE_IN_THE_SHELL: &[&str] = &["clock", "telemetry", "lifecycle", "unix_socket"];
 
-const PURE: &[&str] =
-    &["kubernetes", "expression", "header", "identity", "token", "policy", "session", "config", "snapshot", "access", "audit", "xds"];
+const PURE: &[&str] = &[
+    "kubernetes",
+    "envoy_names",
+    "expression",
+    "header",
+    "identity",
+    "token",
+    "policy",
+    "session",
+    "config",
+    "snapshot",
+    "access",
+    "audit",
+    "xds",
+];
 
 /// What a pure module must not name, with what to do instead.
 const IMPURE: &[(&str, &str)] = &[

@@ -6,17 +6,10 @@ use envoy_types::pb::google::protobuf::value::Kind;
 
 use super::flags::short_words;
 use crate::audit::CompletionEvent;
+use crate::envoy_names as names;
 use crate::kubernetes::RequestInfo;
 
-/// Set by ext_authz on each request that it lets pass; the listener logs it.
-const AUDIT_ID: &str = "audit-id";
-/// Where ext_authz's answer stands in the dynamic metadata, and the target that it granted.
-const EXT_AUTHZ_NAMESPACE: &str = "envoy.filters.http.ext_authz";
-const GRANT: &str = "grant";
-const REASON: &str = "reason";
-/// Targets and names of Envoy routes: `kubernetes:<route>@<server>` for API servers, `web` and `web:...` for our own pages.
-const KUBERNETES_PREFIX: &str = "kubernetes:";
-const WEB: &str = "web";
+/// Envoy's routes are named like their targets; those to our own pages on a route's host, `web:...`.
 const WEB_PREFIX: &str = "web:";
 
 /// Longest id, in bytes; ours are UUIDs.
@@ -93,27 +86,23 @@ fn is_long_without_tunnel(request: &HttpRequestProperties) -> bool {
 /// completed. What ext_authz granted counts before what Envoy matched.
 fn route(common: &AccessLogCommon) -> Option<&str> {
     let grant = grant(common);
-    if let Some(id) = grant.and_then(|grant| grant.strip_prefix(KUBERNETES_PREFIX)) {
-        return Some(name_of(id));
+    if let Some(id) = grant.and_then(names::kubernetes_id) {
+        return Some(names::route_name(id));
     }
     let matched = common.route_name.as_str();
-    if matched == WEB || matched.starts_with(WEB_PREFIX) {
-        return answer(common, REASON).map(|_| WEB);
+    if matched == names::WEB_TARGET || matched.starts_with(WEB_PREFIX) {
+        return answer(common, names::REASON_KEY).map(|_| names::WEB_TARGET);
     }
-    Some(name_of(matched.strip_prefix(KUBERNETES_PREFIX).unwrap_or_default()))
-}
-
-fn name_of(id: &str) -> &str {
-    id.split('@').next().unwrap_or(id)
+    Some(names::kubernetes_id(matched).map_or("", names::route_name))
 }
 
 fn grant(common: &AccessLogCommon) -> Option<&str> {
-    answer(common, GRANT)
+    answer(common, names::GRANT_KEY)
 }
 
 /// What ext_authz answered beside its verdict.
 fn answer<'a>(common: &'a AccessLogCommon, key: &str) -> Option<&'a str> {
-    let answer = common.metadata.as_ref()?.filter_metadata.get(EXT_AUTHZ_NAMESPACE)?;
+    let answer = common.metadata.as_ref()?.filter_metadata.get(names::EXT_AUTHZ_NAMESPACE)?;
     match answer.fields.get(key)?.kind.as_ref()? {
         Kind::StringValue(text) => Some(text),
         _ => None,
@@ -122,7 +111,7 @@ fn answer<'a>(common: &'a AccessLogCommon, key: &str) -> Option<&'a str> {
 
 /// The id of the decision's line: `audit-id` where the request was let pass, else Envoy's own request id, which is the same.
 fn request_id(request: &HttpRequestProperties) -> Option<String> {
-    let candidates = [request.request_headers.get(AUDIT_ID), Some(&request.request_id)];
+    let candidates = [request.request_headers.get(names::AUDIT_ID), Some(&request.request_id)];
     candidates.into_iter().flatten().find(|id| is_id(id)).cloned()
 }
 

@@ -14,31 +14,25 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::access::request::RequestHeaders;
 use crate::access::{AccessRequest, Answer, Grant, Malformed, RequestTarget};
+use crate::envoy_names as names;
 
 /// gRPC codes (google/rpc/code.proto). Envoy allows on OK only.
 const GRPC_OK: i32 = 0;
 const GRPC_PERMISSION_DENIED: i32 = 7;
 
-/// The one entry of a route's context extensions.
-const TARGET: &str = "target";
-/// Metadata key that the guard before each API server compares with its own target.
-const GRANT: &str = "grant";
-
 /// Characters of a request id; Envoy's own (a UUID) has 36. The API server takes an `Audit-ID` of up to 64.
 const MAX_REQUEST_ID: usize = 64;
-
-const AUDIT_ID: &str = "audit-id";
-const STREAM_LIMIT: &str = "x-envoy-upstream-stream-duration-ms";
 
 /// Reads a check. Whatever is missing becomes a value that denies.
 pub fn access_request(check: &CheckRequest) -> AccessRequest<'_> {
     let attributes = check.attributes.as_ref();
     let http = attributes.and_then(|attributes| attributes.request.as_ref()).and_then(|request| request.http.as_ref());
     let target = attributes
-        .and_then(|attributes| attributes.context_extensions.get(TARGET))
+        .and_then(|attributes| attributes.context_extensions.get(names::TARGET_KEY))
         .map_or(RequestTarget::Unknown, |text| RequestTarget::parse(text));
     let source_ip = attributes
         .and_then(|attributes| attributes.source.as_ref())
@@ -93,24 +87,40 @@ fn request_id(http: &HttpRequest) -> &str {
 
 /// Lets a request through to kubepass's own web part, without identity.
 pub fn to_web() -> CheckResponse {
-    allow(vec![], vec![(GRANT.to_owned(), "web".to_owned())])
+    allow(vec![], vec![(names::GRANT_KEY.to_owned(), names::WEB_TARGET.to_owned())])
 }
 
-/// Lets a request through to the route's API server under the identity of the grant.
-pub fn grant(grant: &Grant, request_id: &str) -> CheckResponse {
+/// Lets a request through to the route's API server, where it impersonates the identity of the grant.
+pub fn impersonate(grant: &Grant, request_id: &str) -> CheckResponse {
     let identity = grant.identity();
     let mut metadata = Vec::with_capacity(3 + identity.groups().len());
-    metadata.push((GRANT.to_owned(), format!("kubernetes:{}", grant.route().id())));
-    metadata.push(("user".to_owned(), identity.user().as_str().to_owned()));
+    metadata.push(granted(grant));
+    metadata.push((names::USER_KEY.to_owned(), identity.user().as_str().to_owned()));
     if let Some(uid) = identity.uid() {
-        metadata.push(("uid".to_owned(), uid.as_str().to_owned()));
+        metadata.push((names::UID_KEY.to_owned(), uid.as_str().to_owned()));
     }
-    metadata.extend(identity.groups().iter().enumerate().map(|(index, group)| (format!("g{index}"), group.as_str().to_owned())));
+    metadata.extend(identity.groups().iter().enumerate().map(|(index, group)| (names::group_key(index), group.as_str().to_owned())));
     for (key, values) in identity.extra() {
-        metadata.extend(values.iter().enumerate().map(|(index, value)| (format!("e.{key}.{index}"), value.as_str().to_owned())));
+        metadata.extend(values.iter().enumerate().map(|(index, value)| (names::extra_key(key, index), value.as_str().to_owned())));
     }
-    let headers = vec![overwrite(AUDIT_ID, request_id.to_owned()), overwrite(STREAM_LIMIT, grant.stream_limit_ms().to_string())];
-    allow(headers, metadata)
+    allow(limits(grant, request_id).into(), metadata)
+}
+
+/// Lets a request through to the route's API server with a token that says who it is. The identity is in the token alone: metadata stands in
+/// access logs, and names there would fill the slots of impersonation headers.
+pub fn with_token(grant: &Grant, token: &SecretString, request_id: &str) -> CheckResponse {
+    let bearer = overwrite(names::UPSTREAM_AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
+    let [audit_id, limit] = limits(grant, request_id);
+    allow(vec![audit_id, limit, bearer], vec![granted(grant)])
+}
+
+fn granted(grant: &Grant) -> (String, String) {
+    (names::GRANT_KEY.to_owned(), names::kubernetes_target(&grant.route().id()))
+}
+
+/// What every request to an upstream carries.
+fn limits(grant: &Grant, request_id: &str) -> [HeaderValueOption; 2] {
+    [overwrite(names::AUDIT_ID, request_id.to_owned()), overwrite(names::STREAM_DURATION, grant.stream_limit_ms().to_string())]
 }
 
 fn allow(headers: Vec<HeaderValueOption>, metadata: Vec<(String, String)>) -> CheckResponse {
@@ -137,7 +147,7 @@ pub fn refuse(answer: &Answer, request: &AccessRequest<'_>, public_url: &str) ->
         overwrite("content-type", content_type.to_owned()),
         overwrite("cache-control", "no-store".to_owned()),
         overwrite("x-content-type-options", "nosniff".to_owned()),
-        overwrite(AUDIT_ID, request.request_id.to_owned()),
+        overwrite(names::AUDIT_ID, request.request_id.to_owned()),
     ];
     if answer.status.code == 401 {
         headers.push(overwrite("www-authenticate", "Bearer realm=\"kubepass\"".to_owned()));
@@ -148,7 +158,7 @@ pub fn refuse(answer: &Answer, request: &AccessRequest<'_>, public_url: &str) ->
     if answer.status.code == 503 {
         headers.push(overwrite("retry-after", "1".to_owned()));
     }
-    let metadata = strings(vec![("reason".to_owned(), answer.word.to_owned())]);
+    let metadata = strings(vec![(names::REASON_KEY.to_owned(), answer.word.to_owned())]);
     CheckResponse {
         status: Some(RpcStatus { code: GRPC_PERMISSION_DENIED, message: answer.word.to_owned(), ..RpcStatus::default() }),
         dynamic_metadata: Some(metadata),

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::access::{AccessRequest, Answer, Decision, DenyReason, Outcome, authenticate, decide};
 use crate::audit::decision_event;
-use crate::config::OnAuditFailure;
+use crate::config::{Method, OnAuditFailure, Target};
 use crate::server::clock;
 use crate::server::ext_authz::convert;
 use crate::server::telemetry::Metrics;
@@ -47,45 +47,56 @@ impl ExtAuthz {
         let request = convert::access_request(check);
         let session = authenticate(&snapshot, &request, &self.sessions, now);
         let mut decision = decide(&snapshot, &request, session, now);
-        if !matches!(decision.outcome, Outcome::Web) {
-            self.record(&snapshot, &request, &mut decision).await;
-        }
-        self.count(&request, &decision, started);
-        render(&snapshot, &request, &decision)
-    }
-
-    /// The line stands before the request goes on; where it cannot, the request does not go on (unless configured otherwise).
-    async fn record(&self, snapshot: &Snapshot, request: &AccessRequest<'_>, decision: &mut Decision<'_>) {
-        let event = decision_event(request, decision, snapshot.version());
-        if let Err(error) = self.trail.record(event).await
-            && snapshot.config().audit.on_failure == OnAuditFailure::Deny
-        {
-            tracing::warn!(request.id = request.request_id, %error, "refused: no audit line");
+        self.mint(&mut decision);
+        let mut answer = Answer::to(&decision);
+        if !matches!(decision.outcome, Outcome::Web) && !self.recorded(&snapshot, &request, &decision, answer.as_ref()).await {
             decision.outcome = Outcome::Deny(DenyReason::AuditUnavailable);
+            answer = Answer::to(&decision);
+        }
+        self.count(&request, &decision, answer.as_ref(), started);
+        render(&snapshot, &request, &decision, answer)
+    }
+
+    /// A route with tokens is closed until there is a key to sign them.
+    fn mint(&self, decision: &mut Decision<'_>) {
+        if let Outcome::Allow(grant) = &decision.outcome
+            && let Target::Kubernetes(target) = &grant.route().target
+            && matches!(target.method, Method::Jwt(_))
+        {
+            decision.outcome = Outcome::Deny(DenyReason::TokenUnavailable);
         }
     }
 
-    fn count(&self, request: &AccessRequest<'_>, decision: &Decision<'_>, started: Instant) {
+    /// The line stands before the request goes on; where it cannot, the request must not go on (unless configured otherwise).
+    async fn recorded(&self, snapshot: &Snapshot, request: &AccessRequest<'_>, decision: &Decision<'_>, answer: Option<&Answer>) -> bool {
+        match self.trail.record(decision_event(request, decision, answer, snapshot.version())).await {
+            Ok(()) => true,
+            Err(error) if snapshot.config().audit.on_failure == OnAuditFailure::Deny => {
+                tracing::warn!(request.id = request.request_id, %error, "refused: no audit line");
+                false
+            }
+            Err(_) => true,
+        }
+    }
+
+    fn count(&self, request: &AccessRequest<'_>, decision: &Decision<'_>, answer: Option<&Answer>, started: Instant) {
         let route = decision.evidence.route.as_ref().map_or("", |route| &route.name);
-        let (outcome, reason) = match &decision.outcome {
-            Outcome::Web => ("web", ""),
-            Outcome::Allow(_) => ("allow", ""),
-            Outcome::Challenge(_) => ("challenge", word(decision)),
-            Outcome::Deny(_) => ("deny", word(decision)),
+        let outcome = match &decision.outcome {
+            Outcome::Web => "web",
+            Outcome::Allow(_) => "allow",
+            Outcome::Challenge(_) => "challenge",
+            Outcome::Deny(_) => "deny",
         };
+        let reason = answer.map_or("", |answer| answer.word);
         self.metrics.decided(route, outcome, reason, started.elapsed());
         tracing::debug!(request.id = request.request_id, route.name = route, decision = outcome, deny.reason = reason, "decided");
     }
 }
 
-fn word(decision: &Decision<'_>) -> &'static str {
-    Answer::to(decision).map_or("", |answer| answer.word)
-}
-
-fn render(snapshot: &Snapshot, request: &AccessRequest<'_>, decision: &Decision<'_>) -> CheckResponse {
-    match (&decision.outcome, Answer::to(decision)) {
+fn render(snapshot: &Snapshot, request: &AccessRequest<'_>, decision: &Decision<'_>, answer: Option<Answer>) -> CheckResponse {
+    match (&decision.outcome, answer) {
         (Outcome::Web, _) => convert::to_web(),
-        (Outcome::Allow(grant), _) => convert::grant(grant, request.request_id),
+        (Outcome::Allow(grant), _) => convert::impersonate(grant, request.request_id),
         (_, Some(answer)) => convert::refuse(&answer, request, snapshot.config().public_url.url.as_str()),
         // INVARIANT: `Answer::to` answers every challenge and refusal; were it not so, this still refuses.
         (_, None) => convert::refuse(&Answer::internal(), request, ""),

@@ -22,7 +22,7 @@ use envoy_types::util::pack_any;
 
 use super::connection_manager::http2_keepalive;
 use super::endpoint::load_assignment;
-use super::input::RouteInput;
+use super::input::{MethodInput, RouteInput};
 use super::listener::BUFFER_BYTES;
 use super::message::{ads, exactly, number, seconds, tcp_keepalive, transport_socket};
 use super::{names, upstream_filters};
@@ -31,7 +31,7 @@ use super::{names, upstream_filters};
 const MAX_OPEN: u32 = 100_000;
 
 pub(super) fn cluster(input: &RouteInput<'_>) -> Cluster {
-    let cluster = Cluster { transport_socket: upstream_tls(input), ..plain_cluster(&input.id, ads()) };
+    let cluster = Cluster { transport_socket: upstream_tls(input), ..plain_cluster(&input.id, &input.method, ads()) };
     if is_ip(&input.server.host) {
         return Cluster {
             cluster_discovery_type: discovery(DiscoveryType::Eds),
@@ -48,11 +48,11 @@ pub(super) fn cluster(input: &RouteInput<'_>) -> Cluster {
 }
 
 /// What every Kubernetes cluster has, without TLS and endpoints. `secrets`: where its token comes from; `None` takes it from the bootstrap.
-pub(super) fn plain_cluster(route: &str, secrets: Option<ConfigSource>) -> Cluster {
+pub(super) fn plain_cluster(route: &str, method: &MethodInput<'_>, secrets: Option<ConfigSource>) -> Cluster {
     let options = HttpProtocolOptions {
         // Less than the 90 s after which an API server closes, so that no request meets a connection that is just going.
         common_http_protocol_options: Some(CommonOptions { idle_timeout: seconds(60), ..Default::default() }),
-        http_filters: upstream_filters::for_kubernetes_cluster(route, secrets),
+        http_filters: upstream_filters::for_kubernetes_cluster(route, method, secrets),
         upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(as_downstream())),
         ..Default::default()
     };

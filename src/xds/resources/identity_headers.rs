@@ -6,8 +6,9 @@ use envoy_types::pb::envoy::config::common::mutation_rules::v3::HeaderMutation a
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, HeaderMutationPerRoute, Mutations};
 
+use super::input::MethodInput;
 use super::message::{remove_header, remove_headers_with_prefix, write_header};
-use super::names::{EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, UID_KEY, USER_KEY, extra_key, group_key};
+use super::names::{EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, UID_KEY, UPSTREAM_AUTHORIZATION, USER_KEY, extra_key, group_key};
 use crate::kubernetes::impersonation;
 
 /// Name of the filter, and key of its configuration on a route.
@@ -28,11 +29,25 @@ pub(super) fn for_all_routes() -> HeaderMutation {
 }
 
 /// What one Kubernetes route adds after that.
-pub(super) fn for_kubernetes_route(max_groups: usize, extra_keys: &[&str]) -> HeaderMutationPerRoute {
+pub(super) fn for_kubernetes_route(method: &MethodInput<'_>) -> HeaderMutationPerRoute {
     let removed = NOT_FOR_UPSTREAM.iter().map(|name| remove_header(name));
-    let extra = extra_keys.iter().flat_map(|key| extra(key));
-    let mutations = removed.chain(groups(GROUP_SLOTS..max_groups)).chain(extra).collect();
+    let mutations = match method {
+        MethodInput::Impersonate { max_groups, extra_keys, .. } => {
+            let extra = extra_keys.iter().flat_map(|key| extra(key));
+            removed.chain(groups(GROUP_SLOTS..*max_groups)).chain(extra).collect()
+        }
+        MethodInput::Jwt => removed.chain(token_as_authorization()).collect(),
+    };
     HeaderMutationPerRoute { mutations: requests(mutations) }
+}
+
+/// The client's own credential goes whether ext_authz brought a token or not: without one, nothing goes upstream under this name.
+fn token_as_authorization() -> [Mutation; 3] {
+    [
+        remove_header("authorization"),
+        write_header("authorization", &format!("%REQ({UPSTREAM_AUTHORIZATION})%"), HeaderAppendAction::OverwriteIfExistsOrAdd),
+        remove_header(UPSTREAM_AUTHORIZATION),
+    ]
 }
 
 fn groups(slots: std::ops::Range<usize>) -> impl Iterator<Item = Mutation> {

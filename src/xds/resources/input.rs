@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use crate::config::{Config, Listener, Method, Route, ServerAddress, Target};
+use crate::config::{Config, KubernetesTarget, Listener, Method, Route, ServerAddress, Target};
 
 /// One Kubernetes route.
 #[derive(Debug, Clone)]
@@ -13,10 +13,17 @@ pub(crate) struct RouteInput<'a> {
     pub(crate) pomerium_cli: bool,
     pub(crate) server: &'a ServerAddress,
     pub(crate) ca_pem: &'a str,
-    pub(crate) token: &'a SecretString,
-    pub(crate) max_groups: usize,
-    pub(crate) extra_keys: Vec<&'a str>,
+    pub(crate) method: MethodInput<'a>,
     pub(crate) max_stream_seconds: u64,
+}
+
+/// How the API server learns who the user is.
+#[derive(Debug, Clone)]
+pub(crate) enum MethodInput<'a> {
+    /// Headers beside the service account's token.
+    Impersonate { token: &'a SecretString, max_groups: usize, extra_keys: Vec<&'a str> },
+    /// A token for each user, which ext_authz brings.
+    Jwt,
 }
 
 /// Everything.
@@ -41,21 +48,31 @@ impl<'a> Input<'a> {
 impl<'a> RouteInput<'a> {
     fn of(route: &'a Route, session_lifetime_seconds: u64) -> Self {
         let Target::Kubernetes(target) = &route.target;
-        let Method::Impersonate(impersonate) = &target.method;
         Self {
             id: route.id(),
             host: &route.host,
             pomerium_cli: route.pomerium_cli,
             server: &target.server,
             ca_pem: &target.ca_pem,
-            token: &impersonate.token,
-            max_groups: target.groups.max,
-            extra_keys: impersonate.extra.iter().map(|(key, _)| key.as_str()).collect(),
+            method: MethodInput::of(target),
             // 0 would mean no limit.
             max_stream_seconds: route
                 .max_stream_seconds
                 .map_or(session_lifetime_seconds, |limit| limit.min(session_lifetime_seconds))
                 .max(1),
+        }
+    }
+}
+
+impl<'a> MethodInput<'a> {
+    fn of(target: &'a KubernetesTarget) -> Self {
+        match &target.method {
+            Method::Impersonate(method) => Self::Impersonate {
+                token: &method.token,
+                max_groups: target.groups.max,
+                extra_keys: method.extra.iter().map(|(key, _)| key.as_str()).collect(),
+            },
+            Method::Jwt(_) => Self::Jwt,
         }
     }
 }

@@ -80,7 +80,7 @@ fn kubernetes_route(input: &RouteInput<'_>) -> Route {
         name: names::kubernetes_cluster(&input.id),
         r#match: Some(path_prefix("/")),
         action: Some(route::Action::Route(action)),
-        typed_per_filter_config: filter_config(HEADER_MUTATION, pack_any(for_kubernetes_route(input.max_groups, &input.extra_keys))),
+        typed_per_filter_config: filter_config(HEADER_MUTATION, pack_any(for_kubernetes_route(&input.method))),
         ..Default::default()
     }
 }

@@ -6,14 +6,14 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::input::{Input, RouteInput};
+use super::input::{Input, MethodInput, RouteInput};
 use super::message::inline_text;
 use super::names;
 use crate::config::{Listener, ServingCertificate};
 
 pub(super) fn secrets<'a>(input: &'a Input<'a>) -> impl Iterator<Item = Secret> + 'a {
     let serving = input.listeners.iter().enumerate().flat_map(|(index, listener)| serving(index, listener));
-    serving.chain(input.routes.iter().flat_map(|route| [ca(route), token(&route.id, route.token)]))
+    serving.chain(input.routes.iter().flat_map(|route| std::iter::once(ca(route)).chain(service_account(route))))
 }
 
 fn serving(index: usize, listener: &Listener) -> impl Iterator<Item = Secret> {
@@ -34,6 +34,13 @@ fn tls_certificate(certificate: &ServingCertificate) -> TlsCertificate {
 fn ca(route: &RouteInput<'_>) -> Secret {
     let context = CertificateValidationContext { trusted_ca: inline_text(route.ca_pem), ..Default::default() };
     named(names::ca_secret(&route.id), secret::Type::ValidationContext(context))
+}
+
+fn service_account(route: &RouteInput<'_>) -> Option<Secret> {
+    match &route.method {
+        MethodInput::Impersonate { token: secret, .. } => Some(token(&route.id, secret)),
+        MethodInput::Jwt => None,
+    }
 }
 
 pub(super) fn token(route: &str, token: &SecretString) -> Secret {

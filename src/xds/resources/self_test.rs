@@ -1,5 +1,5 @@
 //! A whole static bootstrap out of the same builders, for the start-up self-test: the listener without TLS on a Unix socket, routes inline,
-//! one Kubernetes route named `self-test`, every upstream the same recording server.
+//! a Kubernetes route for each method, every upstream the same recording server.
 
 use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::StaticResources;
 use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
@@ -15,16 +15,19 @@ use secrecy::SecretString;
 
 use super::cluster::plain_cluster;
 use super::endpoint::assign;
-use super::input::{Input, RouteInput};
+use super::input::{Input, MethodInput, RouteInput};
 use super::listener::{filter_chain, plain_listener};
 use super::message::{pipe_address, seconds};
 use super::names::{ACCESS_LOG_CLUSTER, EXT_AUTHZ_CLUSTER, WEB_CLUSTER};
 use super::{route, secret};
 use crate::config::ServerAddress;
 
-/// The one Kubernetes route, and its host.
+/// The Kubernetes route that impersonates, and its host.
 pub const ROUTE: &str = "self-test";
 pub const HOST: &str = "self-test.invalid";
+/// The Kubernetes route with tokens, and its host.
+pub const JWT_ROUTE: &str = "self-test-jwt";
+pub const JWT_HOST: &str = "self-test-jwt.invalid";
 /// The host of the web pages.
 pub const PUBLIC_HOST: &str = "public.invalid";
 /// What the credential injector must send.
@@ -46,24 +49,28 @@ pub struct SelfTestSockets<'a> {
 pub fn bootstrap(sockets: &SelfTestSockets<'_>) -> Vec<u8> {
     let server = ServerAddress { host: "127.0.0.1".to_owned(), port: 1, server_name: HOST.to_owned() };
     let token = SecretString::from(TOKEN);
-    let routes = vec![RouteInput {
-        id: ROUTE.to_owned(),
-        host: HOST,
+    let impersonate = MethodInput::Impersonate { token: &token, max_groups: MAX_GROUPS, extra_keys: vec![EXTRA_KEY] };
+    let route = |id: &str, host, method| RouteInput {
+        id: id.to_owned(),
+        host,
         pomerium_cli: true,
         server: &server,
         ca_pem: "",
-        token: &token,
-        max_groups: MAX_GROUPS,
-        extra_keys: vec![EXTRA_KEY],
+        method,
         max_stream_seconds: 60,
-    }];
+    };
+    let routes = vec![route(ROUTE, HOST, impersonate.clone()), route(JWT_ROUTE, JWT_HOST, MethodInput::Jwt)];
     let routes = route::route_configuration(&Input { public_host: PUBLIC_HOST, listeners: &[], routes });
     let chain = filter_chain("self-test", RouteSpecifier::RouteConfig(routes));
-    let kubernetes = plain_cluster(ROUTE, None);
+    let kubernetes = |id: &str, method: &MethodInput<'_>| {
+        let cluster = plain_cluster(id, method, None);
+        Cluster { load_assignment: Some(assign(&cluster.name, pipe_address(sockets.upstream))), ..cluster }
+    };
     let resources = StaticResources {
         listeners: vec![plain_listener("self-test", pipe_address(sockets.listener), vec![chain])],
         clusters: vec![
-            Cluster { load_assignment: Some(assign(&kubernetes.name, pipe_address(sockets.upstream))), ..kubernetes },
+            kubernetes(ROUTE, &impersonate),
+            kubernetes(JWT_ROUTE, &MethodInput::Jwt),
             local_cluster(WEB_CLUSTER, sockets.upstream),
             http2(local_cluster(EXT_AUTHZ_CLUSTER, sockets.ext_authz)),
             http2(local_cluster(ACCESS_LOG_CLUSTER, sockets.ext_authz)),

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthzP
 use prost::{Message, Name};
 use secrecy::SecretString;
 
-use super::input::{Input, RouteInput};
+use super::input::{Input, MethodInput, RouteInput};
 use super::names::{ROUTE_CONFIGURATION, WEB_CLUSTER};
 use super::*;
 use crate::config::{Listener, ServerAddress, ServingCertificate};
@@ -46,9 +46,7 @@ impl Fixture {
             pomerium_cli: index == 0,
             server: &self.servers[index],
             ca_pem: &self.ca_pem,
-            token: &self.token,
-            max_groups: self.max_groups,
-            extra_keys: vec!["reason", "ticket"],
+            method: MethodInput::Impersonate { token: &self.token, max_groups: self.max_groups, extra_keys: vec!["reason", "ticket"] },
             max_stream_seconds: 3600,
         };
         Input {
@@ -194,6 +192,26 @@ fn two_routes_of_one_name_are_an_error() {
 
 #[test]
 fn groups_above_the_filters_own_slots_are_the_routes() {
-    let count = |max: usize| super::identity_headers::for_kubernetes_route(max, &[]).mutations.unwrap().request_mutations.len();
+    let token = SecretString::from("token");
+    let impersonate = |max_groups: usize| MethodInput::Impersonate { token: &token, max_groups, extra_keys: vec![] };
+    let count = |max: usize| super::identity_headers::for_kubernetes_route(&impersonate(max)).mutations.unwrap().request_mutations.len();
     assert_eq!((count(10), count(64), count(256)), (3, 3, 3 + 192));
+}
+
+#[test]
+fn a_route_with_tokens_needs_no_secret_of_its_cluster_and_injects_none() {
+    let fixture = Fixture::new();
+    let mut input = fixture.input();
+    input.routes[1].method = MethodInput::Jwt;
+    let set = build_input(&input).unwrap();
+    let secrets: Vec<_> = set.resources(TypeUrl::Secret).map(|secret| secret.name.as_str()).collect();
+    assert_eq!(secrets, ["ca:prod", "ca:staging", "serving:listener-0:0", "serving:listener-0:1", "token:prod"]);
+    let filters = |route: usize| {
+        let filters = super::upstream_filters::for_kubernetes_cluster("x", &input.routes[route].method, None);
+        filters.into_iter().map(|filter| filter.name).collect::<Vec<_>>()
+    };
+    assert!(filters(0).contains(&"envoy.filters.http.credential_injector".to_owned()));
+    assert_eq!(filters(1), ["envoy.filters.http.rbac", "kubepass.connection_on_upgrades", "envoy.filters.http.upstream_codec"]);
+    // Nor does the change from one method to the other touch a listener.
+    assert_eq!(set.type_version(TypeUrl::Listener), fixture.build().type_version(TypeUrl::Listener));
 }

@@ -1,5 +1,6 @@
 //! The last filters before the API server, on its cluster: whatever route or mistake brought a request here, it goes no further without
-//! the grant for this very cluster and a user, and it leaves with the service account's token instead of the client's.
+//! the grant for this very cluster and a user, and it leaves with the service account's token or the user's own for this cluster, never with the
+//! client's.
 
 use envoy_types::pb::envoy::config::core::v3::ConfigSource;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
@@ -19,6 +20,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern as
 use envoy_types::pb::envoy::r#type::matcher::v3::value_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{MetadataMatcher, StringMatcher, ValueMatcher};
 
+use super::input::MethodInput;
 use super::message::{exactly, extension, http_filter, regex, write_header};
 use super::names::{self, EXT_AUTHZ_NAMESPACE, GRANT_KEY};
 use crate::kubernetes::impersonation;
@@ -30,20 +32,29 @@ const NOT_BLANK: &str = r"\S(.*\S)?";
 /// headers twice.
 const CONNECTION_ON_UPGRADES: &str = "kubepass.connection_on_upgrades";
 
-/// `secrets`: where the token comes from; `None` takes it from the bootstrap.
-pub(super) fn for_kubernetes_cluster(route: &str, secrets: Option<ConfigSource>) -> Vec<HttpFilter> {
-    vec![
-        http_filter("envoy.filters.http.rbac", guard(&names::kubernetes_cluster(route))),
-        http_filter("envoy.filters.http.credential_injector", credential(route, secrets)),
-        http_filter(CONNECTION_ON_UPGRADES, connection()),
-        http_filter("envoy.filters.http.upstream_codec", UpstreamCodec {}),
-    ]
+/// What the value of `authorization` must be where the user's token goes upstream.
+const BEARER: &str = r"Bearer \S+";
+
+/// `secrets`: where a service account's token comes from; `None` takes it from the bootstrap.
+pub(super) fn for_kubernetes_cluster(route: &str, method: &MethodInput<'_>, secrets: Option<ConfigSource>) -> Vec<HttpFilter> {
+    let credential = match method {
+        MethodInput::Impersonate { .. } => Some(http_filter("envoy.filters.http.credential_injector", credential(route, secrets))),
+        MethodInput::Jwt => None,
+    };
+    let guard = std::iter::once(http_filter("envoy.filters.http.rbac", guard(&names::kubernetes_cluster(route), method)));
+    let last = [http_filter(CONNECTION_ON_UPGRADES, connection()), http_filter("envoy.filters.http.upstream_codec", UpstreamCodec {})];
+    guard.chain(credential).chain(last).collect()
 }
 
-fn guard(grant: &str) -> Rbac {
-    let both = Set { rules: vec![permission(granted(grant)), permission(has_user())] };
+fn guard(grant: &str, method: &MethodInput<'_>) -> Rbac {
+    let identified = match method {
+        MethodInput::Impersonate { .. } => vec![permission(has_user())],
+        // Whatever the API server makes of impersonation by a user who may: none goes there.
+        MethodInput::Jwt => vec![permission(has_token()), permission(Rule::NotRule(Box::new(permission(any_user()))))],
+    };
+    let all = Set { rules: std::iter::once(permission(granted(grant))).chain(identified).collect() };
     let policy = Policy {
-        permissions: vec![permission(Rule::AndRules(both))],
+        permissions: vec![permission(Rule::AndRules(all))],
         principals: vec![Principal { identifier: Some(principal::Identifier::Any(true)) }],
         ..Default::default()
     };
@@ -67,12 +78,23 @@ fn granted(grant: &str) -> Rule {
 }
 
 fn has_user() -> Rule {
-    let not_blank = StringMatcher { match_pattern: Some(StringPattern::SafeRegex(regex(NOT_BLANK))), ignore_case: false };
-    Rule::Header(HeaderMatcher {
-        name: impersonation::USER.to_owned(),
-        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(not_blank)),
-        ..Default::default()
-    })
+    header(impersonation::USER, HeaderMatchSpecifier::StringMatch(matching(NOT_BLANK)))
+}
+
+fn has_token() -> Rule {
+    header("authorization", HeaderMatchSpecifier::StringMatch(matching(BEARER)))
+}
+
+fn any_user() -> Rule {
+    header(impersonation::USER, HeaderMatchSpecifier::PresentMatch(true))
+}
+
+fn header(name: &str, specifier: HeaderMatchSpecifier) -> Rule {
+    Rule::Header(HeaderMatcher { name: name.to_owned(), header_match_specifier: Some(specifier), ..Default::default() })
+}
+
+fn matching(pattern: &str) -> StringMatcher {
+    StringMatcher { match_pattern: Some(StringPattern::SafeRegex(regex(pattern))), ignore_case: false }
 }
 
 fn credential(route: &str, secrets: Option<ConfigSource>) -> CredentialInjector {

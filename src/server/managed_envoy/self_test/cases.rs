@@ -1,7 +1,7 @@
 //! What the header path relies on, each with the request that shows it.
 
 use super::super::http_exchange::Reply;
-use crate::xds::resources::self_test::{EXTRA_KEY, HOST, PUBLIC_HOST, TOKEN};
+use crate::xds::resources::self_test::{EXTRA_KEY, HOST, JWT_HOST, PUBLIC_HOST, TOKEN};
 
 pub(super) const USER: &str = "jos\u{e9}@example.com";
 pub(super) const AUDIT_ID: &str = "self-test-audit-id";
@@ -218,6 +218,65 @@ pub(super) const CASES: &[Case] = &[
         expect: stopped,
         ..REFUSED
     },
+    Case {
+        semantic: "on a route with tokens the user's token of the ext_authz answer replaces the client's authorization, and stands nowhere else",
+        host: JWT_HOST,
+        path: "/user-token/token",
+        headers: "authorization: Bearer of-the-client\r\nx-kubepass-authorization: Bearer forged\r\n",
+        expect: |reply| {
+            has_exactly(reply, "authorization", &[format!("authorization: Bearer {}", user_token())])?;
+            has_exactly(reply, "x-kubepass-", &[])?;
+            has_exactly(reply, "impersonate-", &[])
+        },
+        ..GET
+    },
+    Case {
+        semantic: "on a route with tokens every client-sent impersonate-* line is removed, in any case",
+        host: JWT_HOST,
+        path: "/user-token-forged/token",
+        headers: "impersonate-user: root\r\nImpersonate-User: root\r\nImpersonate-Group: system:masters\r\nimpersonate-uid: 0\r\n\
+                  Impersonate-Extra-Scopes: all\r\nIMPERSONATE-UNKNOWN: x\r\ncookie: a=b\r\n",
+        expect: |reply| {
+            has_exactly(reply, "impersonate-", &[])?;
+            has_exactly(reply, "cookie", &[])
+        },
+        ..GET
+    },
+    Case {
+        semantic: "on an upgrade of a route with tokens the user's token goes upstream, and `connection` nominates nothing but the upgrade",
+        host: JWT_HOST,
+        path: "/user-token-upgrade/token",
+        headers: "Connection: Upgrade, Authorization, X-Kubepass-Authorization\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                  Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nAuthorization: Bearer of-the-client\r\n",
+        expect: |reply| {
+            answered(reply, 101)?;
+            has_exactly(reply, "connection", &["connection: Upgrade".to_owned()])?;
+            has_exactly(reply, "authorization", &[format!("authorization: Bearer {}", user_token())])
+        },
+        ..GET
+    },
+    Case {
+        semantic: "an allowed request without the user's token is stopped before its upstream, the client's own credential with it",
+        host: JWT_HOST,
+        path: "/no-user-token/no-token",
+        headers: "authorization: Bearer of-the-client\r\nx-kubepass-authorization: Bearer forged\r\n",
+        expect: stopped,
+        ..REFUSED
+    },
+    Case {
+        semantic: "a request with a user's token and another cluster's grant is stopped before its upstream",
+        host: JWT_HOST,
+        path: "/other-grant/wrong-grant-token",
+        expect: stopped,
+        ..REFUSED
+    },
+    Case {
+        semantic: "a request with a user's token that would impersonate as well is stopped before its upstream",
+        host: JWT_HOST,
+        path: "/both/token-and-user",
+        expect: stopped,
+        ..REFUSED
+    },
     Case { semantic: "an empty ext_authz answer lets nothing reach the upstream", path: "/empty", expect: stopped, ..REFUSED },
     Case {
         semantic: "an ext_authz answer that refuses with status OK lets nothing reach the upstream",
@@ -239,6 +298,11 @@ pub(super) const CASES: &[Case] = &[
         ..REFUSED
     },
 ];
+
+/// As large as a user's token may be, so that nothing on the way cuts it.
+pub(super) fn user_token() -> String {
+    format!("eyJ.{}.c2ln", "x".repeat(16_000))
+}
 
 fn identity_lines() -> Vec<String> {
     let groups = GROUPS.iter().map(|(_, group)| format!("impersonate-group: {group}"));

@@ -19,9 +19,9 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 
-use super::cases::{AUDIT_ID, GROUPS, REASONS, USER};
+use super::cases::{AUDIT_ID, GROUPS, REASONS, USER, user_token};
 use crate::xds::resources::names;
-use crate::xds::resources::self_test::{EXTRA_KEY, ROUTE};
+use crate::xds::resources::self_test::{EXTRA_KEY, JWT_ROUTE, ROUTE};
 
 /// Serves until dropped.
 #[derive(Debug)]
@@ -71,12 +71,24 @@ fn answer(http: &HttpRequest, target: &str) -> Result<CheckResponse, Status> {
         "wrong-grant" => allow(vec![user, (names::GRANT_KEY.to_owned(), "kubernetes:other".to_owned())], "60000"),
         "no-user" => allow(vec![granted], "60000"),
         "blank-user" => allow(vec![granted, (names::USER_KEY.to_owned(), " ".to_owned())], "60000"),
+        "token" => with_token(jwt_granted()),
+        "token-and-user" => with_token([jwt_granted(), vec![user]].concat()),
+        "no-token" => allow(jwt_granted(), "60000"),
+        "wrong-grant-token" => with_token(vec![granted]),
         "empty" => CheckResponse::default(),
         "denied-but-ok" => denied(rpc_status(Code::Ok), "denied"),
         "identity-header" => with_header(vec![granted, user], "impersonate-user", "root"),
         "invalid-header" => with_header(vec![granted, user], names::AUDIT_ID, "a\r\nimpersonate-user: root"),
         _ => return Err(Status::internal("scripted failure")),
     })
+}
+
+fn jwt_granted() -> Vec<(String, String)> {
+    vec![(names::GRANT_KEY.to_owned(), names::kubernetes_cluster(JWT_ROUTE))]
+}
+
+fn with_token(metadata: Vec<(String, String)>) -> CheckResponse {
+    with_header(metadata, names::UPSTREAM_AUTHORIZATION, &format!("Bearer {}", user_token()))
 }
 
 fn identity(granted: (String, String)) -> Vec<(String, String)> {

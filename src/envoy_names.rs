@@ -1,0 +1,65 @@
+//! The words in which Envoy's configuration and our answers to its checks speak of the same thing: written once, for `xds` configures Envoy to
+//! look for what `ext_authz` answers, and `access_log` reads what became of it. Knows no message of Envoy and no meaning behind the names.
+
+/// Key of the one entry in ext_authz's `context_extensions`: what a request is for.
+pub const TARGET_KEY: &str = "target";
+/// Its value on routes to the web pages, and the grant of those.
+pub const WEB_TARGET: &str = "web";
+/// Begins its value on a Kubernetes route, and the grant for it; the route's id follows.
+const KUBERNETES_TARGET: &str = "kubernetes:";
+
+/// Namespace of the dynamic metadata that an ext_authz answer brings.
+pub const EXT_AUTHZ_NAMESPACE: &str = "envoy.filters.http.ext_authz";
+/// Metadata keys in that namespace: the target that a request may reach, and who it is there.
+pub const GRANT_KEY: &str = "grant";
+pub const USER_KEY: &str = "user";
+pub const UID_KEY: &str = "uid";
+/// Why a request was refused, in one word.
+pub const REASON_KEY: &str = "reason";
+
+/// The request's id, in our audit log and in the API server's.
+pub const AUDIT_ID: &str = "audit-id";
+/// Ends a stream at that age, in milliseconds; Envoy does not forward it.
+pub const STREAM_DURATION: &str = "x-envoy-upstream-stream-duration-ms";
+/// The value that `authorization` gets on its way to an API server that takes our tokens. A header and no metadata, for access logs carry metadata;
+/// it never leaves Envoy under this name.
+pub const UPSTREAM_AUTHORIZATION: &str = "x-kubepass-authorization";
+
+/// `id`: `config::Route::id`.
+pub fn kubernetes_target(id: &str) -> String {
+    format!("{KUBERNETES_TARGET}{id}")
+}
+
+/// The id in a target or grant of a Kubernetes route.
+pub fn kubernetes_id(target: &str) -> Option<&str> {
+    target.strip_prefix(KUBERNETES_TARGET).filter(|id| !id.is_empty())
+}
+
+/// The route's name in its id.
+pub fn route_name(id: &str) -> &str {
+    id.split('@').next().unwrap_or(id)
+}
+
+/// Metadata key of group `index`.
+pub fn group_key(index: usize) -> String {
+    format!("g{index}")
+}
+
+/// Metadata key of value `index` of an extra key.
+pub fn extra_key(key: &str, index: usize) -> String {
+    format!("e.{key}.{index}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_leads_back_to_its_route() {
+        let target = kubernetes_target("prod@10.0.0.1:6443/kubernetes");
+        assert_eq!(kubernetes_id(&target).map(route_name), Some("prod"));
+        for other in ["", "web", "kubernetes:", "kubernetes", "http:prod"] {
+            assert_eq!(kubernetes_id(other), None, "{other:?}");
+        }
+    }
+}
