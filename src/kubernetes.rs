@@ -2,6 +2,7 @@
 //!
 //! Pure: values in, values out. The user's CLI uses it too, so nothing here may need a dependency that only the service has.
 
+pub mod authentication_configuration;
 pub mod claim_extra;
 pub mod exec_credential;
 pub mod impersonation;

@@ -167,7 +167,7 @@ fn token_command(input: &RbacInput<'_>) -> String {
 }
 
 /// A YAML double-quoted scalar: JSON's is one, once the line breaks that only YAML knows are escaped too.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     json.chars().fold(String::with_capacity(json.len()), |mut quoted, character| {
         if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{feff}') {
