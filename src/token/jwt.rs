@@ -40,8 +40,8 @@ pub enum SignError {
     NoSecret,
     #[error("the token would have no life, or a longer one than its kind may have")]
     Lifetime,
-    #[error("the token would be longer than {MAX_TOKEN_BYTES} bytes")]
-    TooLarge,
+    #[error("the token would be longer than {limit} bytes")]
+    TooLarge { limit: usize },
     #[error("the cryptographic library refused to sign")]
     Library,
 }
@@ -95,7 +95,7 @@ impl TokenKeys {
         }
         let key = self.signing_key(token_use).ok_or(SignError::NoSecret)?;
         let token = jsonwebtoken::encode(&header(token_use, key.id), payload, &key.encoding).map_err(|_| SignError::Library)?;
-        if token.len() > MAX_TOKEN_BYTES { Err(SignError::TooLarge) } else { Ok(token) }
+        if token.len() > MAX_TOKEN_BYTES { Err(SignError::TooLarge { limit: MAX_TOKEN_BYTES }) } else { Ok(token) }
     }
 
     fn verify(&self, token_use: TokenUse, token: &str, audience: &str, now: u64) -> Result<(Payload, KeyId), TokenRejection> {

@@ -294,7 +294,7 @@ const STANDARD_ALPHABET_SIGNATURE: &str = "+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+
 fn a_token_has_a_largest_size() {
     let keys = keys(&[1]);
     let long = |length: usize| SessionTokenClaims { subject: "x".repeat(length), ..session_claims() };
-    assert_eq!(keys.sign_session_token(&long(MAX_TOKEN_BYTES)), Err(SignError::TooLarge));
+    assert_eq!(keys.sign_session_token(&long(MAX_TOKEN_BYTES)), Err(SignError::TooLarge { limit: MAX_TOKEN_BYTES }));
     let largest = (0..MAX_TOKEN_BYTES).rev().find_map(|length| keys.sign_session_token(&long(length)).ok()).unwrap();
     assert!(largest.len() > MAX_TOKEN_BYTES - 4);
     assert!(keys.verify_session_token(&largest, HOST, NOW).is_ok());
