@@ -21,6 +21,7 @@ mod reference;
 mod resolving;
 mod route;
 mod service;
+mod signing_keys;
 mod tree;
 
 pub use draft::{Draft, parse};
@@ -50,6 +51,7 @@ pub fn resolve(draft: Draft, contents: &Contents, now: u64) -> Result<Config, Co
 fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
     let public_url = draft.public_url.as_ref().and_then(|url| service::resolve_public_url(url, resolving));
     let secrets = service::resolve_secrets(&draft.secrets, resolving);
+    let keys = draft.signing_keys.resolve(resolving);
     let providers = provider::resolve(&draft.identity_providers, resolving);
     let routes = route::resolve(&draft.routes, resolving);
     let hosts = draft.served_hosts(public_url.as_ref());
@@ -61,12 +63,16 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
         consistency::check_identities(&draft.identity_providers, providers, routes, resolving);
     }
     let (control_plane, admin) = sockets?;
+    let keys = keys?;
     Some(Config {
         public_url: public_url?,
         listeners: listeners?,
         control_plane,
         admin,
         secrets,
+        signing_keys: keys.signing_keys,
+        assertion_keys: keys.assertion_keys,
+        publish_before_use_seconds: keys.publish_before_use_seconds,
         identity_providers: providers?,
         sessions: draft.sessions.as_ref()?.resolve(),
         routes: routes?,

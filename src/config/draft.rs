@@ -9,6 +9,7 @@ use super::names::host_fault;
 use super::reader::{Item, Reading};
 use super::reference::{self, Reference, Sensitivity};
 use super::service::{AuditDraft, ControlPlaneDraft, SessionsDraft};
+use super::signing_keys::SigningKeysDraft;
 use super::{listener::ListenerDraft, provider, provider::ProviderDraft, route::RouteDraft, service, tree};
 
 /// A configuration that was read but not checked. Mistakes of shape are kept inside and come out of `resolve` together with all others.
@@ -21,6 +22,7 @@ pub struct Draft {
     pub(super) listeners: Vec<ListenerDraft>,
     pub(super) control_plane: Option<ControlPlaneDraft>,
     pub(super) secrets: Vec<At<Reference>>,
+    pub(super) signing_keys: SigningKeysDraft,
     pub(super) identity_providers: Vec<ProviderDraft>,
     pub(super) sessions: Option<SessionsDraft>,
     pub(super) routes: Vec<RouteDraft>,
@@ -82,6 +84,7 @@ fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
     let control_plane = service::read_control_plane(&mut section, reading);
     let secrets = section.required("secrets", reading);
     let secrets = secrets.and_then(|item| item.filled_list(service::NO_SECRET, reading, reference::read_secret));
+    let signing_keys = SigningKeysDraft::read(&mut section, reading);
     let identity_providers = section.required("identity_providers", reading);
     let identity_providers = identity_providers.and_then(|item| item.filled_list(provider::NOBODY, reading, ProviderDraft::read));
     let sessions = section.required("sessions", reading).and_then(|item| SessionsDraft::read(&item, reading));
@@ -96,6 +99,7 @@ fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
         listeners: listeners.unwrap_or_default(),
         control_plane,
         secrets: secrets.unwrap_or_default(),
+        signing_keys,
         identity_providers: identity_providers.unwrap_or_default(),
         sessions,
         routes: routes.unwrap_or_default(),

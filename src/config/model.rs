@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::identity::IdentityMapping;
 use crate::policy::{Policy, UserExpression};
-use crate::token::Secret;
+use crate::token::{Secret, SigningKey};
 
 /// A whole valid configuration.
 #[derive(Debug)]
@@ -21,6 +21,12 @@ pub struct Config {
     pub admin: Admin,
     /// Never empty: the first is used, all are accepted.
     pub secrets: Vec<Secret>,
+    /// For upstream tokens: the first signs, the public halves of all are published. Empty: kubepass keeps a key of its own.
+    pub signing_keys: Vec<Arc<SigningKey>>,
+    /// For assertion tokens, in the same way; none of them stands among `signing_keys`.
+    pub assertion_keys: Vec<Arc<SigningKey>>,
+    /// How long a new first key is published before it signs.
+    pub publish_before_use_seconds: u64,
     pub identity_providers: Vec<Arc<IdentityProvider>>,
     pub sessions: SessionSettings,
     pub routes: Vec<Arc<Route>>,

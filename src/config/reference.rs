@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::error::At;
-use super::reader::{Item, Reading};
+use super::reader::{Item, Reading, Section};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,8 +51,25 @@ pub(super) fn read_public(item: &Item<'_>, reading: &mut Reading) -> Option<At<R
     read(item, Sensitivity::Public, reading)
 }
 
+/// A secret beside which other keys may stand: the caller takes them and finishes the section.
+pub(super) fn read_secret_with<'t>(item: &Item<'t>, reading: &mut Reading) -> Option<(Option<At<Reference>>, Section<'t>)> {
+    refuse_value(item, Sensitivity::Secret, reading)?;
+    let mut section = item.section(reading)?;
+    let reference = source(item, &mut section, Sensitivity::Secret, reading);
+    Some((reference, section))
+}
+
 /// Reads a reference and notes it, so that its content can be fetched.
 fn read(item: &Item<'_>, sensitivity: Sensitivity, reading: &mut Reading) -> Option<At<Reference>> {
+    refuse_value(item, sensitivity, reading)?;
+    let mut section = item.section(reading)?;
+    let reference = source(item, &mut section, sensitivity, reading);
+    section.finish(reading);
+    reference
+}
+
+/// `None` when the value itself stands where a reference should.
+fn refuse_value(item: &Item<'_>, sensitivity: Sensitivity, reading: &mut Reading) -> Option<()> {
     if !item.is_map() {
         let (message, what) = match sensitivity {
             Sensitivity::Secret => ("a secret must not stand in the configuration itself", "the secret"),
@@ -65,10 +82,12 @@ fn read(item: &Item<'_>, sensitivity: Sensitivity, reading: &mut Reading) -> Opt
         );
         return None;
     }
-    let mut section = item.section(reading)?;
+    Some(())
+}
+
+fn source(item: &Item<'_>, section: &mut Section<'_>, sensitivity: Sensitivity, reading: &mut Reading) -> Option<At<Reference>> {
     let file = section.optional("file").map(|item| item.text(reading));
     let environment = section.optional("env").map(|item| item.text(reading));
-    section.finish(reading);
     let value = match (file, environment) {
         (Some(path), None) => file_reference(&path?, reading)?,
         (None, Some(name)) => environment_reference(&name?, reading)?,

@@ -93,6 +93,10 @@ fn contents() -> BTreeMap<&'static str, Option<Vec<u8>>> {
         ("other.key", Some(fixture::fixed("other.key"))),
         ("expired.crt", Some(fixture::fixed("expired.crt"))),
         ("unordered.crt", Some(fixture::fixed("unordered.crt"))),
+        ("garbage.pem", Some(b"hunter2".to_vec())),
+        ("broken.pem", Some(b"-----BEGIN PRIVATE KEY-----\nhunter2!!\n-----END PRIVATE KEY-----\n".to_vec())),
+        ("two.pem", Some([fixture::fixed("keys/signing.pem"), fixture::fixed("keys/rsa.pem")].concat())),
+        ("missing.pem", None),
         ("key-by-mistake.crt", Some(fixture::fixed("tls.key"))),
     ])
 }

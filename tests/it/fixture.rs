@@ -33,7 +33,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// One of the fixed files in `tests/it/fixture`.
+/// One of the fixed files in `tests/it/fixture`. Those in `keys` were made by openssl and are what their names say.
 pub(crate) fn fixed(name: &str) -> Vec<u8> {
     std::fs::read(root().join("tests/it/fixture").join(name)).unwrap()
 }
@@ -45,12 +45,14 @@ fn name_of(reference: &Reference) -> String {
     }
 }
 
-/// What the name promises: `*ca.crt` a CA bundle, `*.crt` the serving chain, `*.key` its key, anything else a secret of its own.
+/// What the name promises: `*ca.crt` a CA bundle, `*.crt` the serving chain, `*.key` its key, `*.pem` a signing key, anything else a secret of
+/// its own.
 fn content_of(name: &str) -> Vec<u8> {
     match name {
         name if name.ends_with("ca.crt") => fixed("ca.crt"),
         name if name.ends_with(".crt") => fixed("tls.crt"),
         name if name.ends_with(".key") => fixed("tls.key"),
+        name if name.ends_with(".pem") => fixed(&format!("keys/{name}")),
         name => format!("test-only-content-of-{name}-0123456789abcdef\n").into_bytes(),
     }
 }

@@ -214,6 +214,37 @@ async fn a_referenced_file_may_go_and_come_back() {
     running.until_good().await;
 }
 
+/// The key in force signs on: what cannot be a key never takes its place, and a good one does within the usual time.
+#[tokio::test]
+async fn a_broken_signing_key_changes_nothing() {
+    let (folder, file) = in_folder();
+    let (key, other) = (fixture::fixed("keys/signing.pem"), fixture::fixed("keys/signing-2.pem"));
+    let path = folder.path().join("signing.pem");
+    std::fs::write(&path, &key).unwrap();
+    std::fs::write(&file, text("first").replace("secrets:", "signing_keys: [{file: signing.pem}]\nsecrets:")).unwrap();
+    let running = Running::start(&file);
+    let kid = |running: &Running| running.snapshot.load().config().signing_keys[0].kid().to_owned();
+    let first = kid(&running);
+    let check = async |content: &[u8], why: &str| {
+        std::fs::write(&path, content).unwrap();
+        running.until_refused(why).await;
+        assert_eq!(kid(&running), first, "{why}");
+    };
+    check(b"", "holds no private key").await;
+    check(&key[..key.len() / 2], "is not valid PEM").await;
+    check(&[key.clone(), other.clone()].concat(), "more than one private key").await;
+    check(&fixture::fixed("keys/rsa-1024.pem"), "2048 to 8192 bits").await;
+    check(&fixture::fixed("keys/ed25519.pem"), "Ed25519").await;
+    std::fs::remove_file(&path).unwrap();
+    running.until_refused("No such file").await;
+    assert_eq!(kid(&running), first);
+    std::fs::write(&path, &key).unwrap();
+    running.until_good().await;
+    assert_eq!((kid(&running), running.state.load().applied), (first.clone(), 1));
+    std::fs::write(&path, &other).unwrap();
+    running.until("another key", |running| kid(running) != first).await;
+}
+
 #[tokio::test]
 async fn a_folder_made_anew_is_followed() {
     let folder = tempfile::tempdir().unwrap();

@@ -79,6 +79,9 @@ impl Installation {
             control_plane: ControlPlane { socket_dir: folder.path().to_owned() },
             admin: Admin { address: "127.0.0.1:1".parse().unwrap(), socket: folder.path().join("admin.sock") },
             secrets: vec![Secret::new([7; 32]).unwrap()],
+            signing_keys: Vec::new(),
+            assertion_keys: Vec::new(),
+            publish_before_use_seconds: 600,
             identity_providers: providers,
             sessions: SessionSettings {
                 lifetime_seconds: options.lifetime_seconds,
