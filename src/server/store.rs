@@ -1,5 +1,6 @@
-//! Where sessions last: one embedded file (redb), written by one thread that gathers what waits into one durable commit.
+//! Where sessions, and a few records beside them, last: one embedded file (redb), written by one thread that gathers what waits into one durable commit.
 //! Rows are sealed: the file alone tells how many sessions there are and when they end, and nothing about whose they are.
+//! Records are small values under fixed names, sealed in the same way: what else must outlast the process.
 //! No request reads it: the table in memory is filled from here once, at start, and a request asks only the table.
 
 mod database;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::session::{Session, SessionId};
 use crate::token::TokenKeys;
@@ -43,6 +45,15 @@ pub struct Loaded {
     pub unreadable: Vec<SessionId>,
     /// How many had expired and were removed from the file.
     pub expired: usize,
+}
+
+/// What stands under a name.
+#[derive(Debug)]
+pub enum Record {
+    Absent,
+    /// No accepted key opens it.
+    Unreadable,
+    Value(Zeroizing<Vec<u8>>),
 }
 
 impl Store {
@@ -109,6 +120,27 @@ impl Store {
             }
         }
         Ok(loaded)
+    }
+
+    /// Returns when the value stands under the name on the disk, in the place of what stood there.
+    ///
+    /// # Errors
+    /// When that cannot be said; it may be in the file none the less.
+    pub async fn put_record(&self, name: &'static str, value: &[u8]) -> Result<(), StoreError> {
+        let value = row::seal_record(name, value, &self.keys.load())?;
+        self.write(|done| Command::PutRecord { name, value, done }).await
+    }
+
+    /// What stands under the name. For start-up.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn record(&self, name: &'static str) -> Result<Record, StoreError> {
+        let (done, answer) = oneshot::channel();
+        self.send(Command::Record { name, done })?;
+        let Some(sealed) = answer.await.map_err(|_| StoreError::Ended)?? else { return Ok(Record::Absent) };
+        let value = row::open_record(name, &sealed, &self.keys.load());
+        Ok(value.map_or(Record::Unreadable, |value| Record::Value(Zeroizing::new(value))))
     }
 
     /// Whether the last write succeeded, no removal is owed, and the writer runs.

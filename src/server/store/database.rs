@@ -16,6 +16,8 @@ const SCHEMA: u64 = 1;
 const SCHEMA_KEY: &str = "schema";
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const SESSIONS: TableDefinition<'static, [u8; 16], &[u8]> = TableDefinition::new("sessions");
+/// Small values by name, sealed: an older version leaves them alone.
+const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("records");
 /// Nothing is read on the way of a request, so a small cache does; the library's own default is 1 GiB.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -33,6 +35,13 @@ pub(super) struct SessionFile {
 pub(super) struct Changes {
     pub(super) put: Vec<Row>,
     pub(super) remove: Vec<SessionId>,
+    pub(super) records: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.remove.is_empty() && self.records.is_empty()
+    }
 }
 
 /// Rows that have not expired, and how many had.
@@ -91,6 +100,18 @@ impl SessionFile {
         Ok(stored)
     }
 
+    pub(super) fn record(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.try_record(name).map_err(|error| self.error(error))
+    }
+
+    fn try_record(&self, name: &str) -> Result<Option<Vec<u8>>, redb::Error> {
+        match self.database.begin_read()?.open_table(RECORDS) {
+            Ok(records) => Ok(records.get(name)?.map(|value| value.value().to_vec())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn try_write(&self, changes: &Changes) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
@@ -101,6 +122,12 @@ impl SessionFile {
             }
             for id in &changes.remove {
                 sessions.remove(id.as_bytes())?;
+            }
+        }
+        if !changes.records.is_empty() {
+            let mut records = transaction.open_table(RECORDS)?;
+            for (name, value) in &changes.records {
+                records.insert(*name, value.as_slice())?;
             }
         }
         transaction.commit()?;

@@ -22,14 +22,14 @@ pub enum StoreError {
         path = .path.display()
     )]
     NewerSchema { path: PathBuf, found: u64, known: u64 },
-    #[error("too many sessions wait to be stored")]
+    #[error("too much waits to be stored")]
     Full,
     #[error("the session store did not answer in time: the disk is slow or stuck")]
     Slow,
     #[error("the session store's writer has ended")]
     Ended,
-    #[error("the session cannot be sealed: {0}")]
+    #[error("the entry cannot be sealed: {0}")]
     Seal(#[from] SealError),
-    #[error("the session cannot be encoded")]
+    #[error("the entry cannot be encoded")]
     Encoding,
 }

@@ -83,6 +83,54 @@ async fn what_was_put_is_there_after_a_restart_and_what_was_removed_is_not() {
 }
 
 #[tokio::test]
+async fn a_record_is_there_after_a_restart_for_those_who_have_the_key() {
+    let place = place();
+    let store = open(&place.path, keys(&[1])).unwrap();
+    assert!(matches!(store.record("name").await, Ok(Record::Absent)));
+    store.put_record("name", b"first").await.unwrap();
+    store.put_record("name", b"second").await.unwrap();
+    store.put_record("other", b"").await.unwrap();
+    store.put(&session(1, NOW + 60)).await.unwrap();
+    drop(store);
+
+    let store = open(&place.path, keys(&[2, 1])).unwrap();
+    let value = |record: Record| match record {
+        Record::Value(value) => value.to_vec(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(value(store.record("name").await.unwrap()), b"second");
+    assert_eq!(value(store.record("other").await.unwrap()), b"");
+    assert!(matches!(store.record("third").await, Ok(Record::Absent)));
+    assert_eq!(store.load(NOW).await.unwrap().sessions.len(), 1);
+    store.set_keys(keys(&[3]));
+    assert!(matches!(store.record("name").await, Ok(Record::Unreadable)));
+    drop(store);
+    let file = std::fs::read(&place.path).unwrap();
+    assert!(!file.windows(6).any(|bytes| bytes == b"second"), "the record is readable in the file");
+
+    // A value that is moved to another name no longer opens.
+    const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("records");
+    let store = open(&place.path, keys(&[1])).unwrap();
+    drop(store);
+    let database = loop {
+        match Database::open(&place.path) {
+            Ok(database) => break database,
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut records = transaction.open_table(RECORDS).unwrap();
+        let moved = records.get("name").unwrap().unwrap().value().to_vec();
+        records.insert("third", moved.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let store = open(&place.path, keys(&[1])).unwrap();
+    assert!(matches!(store.record("third").await, Ok(Record::Unreadable)));
+}
+
+#[tokio::test]
 async fn writes_at_the_same_time_are_all_there() {
     let place = place();
     let store = open(&place.path, keys(&[1])).unwrap();

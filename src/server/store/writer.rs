@@ -25,6 +25,8 @@ type Done = oneshot::Sender<Result<(), StoreError>>;
 pub(super) enum Command {
     Put { row: Row, done: Done },
     Remove { ids: Vec<SessionId>, done: Done },
+    PutRecord { name: &'static str, value: Vec<u8>, done: Done },
+    Record { name: &'static str, done: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>> },
     Load { now: u64, done: oneshot::Sender<Result<StoredRows, StoreError>> },
 }
 
@@ -118,9 +120,9 @@ impl Writer {
     /// Changes first, so that a load sees them.
     fn finish(&mut self, batch: Batch) {
         self.owed.extend(&batch.remove);
-        let changes = Changes { put: batch.put, remove: self.owed.iter().copied().collect() };
+        let changes = Changes { put: batch.put, remove: self.owed.iter().copied().collect(), records: batch.records };
         // After a failure also without a change: only a write that succeeds says that the store is well again.
-        if !changes.put.is_empty() || !changes.remove.is_empty() || self.is_failing() {
+        if !changes.is_empty() || self.is_failing() {
             let result = self.with_file(|file| file.write(&changes));
             if result.is_ok() {
                 self.owed.clear();
@@ -132,6 +134,9 @@ impl Writer {
         }
         for (now, done) in batch.loads {
             let _ = done.send(self.with_file(|file| file.load(now)));
+        }
+        for (name, done) in batch.reads {
+            let _ = done.send(self.with_file(|file| file.record(name)));
         }
     }
 
@@ -160,6 +165,8 @@ struct Batch {
     put: Vec<Row>,
     remove: Vec<SessionId>,
     done: Vec<Done>,
+    records: Vec<(&'static str, Vec<u8>)>,
+    reads: Vec<(&'static str, oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>)>,
     loads: Vec<(u64, oneshot::Sender<Result<StoredRows, StoreError>>)>,
 }
 
@@ -175,6 +182,11 @@ impl Batch {
                 self.remove.extend(ids);
                 self.done.push(done);
             }
+            Command::PutRecord { name, value, done } => {
+                self.records.push((name, value));
+                self.done.push(done);
+            }
+            Command::Record { name, done } => self.reads.push((name, done)),
             Command::Load { now, done } => self.loads.push((now, done)),
         }
     }
