@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod managed_envoy;
 pub mod oidc;
 pub mod publisher;
+pub mod signing;
 pub mod store;
 pub mod telemetry;
 pub mod trail;

@@ -29,6 +29,8 @@ pub enum AuditEvent {
     TokenIssued(TokenIssuedEvent),
     Logout(LogoutEvent),
     ConfigChanged(ConfigChangedEvent),
+    /// A key with which tokens for others are signed is published, signs, is withdrawn or gone.
+    SigningKey(SigningKeyEvent),
     /// The trail is written again after a time in which it was not.
     TrailRestored(TrailRestoredEvent),
 }
@@ -172,4 +174,15 @@ pub struct ConfigChangedEvent {
     pub version: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct SigningKeyEvent {
+    /// `upstream` (for API servers) or `assertion` (for plain HTTP routes).
+    pub tokens: &'static str,
+    /// `published`, `signs`, `withdrawn` or `removed` from what is published.
+    pub change: &'static str,
+    /// The key's id (`kid`).
+    pub key: String,
+    pub algorithm: &'static str,
 }

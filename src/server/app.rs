@@ -22,6 +22,7 @@ use crate::server::lifecycle::{Failures, TaskFailure, Tasks};
 use crate::server::managed_envoy::{self, EnvoyMetrics, LocateError, SelfTestFailure, Settings};
 use crate::server::oidc::Providers;
 use crate::server::publisher::{LoadError, Publisher};
+use crate::server::signing::{Signing, SigningError};
 use crate::server::store::{Store, StoreError};
 use crate::server::telemetry::Metrics;
 use crate::server::trail::Trail;
@@ -51,6 +52,8 @@ pub enum StartError {
     Trail(std::io::Error),
     #[error("the session store cannot be opened: {0}")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     #[error("a local socket cannot be bound: {0}")]
     Socket(#[from] SocketError),
     #[error("the admin address {address} cannot be bound: {error}")]
@@ -79,6 +82,7 @@ struct Parts {
     publisher: Publisher,
     trail: Trail,
     store: Store,
+    signing: Arc<Signing>,
     sessions: Arc<SessionTable>,
     oidc: Arc<Providers>,
     ads: AdsState,
@@ -137,6 +141,7 @@ impl Parts {
         let trail = Trail::open(&config.audit).map_err(StartError::Trail)?;
         let StoreSettings::Embedded { path } = &config.sessions.store;
         let store = Store::open(path, keys)?;
+        let signing = Signing::open(&config, &store, clock::unix_now()).await?;
         let sessions = Arc::new(SessionTable::new());
         let loaded = store.load(clock::unix_now()).await?;
         let (live, unreadable) = (loaded.sessions.len(), loaded.unreadable.len());
@@ -151,6 +156,7 @@ impl Parts {
             publisher,
             trail,
             store,
+            signing,
             sessions,
             oidc: Arc::default(),
             ads: AdsState::default(),
@@ -159,6 +165,7 @@ impl Parts {
         };
         parts.ads.register(&parts.metrics);
         parts.envoy.register(&parts.metrics);
+        parts.signing.register(&parts.metrics);
         parts.metrics.register_collector(health::Health::of(&parts));
         Ok(parts)
     }
@@ -177,7 +184,9 @@ impl Parts {
 
     /// Everything that runs in the background and answers nobody.
     fn work(self, tasks: &Tasks) {
-        let Self { snapshot, publisher, trail, store, sessions, oidc, metrics, .. } = self;
+        let Self { snapshot, publisher, trail, store, signing, sessions, oidc, metrics, .. } = self;
+        let keys = signing.follow(publisher.subscribe(), store.clone(), trail.clone(), tasks.ending());
+        tasks.spawn("signing-keys", keys);
         tasks.spawn("session-keys", housekeeping::follow_keys(publisher.subscribe(), store.clone(), tasks.ending()));
         tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, store.clone(), trail.clone(), tasks.ending()));
         tasks.spawn("session-store", housekeeping::watch_store(store, tasks.ending()));

@@ -32,6 +32,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // `snapshot`: it follows the identity providers of the configuration in force.
     ("oidc", &["identity", "token", "config", "snapshot"]),
     ("publisher", &["config", "snapshot", "oidc", "audit", "trail", "token"]),
+    // `audit` and `trail`: each change of a key leaves a line. `identity`: the session's names go into the claims.
+    ("signing", &["token", "session", "identity", "store", "config", "snapshot", "audit", "trail"]),
     ("ads", &["xds", "snapshot"]),
     ("ending", &["audit", "session", "store", "trail"]),
     ("ext_authz", &["access", "audit", "trail", "snapshot", "session", "store", "kubernetes", "header", "config", "envoy_names"]),

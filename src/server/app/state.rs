@@ -8,7 +8,9 @@ use super::Parts;
 use crate::server::admin::http::Readiness;
 use crate::server::admin::service::StateReader;
 use crate::server::ads::{AdsState, StreamView};
+use crate::server::clock;
 use crate::server::publisher::{ReloadResult, ReloadState};
+use crate::server::signing::PublishedKeys;
 use crate::xds::resource::TypeUrl;
 
 /// Reads the parts each time it is called.
@@ -16,6 +18,7 @@ pub(super) fn reader(parts: &Parts, readiness: &Arc<Readiness>) -> Arc<StateRead
     let (reload, ads, envoy, oidc) = (parts.publisher.state(), parts.ads.clone(), parts.envoy.clone(), Arc::clone(&parts.oidc));
     let (snapshot, sessions, trail, readiness) =
         (Arc::clone(&parts.snapshot), Arc::clone(&parts.sessions), parts.trail.clone(), Arc::clone(readiness));
+    let signing = Arc::clone(&parts.signing);
     Arc::new(move || {
         let (written, failed) = trail.counts();
         let providers: Vec<Value> = oidc
@@ -31,6 +34,7 @@ pub(super) fn reader(parts: &Parts, readiness: &Arc<Readiness>) -> Arc<StateRead
             "configuration": configuration(&reload.load()),
             "routes": snapshot.load().config().routes.iter().map(|route| json!({"name": route.name, "host": route.host})).collect::<Vec<_>>(),
             "sessions": sessions.len(),
+            "keys": PublishedKeys::of(&signing, snapshot.load().config(), clock::unix_now()),
             "identity_providers": providers,
             "audit": {"healthy": trail.healthy(), "lines_written": written, "lines_failed": failed},
             "xds": xds(&ads),
