@@ -2,6 +2,7 @@
 
 pub mod check_config;
 pub mod cluster_rbac;
+pub mod keys;
 pub mod policy_explain;
 pub mod session;
 pub mod up;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::server::telemetry::{self, LogFormat};
 use crate::server::{clock, publisher};
+use crate::token::SigningAlgorithm;
 
 /// Identity-aware access proxy for Kubernetes API servers.
 #[derive(Debug, Parser)]
@@ -37,6 +39,9 @@ enum Verb {
     /// What to apply on a cluster.
     #[command(subcommand)]
     Cluster(ClusterVerb),
+    /// The key pairs with which tokens for API servers and plain HTTP routes are signed.
+    #[command(subcommand)]
+    Keys(KeysVerb),
     /// Ask the policy.
     #[command(subcommand)]
     Policy(PolicyVerb),
@@ -97,6 +102,29 @@ enum ClusterVerb {
 }
 
 #[derive(Debug, Subcommand)]
+enum KeysVerb {
+    /// Write a new private key to a new file (0600).
+    Generate {
+        file: PathBuf,
+        /// ES256, ES384, RS256 or PS256.
+        #[arg(long, default_value = "ES256")]
+        algorithm: SigningAlgorithm,
+    },
+    /// Print the published keys: which one signs, which wait, which leave. Asks the kubepass that runs; otherwise reads its store.
+    List(RunningArg),
+    /// Write discovery document and JWKS as static files, for an HTTPS server that API servers reach.
+    Publish {
+        /// The root of that server.
+        folder: PathBuf,
+        /// How API servers reach it; otherwise `public_url`.
+        #[arg(long, value_name = "URL")]
+        base_url: Option<String>,
+        #[command(flatten)]
+        running: RunningArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum PolicyVerb {
     /// Print the decision on a request and, rule by rule, why.
     Explain {
@@ -149,6 +177,9 @@ pub fn main() -> ExitCode {
             ExitCode::from(check_config::check_config(&file, &mut std::io::stdout(), &mut std::io::stderr()))
         }
         Verb::Cluster(ClusterVerb::Rbac { route, constrained, config }) => print(cluster_rbac::run(&config.config, &route, constrained)),
+        Verb::Keys(KeysVerb::Generate { file, algorithm }) => print(keys::generate(&file, algorithm)),
+        Verb::Keys(KeysVerb::List(running)) => print(keys::list(&running.into())),
+        Verb::Keys(KeysVerb::Publish { folder, base_url, running }) => print(keys::publish(&running.into(), &folder, base_url.as_deref())),
         Verb::Policy(PolicyVerb::Explain { route, user, email, groups, request, config }) => {
             print(explain(&config.config, &route, &user, email.as_deref(), &groups, &request))
         }
