@@ -1,6 +1,11 @@
 //! The gRPC shell of `xds::stream`: moves messages between an Envoy and its state machine, and keeps what the state page and readiness ask
 //! for. It decides nothing about what an Envoy gets, and builds no resources.
+//!
+//! Both protocols, aggregated and as a service for each type: one task (`stream_task`) serves every kind of stream.
 
+mod dispatch;
+mod pace;
+mod services;
 mod state;
 mod stream_task;
 
@@ -8,49 +13,63 @@ mod stream_task;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::xds::resource::ResourceSet;
-use crate::xds::stream::Limits;
+use crate::xds::resource::{ResourceSet, TypeUrl};
+use crate::xds::stream::{Limits, Protocol};
 
+pub use dispatch::Services;
 pub use state::{AdsState, StreamView, TypeCounts, TypeView};
 
-/// Responses that may wait for an Envoy to read. A stream has at most one in flight for each of its five types, so this never fills.
+/// Responses that may wait for an Envoy to read. A stream has at most one in flight for each of its six types, so this never fills.
 const OUTBOUND: usize = 16;
 
 /// What one kubepass gives to Envoys.
 #[derive(Debug, Clone, Copy)]
 pub struct AdsLimits {
-    /// Streams at one time.
+    /// Streams at one time. An Envoy with aggregated discovery has one, one without has one for each cluster and secret.
     pub streams: usize,
     /// Bytes of one request: a reconnecting Envoy lists all that it holds.
     pub request_bytes: usize,
+    /// Bytes of memory for the names that all streams together make kubepass keep.
+    pub name_cost: usize,
+    /// Requests that a stream may send at once, and how many more in each second after. Further ones are not read before their time.
+    pub burst: u32,
+    pub requests_per_second: u32,
     pub stream: Limits,
 }
 
 impl Default for AdsLimits {
     fn default() -> Self {
-        Self { streams: 64, request_bytes: 8 << 20, stream: Limits::default() }
+        Self {
+            streams: 4096,
+            request_bytes: 8 << 20,
+            name_cost: 512 << 20,
+            burst: 1000,
+            requests_per_second: 100,
+            stream: Limits::default(),
+        }
     }
 }
 
-/// The aggregated discovery service.
+/// The discovery services.
 #[derive(Debug)]
 pub struct Ads {
     resources: watch::Receiver<Arc<ResourceSet>>,
     state: AdsState,
     limits: AdsLimits,
     streams: Arc<Semaphore>,
+    /// Of all streams; see `AdsLimits`.
+    name_cost: Arc<AtomicUsize>,
     draining: CancellationToken,
 }
+
+type Responses<P> = ReceiverStream<Result<<P as Protocol>::Response, Status>>;
 
 impl Ads {
     /// Serves what `resources` holds. When `draining` is cancelled, or the sender of `resources` is gone, streams end with `Unavailable`;
@@ -60,34 +79,24 @@ impl Ads {
         state: AdsState,
         limits: AdsLimits,
         draining: CancellationToken,
-    ) -> AggregatedDiscoveryServiceServer<Self> {
-        let ads = Self { resources, state, limits, streams: Arc::new(Semaphore::new(limits.streams)), draining };
-        AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(limits.request_bytes)
-    }
-}
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = tokio_stream::Empty<Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        _: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented("kubepass serves the delta protocol only: set api_type to DELTA_GRPC in the bootstrap's ads_config"))
+    ) -> Services {
+        let streams = Arc::new(Semaphore::new(limits.streams));
+        services::of(Arc::new(Self { resources, state, limits, streams, name_cost: Arc::default(), draining }))
     }
 
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+    /// `only`: the type of a service of one type.
+    fn open<P>(&self, only: Option<TypeUrl>, request: Request<Streaming<P::Request>>) -> Result<Response<Responses<P>>, Status>
+    where
+        P: Protocol + 'static,
+        P::Request: Send,
+        P::Response: Send,
+    {
         let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
-            tracing::warn!(limit = self.limits.streams, "an ADS stream was refused: too many are open");
-            return Err(Status::resource_exhausted(format!("{} ADS streams are open already", self.limits.streams)));
+            tracing::warn!(limit = self.limits.streams, "an xDS stream was refused: too many are open");
+            return Err(Status::resource_exhausted(format!("{} xDS streams are open already", self.limits.streams)));
         };
         let (outbound, responses) = mpsc::channel(OUTBOUND);
-        let task = stream_task::StreamTask::new(self.resources.clone(), self.state.clone(), self.limits.stream, outbound);
+        let task = stream_task::StreamTask::<P>::new(self, only, outbound);
         let draining = self.draining.clone();
         tokio::spawn(async move {
             task.run(request.into_inner(), draining).await;

@@ -14,7 +14,7 @@ pub const MAX_NAME_LENGTH: usize = 1024;
 /// Hex digits of a version: 96 bits of SHA-256, enough that two contents never share one.
 const VERSION_DIGITS: usize = 24;
 
-/// The resource types that kubepass serves. The order is the order of pushing: clusters first, secrets last.
+/// The resource types that kubepass serves. The order is the order of pushing: clusters first, what listeners refer to by name last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TypeUrl {
     Cluster,
@@ -22,11 +22,14 @@ pub enum TypeUrl {
     Listener,
     RouteConfiguration,
     Secret,
+    /// An HTTP filter's configuration that a listener names instead of holding it (ECDS).
+    ExtensionConfig,
 }
 
 impl TypeUrl {
     /// All types in the order of pushing.
-    pub const ALL: [Self; 5] = [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration, Self::Secret];
+    pub const ALL: [Self; 6] =
+        [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration, Self::Secret, Self::ExtensionConfig];
 
     /// The type URL on the wire, also the one inside `google.protobuf.Any`.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +39,7 @@ impl TypeUrl {
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::RouteConfiguration => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::ExtensionConfig => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
         }
     }
 
@@ -52,6 +56,7 @@ impl TypeUrl {
             Self::Listener => "lds",
             Self::RouteConfiguration => "rds",
             Self::Secret => "sds",
+            Self::ExtensionConfig => "ecds",
         }
     }
 }
@@ -231,7 +236,7 @@ mod tests {
         for kind in TypeUrl::ALL {
             assert_eq!(TypeUrl::from_wire(kind.as_str()), Some(kind));
         }
-        assert_eq!(TypeUrl::from_wire("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"), None);
+        assert_eq!(TypeUrl::from_wire("type.googleapis.com/envoy.service.runtime.v3.Runtime"), None);
         let wire = envoy_types::util::pack_any(Cluster::default());
         assert_eq!(wire.type_url, TypeUrl::Cluster.as_str());
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog as AccessLogConfig, access_log};
 use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster};
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, ConfigSource, GrpcService, SocketAddress, address, config_source, grpc_service,
-    socket_address,
+    Address, AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, GrpcService, SocketAddress, address,
+    api_config_source::ApiType, config_source, grpc_service, socket_address,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint};
 use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, filter};
@@ -42,6 +42,59 @@ use crate::support::ports::free_port;
 use crate::support::run::Run;
 use crate::support::tools::Tools;
 
+/// How the Envoy under test is told to fetch its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mode {
+    delta: bool,
+    aggregated: bool,
+}
+
+const MANAGED: Mode = Mode { delta: true, aggregated: true };
+const ALL_MODES: [Mode; 4] =
+    [MANAGED, Mode { delta: false, aggregated: true }, Mode { delta: true, aggregated: false }, Mode { delta: false, aggregated: false }];
+
+impl Mode {
+    /// The managed Envoy's bootstrap with other words about discovery.
+    fn bootstrap(self, socket_dir: &str) -> String {
+        let text = managed(&BootstrapInput { socket_dir });
+        let api = if self.delta { "DELTA_GRPC" } else { "GRPC" };
+        if self.aggregated {
+            return replaced(&text, "api_type: DELTA_GRPC", &format!("api_type: {api}"));
+        }
+        let source = format!(
+            "{{resource_api_version: V3, api_config_source: {{api_type: {api}, transport_api_version: V3, \
+             set_node_on_first_message_only: true, grpc_services: [{{envoy_grpc: {{cluster_name: kubepass-xds}}}}]}}}}"
+        );
+        let text = replaced(&text, "lds_config: {ads: {}, resource_api_version: V3}", &format!("lds_config: {source}"));
+        let text = replaced(&text, "cds_config: {ads: {}, resource_api_version: V3}", &format!("cds_config: {source}"));
+        let (before, rest) = text.split_once("  ads_config:\n").unwrap();
+        format!("{before}{}", &rest[rest.find("  lds_config").unwrap()..])
+    }
+
+    /// Where a resource says that what it names is to be had.
+    fn source(self) -> ConfigSource {
+        let specifier = if self.aggregated {
+            config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})
+        } else {
+            let to = grpc_service::EnvoyGrpc { cluster_name: "kubepass-xds".into(), ..Default::default() };
+            let service = GrpcService { target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(to)), ..GrpcService::default() };
+            config_source::ConfigSourceSpecifier::ApiConfigSource(ApiConfigSource {
+                api_type: if self.delta { ApiType::DeltaGrpc } else { ApiType::Grpc }.into(),
+                transport_api_version: ApiVersion::V3.into(),
+                grpc_services: vec![service],
+                set_node_on_first_message_only: true,
+                ..ApiConfigSource::default()
+            })
+        };
+        ConfigSource { config_source_specifier: Some(specifier), resource_api_version: ApiVersion::V3.into(), ..ConfigSource::default() }
+    }
+}
+
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert_eq!(text.matches(from).count(), 1, "{from}");
+    text.replace(from, to)
+}
+
 /// Below the 15 seconds after which Envoy gives up waiting for endpoints: a rule that is broken shows as that wait.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// Clusters that the bootstrap holds.
@@ -58,7 +111,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn start(first: ResourceSet) -> Self {
+    fn start(mode: Mode, first: ResourceSet) -> Self {
         let run = Run::new("ads");
         let sockets = run.file("s");
         let mut fixture = Self {
@@ -71,8 +124,7 @@ impl Fixture {
             run,
         };
         fixture.serve();
-        let bootstrap = managed(&BootstrapInput { socket_dir: fixture.sockets.to_str().unwrap() });
-        let bootstrap = fixture.run.write("bootstrap.yaml", bootstrap);
+        let bootstrap = fixture.run.write("bootstrap.yaml", mode.bootstrap(fixture.sockets.to_str().unwrap()));
         let mut command = leash::command(Tools::ensure().envoy());
         command.arg("-c").arg(bootstrap).args(["--disable-hot-restart", "--concurrency", "1", "-l", "info"]);
         fixture.envoy = Some(fixture.run.start("envoy", command));
@@ -123,14 +175,6 @@ impl Fixture {
     }
 }
 
-fn ads() -> ConfigSource {
-    ConfigSource {
-        config_source_specifier: Some(config_source::ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
-        resource_api_version: ApiVersion::V3.into(),
-        ..ConfigSource::default()
-    }
-}
-
 fn seconds(seconds: i64) -> Option<WireDuration> {
     Some(WireDuration { seconds, nanos: 0 })
 }
@@ -142,12 +186,12 @@ fn address(port: u16) -> Option<Address> {
 }
 
 /// `connect_timeout` is what tells two versions apart.
-fn cluster(name: &str, connect_timeout: i64) -> (TypeUrl, Resource) {
+fn cluster(mode: Mode, name: &str, connect_timeout: i64) -> (TypeUrl, Resource) {
     let cluster = Cluster {
         name: name.into(),
         connect_timeout: seconds(connect_timeout),
         cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Eds.into())),
-        eds_cluster_config: Some(cluster::EdsClusterConfig { eds_config: Some(ads()), ..Default::default() }),
+        eds_cluster_config: Some(cluster::EdsClusterConfig { eds_config: Some(mode.source()), ..Default::default() }),
         ..Cluster::default()
     };
     (TypeUrl::Cluster, Resource::new(name, &cluster))
@@ -181,7 +225,7 @@ fn routes(cluster: &str) -> (TypeUrl, Resource) {
     (TypeUrl::RouteConfiguration, Resource::new("routes", &routes))
 }
 
-fn listener(port: u16) -> (TypeUrl, Resource) {
+fn listener(mode: Mode, port: u16) -> (TypeUrl, Resource) {
     let to = grpc_service::EnvoyGrpc { cluster_name: "kubepass-access-log".into(), ..Default::default() };
     let common = CommonGrpcAccessLogConfig {
         log_name: "test".into(),
@@ -198,7 +242,7 @@ fn listener(port: u16) -> (TypeUrl, Resource) {
         ..HttpFilter::default()
     };
     let options = http_connection_manager::HcmAccessLogOptions { flush_access_log_on_new_request: true, ..Default::default() };
-    let rds = Rds { config_source: Some(ads()), route_config_name: "routes".into() };
+    let rds = Rds { config_source: Some(mode.source()), route_config_name: "routes".into() };
     let manager = HttpConnectionManager {
         stat_prefix: "test".into(),
         route_specifier: Some(http_connection_manager::RouteSpecifier::Rds(rds)),
@@ -223,47 +267,63 @@ fn set(resources: impl IntoIterator<Item = (TypeUrl, Resource)>) -> ResourceSet 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_follows_every_change_without_waiting() {
+    for mode in ALL_MODES {
+        follow_every_change(mode).await;
+    }
+}
+
+async fn follow_every_change(mode: Mode) {
     let port = free_port();
-    let to = |name: &str, version| [cluster(name, version), endpoints(name), routes(name), listener(port)];
-    let mut fixture = Fixture::start(set(to("a", 1)));
-    fixture.until_taken("start-up").await;
+    let to = |name: &str, version| [cluster(mode, name, version), endpoints(name), routes(name), listener(mode, port)];
+    let mut fixture = Fixture::start(mode, set(to("a", 1)));
+    fixture.until_taken(&format!("{mode:?}: start-up")).await;
     assert!(*fixture.state.listener_acknowledged().borrow());
 
     fixture.publish(set(to("a", 2)));
-    fixture.until_taken("a changed cluster, whose endpoints did not change").await;
+    fixture.until_taken(&format!("{mode:?}: a changed cluster, whose endpoints did not change")).await;
 
     fixture.publish(set(to("b", 1)));
-    fixture.until_taken("another cluster, and the routes to it").await;
-    assert_eq!(fixture.clusters().await, 1, "the old one is gone");
+    fixture.until_taken(&format!("{mode:?}: another cluster, and the routes to it")).await;
+    assert_eq!(fixture.clusters().await, 1, "{mode:?}: the old one is gone");
 
     fixture.stop_serving().await;
     fixture.publish(set(to("b", 2)));
     fixture.serve();
-    fixture.until_taken("a cluster that changed while the control plane was away").await;
+    fixture.until_taken(&format!("{mode:?}: a cluster that changed while the control plane was away")).await;
 
     let many = |version| {
-        let all = (0..500).flat_map(move |i| [cluster(&format!("c{i}"), if i == 7 { version } else { 1 }), endpoints(&format!("c{i}"))]);
-        set(all.chain([routes("c0"), listener(port)]))
+        let all =
+            (0..500).flat_map(move |i| [cluster(mode, &format!("c{i}"), if i == 7 { version } else { 1 }), endpoints(&format!("c{i}"))]);
+        set(all.chain([routes("c0"), listener(mode, port)]))
     };
     fixture.publish(many(1));
-    fixture.until_taken("five hundred clusters").await;
+    fixture.until_taken(&format!("{mode:?}: five hundred clusters")).await;
     let pushed = fixture.state.counts(TypeUrl::Cluster).pushed;
     fixture.publish(many(2));
-    fixture.until_taken("one of five hundred").await;
-    assert_eq!(fixture.state.counts(TypeUrl::Cluster).pushed, pushed + 1);
+    fixture.until_taken(&format!("{mode:?}: one of five hundred")).await;
+    assert_eq!(fixture.state.counts(TypeUrl::Cluster).pushed, pushed + 1, "{mode:?}");
 
-    assert_eq!(fixture.stat("cluster_manager.cds.update_rejected").await, 0);
-    assert_eq!(fixture.stat("listener_manager.listener_modified").await, 0);
+    assert_eq!(fixture.stat("cluster_manager.cds.update_rejected").await, 0, "{mode:?}");
+    assert_eq!(fixture.stat("listener_manager.listener_modified").await, 0, "{mode:?}");
+    assert_eq!(fixture.clusters().await, 500, "{mode:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_envoy_took_of_a_refused_response_goes_again() {
+    for mode in [MANAGED, Mode { delta: false, aggregated: true }] {
+        go_again(mode).await;
+    }
+}
+
+async fn go_again(mode: Mode) {
     let port = free_port();
-    let good = || [cluster("a", 1), endpoints("a"), routes("a"), listener(port)];
-    let mut fixture = Fixture::start(set(good()));
+    let good = || [cluster(mode, "a", 1), endpoints("a"), routes("a"), listener(mode, port)];
+    let mut fixture = Fixture::start(mode, set(good()));
     fixture.until_taken("start-up").await;
 
-    fixture.publish(set(good().into_iter().chain([bad_cluster(), cluster("orphan", 1)])));
+    // The delta protocol tells Envoy that there are no endpoints; without that it would wait for them, and with its answer.
+    let warm = (!mode.delta).then(|| endpoints("orphan"));
+    fixture.publish(set(good().into_iter().chain([bad_cluster(), cluster(mode, "orphan", 1)]).chain(warm)));
     fixture.until("the refusal", |state| state.counts(TypeUrl::Cluster).nacked == 1).await;
     let refusal = fixture.state.counts(TypeUrl::Cluster).last_refusal.unwrap();
     assert!(refusal.contains("bad: cannot create an EDS cluster without an EDS config"), "{refusal}");
@@ -273,7 +333,7 @@ async fn what_envoy_took_of_a_refused_response_goes_again() {
     assert_eq!(fixture.state.counts(TypeUrl::Cluster).nacked, 1);
     assert_eq!(fixture.clusters().await, 2, "the good part was taken");
 
-    // Envoy does not list the orphan when it connects again.
+    // Envoy does not list the orphan when it connects again; the other protocol lists nothing.
     fixture.stop_serving().await;
     fixture.publish(set(good()));
     fixture.serve();
@@ -284,7 +344,7 @@ async fn what_envoy_took_of_a_refused_response_goes_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_completed_in_the_audit_trail() {
     let port = free_port();
-    let mut fixture = Fixture::start(set([cluster("a", 1), endpoints("a"), routes("a"), listener(port)]));
+    let mut fixture = Fixture::start(MANAGED, set([cluster(MANAGED, "a", 1), endpoints("a"), routes("a"), listener(MANAGED, port)]));
     let audit = fixture.run.file("audit.jsonl");
     let sinks = vec![AuditSink::File { path: audit.clone() }];
     let trail = Trail::open(&AuditSettings { sinks, on_failure: OnAuditFailure::Deny, durability: Durability::Written }).unwrap();

@@ -18,3 +18,5 @@ mod managed_envoy;
 mod policy_explain;
 mod structure;
 mod web;
+mod xds_client;
+mod xds_conformance;

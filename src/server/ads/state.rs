@@ -11,10 +11,12 @@ use tokio::sync::watch;
 
 use crate::server::telemetry::Metrics;
 use crate::xds::resource::{ResourceSet, TypeUrl};
-use crate::xds::stream::{DeltaStream, Doubts, StreamEvent, TypeState};
+use crate::xds::stream::{Doubts, Machine, StreamEvent, TypeState};
 
-/// Nodes whose doubts are kept for their next stream. Beyond that they are forgotten: an Envoy may then keep a resource too many.
+/// Nodes whose doubts are kept for their next stream, and bytes of memory for them. Beyond that they are forgotten: an Envoy may then keep
+/// a resource too many.
 const MAX_REMEMBERED_NODES: usize = 256;
+const MAX_REMEMBERED_COST: usize = 16 << 20;
 
 /// The registry of streams. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +51,10 @@ pub struct StreamView {
     /// `node.id` and `node.cluster`, as the Envoy says: a claim, empty until its first request.
     pub node: String,
     pub cluster: String,
+    /// The type of a stream that serves one type.
+    pub only: Option<TypeUrl>,
+    /// How many it has sent.
+    pub requests: u64,
     pub types: BTreeMap<TypeUrl, TypeView>,
 }
 
@@ -78,15 +84,19 @@ impl AdsState {
         self.registry().streams.values().cloned().collect()
     }
 
-    /// Whether every connected Envoy, at least one, has acknowledged all of `set`.
+    /// Whether every connected Envoy, at least one, has acknowledged all of `set`. One may have several streams, each with a part of the types.
     pub fn is_taken(&self, set: &ResourceSet) -> bool {
         let registry = self.registry();
-        let has = |stream: &StreamView, kind: TypeUrl| match stream.types.get(&kind) {
-            Some(view) if view.state.requested => view.state.acknowledged.as_deref() == Some(set.type_version(kind)),
-            _ => set.is_empty(kind),
+        let mut nodes: BTreeMap<&str, Vec<&StreamView>> = BTreeMap::new();
+        for view in registry.streams.values() {
+            nodes.entry(&view.node).or_default().push(view);
+        }
+        let has = |streams: &[&StreamView], kind: TypeUrl| {
+            let mut asking = streams.iter().filter_map(|view| view.types.get(&kind)).filter(|view| view.state.requested).peekable();
+            (asking.peek().is_some() || set.is_empty(kind))
+                && asking.all(|view| view.state.acknowledged.as_deref() == Some(set.type_version(kind)))
         };
-        let has_all = |stream: &StreamView| TypeUrl::ALL.into_iter().all(|kind| has(stream, kind));
-        !registry.streams.is_empty() && registry.streams.values().all(has_all)
+        !nodes.is_empty() && nodes.values().all(|streams| TypeUrl::ALL.into_iter().all(|kind| has(streams, kind)))
     }
 
     pub fn counts(&self, kind: TypeUrl) -> TypeCounts {
@@ -109,11 +119,11 @@ impl AdsState {
         metrics.register("xds_streams", "Envoys connected over xDS", self.0.connected.clone());
     }
 
-    pub(super) fn opened(&self) -> u64 {
+    pub(super) fn opened(&self, only: Option<TypeUrl>) -> u64 {
         let mut registry = self.registry();
         registry.last_id += 1;
         let id = registry.last_id;
-        registry.streams.insert(id, StreamView::default());
+        registry.streams.insert(id, StreamView { only, ..StreamView::default() });
         self.0.connected.inc();
         id
     }
@@ -128,7 +138,7 @@ impl AdsState {
         registry.doubts.remove(node).unwrap_or_default()
     }
 
-    pub(super) fn updated(&self, id: u64, stream: &DeltaStream, events: &[StreamEvent], set: &ResourceSet) {
+    pub(super) fn updated(&self, id: u64, machine: &Machine, events: &[StreamEvent], set: &ResourceSet) {
         let mut registry = self.registry();
         for event in events {
             if let StreamEvent::Nacked { kind, message, .. } = event {
@@ -137,9 +147,10 @@ impl AdsState {
             self.count(event);
         }
         if let Some(view) = registry.streams.get_mut(&id) {
+            view.requests = machine.requests();
             for kind in TypeUrl::ALL {
                 let entry = view.types.entry(kind).or_default();
-                entry.state = stream.state(kind);
+                entry.state = machine.state(kind);
                 set.type_version(kind).clone_into(&mut entry.wanted);
                 let refusal = events.iter().rev().find_map(|event| match event {
                     StreamEvent::Nacked { kind: refused, message, .. } if *refused == kind => Some(message.clone()),
@@ -156,7 +167,8 @@ impl AdsState {
         let mut registry = self.registry();
         self.0.connected.dec();
         let node = registry.streams.remove(&id).map(|view| view.node).unwrap_or_default();
-        if !doubts.is_empty() && registry.doubts.len() < MAX_REMEMBERED_NODES {
+        let cost = registry.doubts.values().map(Doubts::cost).sum::<usize>() + doubts.cost();
+        if !doubts.is_empty() && registry.doubts.len() < MAX_REMEMBERED_NODES && cost <= MAX_REMEMBERED_COST {
             registry.doubts.insert(node, doubts);
         }
         self.announce(&registry);
@@ -177,6 +189,7 @@ impl AdsState {
             StreamEvent::Pushed { kind, .. } => drop(self.counter(*kind, "pushed").inc()),
             StreamEvent::Acked { kind, .. } => drop(self.counter(*kind, "acked").inc()),
             StreamEvent::Nacked { kind, .. } => drop(self.counter(*kind, "nacked").inc()),
+            StreamEvent::Stale { kind } => drop(self.counter(*kind, "stale").inc()),
             StreamEvent::UnknownType { .. } => {}
         }
     }

@@ -1,26 +1,34 @@
 //! One connected Envoy, from its first message to its last.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
+use super::pace::Pace;
 use super::state::AdsState;
-use crate::xds::resource::ResourceSet;
-use crate::xds::stream::{DeltaStream, Limits, StreamError, StreamEvent};
+use super::{Ads, AdsLimits};
+use crate::xds::resource::{ResourceSet, TypeUrl};
+use crate::xds::stream::{Protocol, Stream, StreamError, StreamEvent};
 
 /// Longest part of a node's claims about itself that is kept, in characters.
 const MAX_CLAIM: usize = 256;
 
-pub(super) struct StreamTask {
+pub(super) struct StreamTask<P: Protocol> {
     id: u64,
     node: String,
-    stream: DeltaStream,
+    stream: Stream<P>,
     resources: watch::Receiver<Arc<ResourceSet>>,
     state: AdsState,
-    outbound: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+    outbound: mpsc::Sender<Result<P::Response, Status>>,
+    limits: AdsLimits,
+    pace: Pace,
+    /// The sum over all streams, and this stream's part in it.
+    all_name_cost: Arc<AtomicUsize>,
+    name_cost: usize,
 }
 
 /// Why a stream ends that the Envoy did not end.
@@ -30,41 +38,51 @@ enum End {
     Told(Status),
 }
 
-impl StreamTask {
-    pub(super) fn new(
-        resources: watch::Receiver<Arc<ResourceSet>>,
-        state: AdsState,
-        limits: Limits,
-        outbound: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
-    ) -> Self {
-        Self { id: state.opened(), node: String::new(), stream: DeltaStream::new(limits), resources, state, outbound }
+impl<P: Protocol> StreamTask<P> {
+    pub(super) fn new(ads: &Ads, only: Option<TypeUrl>, outbound: mpsc::Sender<Result<P::Response, Status>>) -> Self {
+        let limits = ads.limits;
+        Self {
+            id: ads.state.opened(only),
+            node: String::new(),
+            stream: Stream::serving(only, limits.stream),
+            resources: ads.resources.clone(),
+            state: ads.state.clone(),
+            outbound,
+            limits,
+            pace: Pace::new(limits.burst, limits.requests_per_second, Instant::now()),
+            all_name_cost: Arc::clone(&ads.name_cost),
+            name_cost: 0,
+        }
     }
 
-    pub(super) async fn run(mut self, inbound: Streaming<DeltaDiscoveryRequest>, draining: CancellationToken) {
-        tracing::debug!(xds.stream = self.id, "an ADS stream opened");
+    pub(super) async fn run(mut self, inbound: Streaming<P::Request>, draining: CancellationToken) {
+        tracing::debug!(xds.stream = self.id, "an xDS stream opened");
         let end = tokio::select! {
             end = self.serve(inbound) => end,
             () = draining.cancelled() => End::Told(Status::unavailable("kubepass is shutting down")),
         };
         if let End::Told(status) = end {
-            tracing::info!(xds.stream = self.id, xds.node = %self.node, %status, "an ADS stream is ended");
+            tracing::info!(xds.stream = self.id, xds.node = %self.node, %status, "an xDS stream is ended");
             // Full or closed: the Envoy sees the stream end without the reason.
             let _ = self.outbound.try_send(Err(status));
         }
     }
 
-    async fn serve(&mut self, mut inbound: Streaming<DeltaDiscoveryRequest>) -> End {
+    async fn serve(&mut self, mut inbound: Streaming<P::Request>) -> End {
         let mut set = Arc::clone(&self.resources.borrow_and_update());
         loop {
+            let next = self.pace.next();
+            let may_ask = next <= Instant::now();
             let responses = tokio::select! {
-                request = inbound.message() => match request {
+                request = inbound.message(), if may_ask => match request {
                     Ok(Some(request)) => match self.on_request(request, &set) {
                         Ok(responses) => responses,
-                        Err(error) => return End::Told(refusal(&error)),
+                        Err(status) => return End::Told(status),
                     },
-                    // The Envoy left, or what it sent is no message.
+                    Err(status) if is_no_message(&status) => return End::Told(status),
                     Ok(None) | Err(_) => return End::Quiet,
                 },
+                () = tokio::time::sleep_until(next), if !may_ask => continue,
                 changed = self.resources.changed() => {
                     if changed.is_err() {
                         return End::Told(Status::unavailable("kubepass no longer has a configuration"));
@@ -83,15 +101,33 @@ impl StreamTask {
         }
     }
 
-    fn on_request(&mut self, mut request: DeltaDiscoveryRequest, set: &ResourceSet) -> Result<Vec<DeltaDiscoveryResponse>, StreamError> {
+    fn on_request(&mut self, mut request: P::Request, set: &ResourceSet) -> Result<Vec<P::Response>, Status> {
+        self.pace.taken(Instant::now());
         // Envoy names itself in the first request only.
-        if let Some(node) = request.node.take().filter(|_| self.node.is_empty()) {
+        if let Some(node) = P::take_node(&mut request).filter(|_| self.node.is_empty()) {
             self.node = claim(&node.id);
             let doubts = self.state.identified(self.id, &self.node, &claim(&node.cluster));
             self.stream.remember(doubts);
             tracing::info!(xds.stream = self.id, xds.node = %self.node, "an Envoy connected");
         }
-        self.stream.on_request(request, set)
+        let responses = self.stream.on_request(request, set).map_err(|error| refusal(&error))?;
+        self.account()?;
+        Ok(responses)
+    }
+
+    /// No client can make kubepass keep more than there is for all of them.
+    fn account(&mut self) -> Result<(), Status> {
+        let before = std::mem::replace(&mut self.name_cost, self.stream.machine().name_cost());
+        if self.name_cost <= before {
+            self.all_name_cost.fetch_sub(before - self.name_cost, Ordering::Relaxed);
+            return Ok(());
+        }
+        let growth = self.name_cost - before;
+        let all = self.all_name_cost.fetch_add(growth, Ordering::Relaxed) + growth;
+        if all > self.limits.name_cost {
+            return Err(Status::resource_exhausted("the names that all clients together subscribe to are more than kubepass keeps"));
+        }
+        Ok(())
     }
 
     fn report(&mut self, set: &ResourceSet) {
@@ -99,7 +135,7 @@ impl StreamTask {
         for event in &events {
             self.log(event);
         }
-        self.state.updated(self.id, &self.stream, &events, set);
+        self.state.updated(self.id, self.stream.machine(), &events, set);
     }
 
     fn log(&self, event: &StreamEvent) {
@@ -114,6 +150,9 @@ impl StreamTask {
             StreamEvent::Nacked { kind, nonce, message } => {
                 tracing::error!(xds.stream = id, xds.node = %node, xds.type = kind.short_name(), nonce, %message, "Envoy refused its configuration");
             }
+            StreamEvent::Stale { kind } => {
+                tracing::debug!(xds.stream = id, xds.node = %node, xds.type = kind.short_name(), "an answer to an older response");
+            }
             StreamEvent::UnknownType { type_url } => {
                 tracing::debug!(xds.stream = id, xds.node = %node, type_url, "a type was asked for that is not served");
             }
@@ -121,17 +160,23 @@ impl StreamTask {
     }
 }
 
-impl Drop for StreamTask {
+impl<P: Protocol> Drop for StreamTask<P> {
     fn drop(&mut self) {
         // However the stream ends, its place in the registry goes, and its doubts stay.
         self.state.closed(self.id, self.stream.doubts());
+        self.all_name_cost.fetch_sub(self.name_cost, Ordering::Relaxed);
     }
+}
+
+/// What came is no request, or one that is too long. With other errors there is nobody left to tell.
+fn is_no_message(status: &Status) -> bool {
+    matches!(status.code(), Code::Internal | Code::OutOfRange | Code::InvalidArgument | Code::Unimplemented)
 }
 
 fn refusal(error: &StreamError) -> Status {
     match error {
-        StreamError::TooManyNames { .. } => Status::resource_exhausted(error.to_string()),
-        StreamError::InvalidName { .. } => Status::invalid_argument(error.to_string()),
+        StreamError::TooManyNames { .. } | StreamError::TooMuchToKeep { .. } => Status::resource_exhausted(error.to_string()),
+        StreamError::InvalidName { .. } | StreamError::WrongType { .. } => Status::invalid_argument(error.to_string()),
     }
 }
 

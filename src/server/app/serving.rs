@@ -84,8 +84,7 @@ where
             axum::http::Request<tonic::body::Body>,
             Response = axum::http::Response<tonic::body::Body>,
             Error = std::convert::Infallible,
-        > + tonic::server::NamedService
-        + Clone
+        > + Clone
         + Send
         + Sync
         + 'static,

@@ -48,6 +48,12 @@ impl Holdings {
         }
     }
 
+    /// The client took everything that it was told.
+    pub(super) fn trust(&mut self) {
+        self.0.retain(|_, holding| holding.version.is_some());
+        self.0.values_mut().for_each(|holding| holding.doubtful = false);
+    }
+
     pub(super) fn forget(&mut self, name: &str) {
         self.0.remove(name);
     }

@@ -7,7 +7,7 @@ use envoy_types::pb::google::rpc::Status;
 
 use super::super::resource::{ResourceSet, TypeUrl};
 use super::test_client::{Script, check, parse_set};
-use super::{DeltaStream, Limits, StreamError, StreamEvent};
+use super::{Delta, DeltaStream, Limits, StreamError, StreamEvent};
 
 #[test]
 fn no_names_at_first_are_the_wildcard_for_clusters_and_listeners() {
@@ -391,7 +391,7 @@ fn answers_to_what_is_asked_for_do_not_wait_for_other_types() {
 #[test]
 fn the_acknowledged_version_is_the_sets_once_all_is_taken() {
     let mut script = Script::new();
-    let state = |script: &Script| script.stream.state(TypeUrl::Cluster);
+    let state = |script: &Script<Delta>| script.stream.state(TypeUrl::Cluster);
     assert!(!state(&script).requested);
     script.run("set cds/a=1 ->\n ask cds -> cds +a=1");
     assert!(state(&script).requested && state(&script).in_flight);
@@ -445,7 +445,7 @@ fn a_refusal_never_shows_a_secret() {
 #[test]
 fn too_many_names_and_invalid_names_end_the_stream() {
     let check = |subscribe: &[&str], listed: usize, expected: Result<usize, StreamError>| {
-        let mut stream = DeltaStream::new(Limits { names_per_type: 3 });
+        let mut stream = DeltaStream::new(Limits { names_per_type: 3, ..Limits::default() });
         let request = DeltaDiscoveryRequest {
             type_url: TypeUrl::Secret.as_str().into(),
             resource_names_subscribe: subscribe.iter().map(|&name| name.into()).collect(),

@@ -1,19 +1,19 @@
-//! One type on one delta stream: what the client wants and holds, what it is owed, and the one response that may be in flight.
-//! Decides what to send; when it may be sent relative to other types is `delta`'s part.
+//! One type on one stream: what the client wants and holds, what it is owed, and the one response that may be in flight.
+//! Decides what to send; when it may be sent relative to other types is `machine`'s part.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, Resource as WireResource};
-use envoy_types::pb::google::protobuf::Any;
-
 use super::super::resource::{Resource, ResourceSet, TypeUrl};
 use super::holdings::Holdings;
+use super::protocol::{Dialect, Names, Push};
 use super::subscription::Subscription;
-use super::{Limits, StreamError};
+use super::whole::Whole;
+use super::{Limits, NAME_COST, StreamError};
 
 #[derive(Debug)]
 pub(super) struct SubStream {
     kind: TypeUrl,
+    form: Form,
     subscription: Subscription,
     holdings: Holdings,
     /// Names to answer whatever the client holds.
@@ -21,6 +21,7 @@ pub(super) struct SubStream {
     /// A response is due even if it is empty.
     answer_owed: bool,
     requested: bool,
+    last_nonce: Option<String>,
     in_flight: Option<InFlight>,
     /// Names of the response that the request at hand answers.
     answered: Vec<String>,
@@ -29,6 +30,19 @@ pub(super) struct SubStream {
     /// Version of the whole set at which there was nothing left to send: saves the comparison until something happens.
     clean_at: Option<String>,
     acknowledged: Option<String>,
+    /// Of the names and versions that the client listed; see `NAME_COST`.
+    listed_cost: usize,
+}
+
+/// What a response holds.
+#[derive(Debug)]
+enum Form {
+    /// What changed, and the names of what is gone.
+    Changes,
+    /// What changed. That something is gone is not told.
+    Additions,
+    /// Everything: what is absent is gone.
+    Whole(Whole),
 }
 
 #[derive(Debug)]
@@ -66,16 +80,20 @@ impl Plan<'_> {
         self.resources.is_empty() && self.removed.is_empty()
     }
 
+    pub(super) fn resources(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.values().copied()
+    }
+
     pub(super) fn resource_names(&self) -> impl Iterator<Item = &str> {
         self.resources.keys().copied()
     }
 
-    pub(super) fn resource_count(&self) -> usize {
-        self.resources.len()
+    pub(super) fn removed_names(&self) -> impl Iterator<Item = &str> {
+        self.removed.iter().map(String::as_str)
     }
 
-    pub(super) fn removed_count(&self) -> usize {
-        self.removed.len()
+    pub(super) fn resource_count(&self) -> usize {
+        self.resources.len()
     }
 }
 
@@ -91,19 +109,26 @@ pub(super) enum Answer {
 }
 
 impl SubStream {
-    pub(super) fn new(kind: TypeUrl) -> Self {
+    pub(super) fn new(kind: TypeUrl, dialect: Dialect) -> Self {
         Self {
             kind,
+            form: match (dialect, kind) {
+                (Dialect::Delta, _) => Form::Changes,
+                (Dialect::StateOfTheWorld, TypeUrl::Cluster | TypeUrl::Listener) => Form::Whole(Whole::default()),
+                (Dialect::StateOfTheWorld, _) => Form::Additions,
+            },
             subscription: Subscription::default(),
             holdings: Holdings::default(),
             owed: BTreeSet::new(),
             answer_owed: false,
             requested: false,
+            last_nonce: None,
             in_flight: None,
             answered: Vec::new(),
             refused_at: None,
             clean_at: None,
             acknowledged: None,
+            listed_cost: 0,
         }
     }
 
@@ -122,6 +147,15 @@ impl SubStream {
     /// A response that gives the client something, as opposed to one that only removes.
     pub(super) fn resources_in_flight(&self) -> bool {
         self.in_flight.as_ref().is_some_and(|response| response.has_resources)
+    }
+
+    pub(super) fn name_cost(&self) -> usize {
+        self.subscription.cost() + self.listed_cost
+    }
+
+    /// `nonce` is not of the last response. On a new stream there was none: a client may still speak of another stream's.
+    pub(super) fn is_stale(&self, nonce: &str) -> bool {
+        !nonce.is_empty() && self.last_nonce.as_deref().is_some_and(|last| last != nonce)
     }
 
     pub(super) fn doubtful_count(&self) -> usize {
@@ -153,6 +187,10 @@ impl SubStream {
                 self.holdings.forget(name);
             }
         }
+        if matches!(self.form, Form::Whole(_)) {
+            // The response repeated whatever was refused before.
+            self.holdings.trust();
+        }
         self.answered = response.names;
         Answer::Acked { version: response.type_version }
     }
@@ -160,25 +198,19 @@ impl SubStream {
     /// Takes the subscription in a request; it counts whatever the nonce says. `listed` and `doubts` count on the first request only.
     pub(super) fn subscribe(
         &mut self,
-        lists: (Vec<String>, Vec<String>),
+        names: Names,
         listed: HashMap<String, String>,
         doubts: BTreeSet<String>,
         limits: Limits,
     ) -> Result<(), StreamError> {
         let first = !std::mem::replace(&mut self.requested, true);
-        let (subscribe, unsubscribe) = lists;
-        let change = self.subscription.apply(self.kind, first, subscribe, unsubscribe, limits)?;
+        let change = self.subscription.apply(self.kind, first, names, limits)?;
         for name in &change.dropped {
             self.holdings.forget(name);
             self.owed.remove(name);
         }
         if first {
-            if listed.len() > limits.names_per_type {
-                return Err(StreamError::TooManyNames { kind: self.kind, limit: limits.names_per_type });
-            }
-            self.holdings.start(listed, doubts);
-            self.holdings.retain(|name| self.subscription.wants(name));
-            self.clean_at = None;
+            self.start(listed, doubts, limits)?;
         } else if change.wildcard_asked {
             // The client may have dropped all of it. It may also have kept, for the wildcard's sake, what it had unsubscribed by name
             // while a response was on its way.
@@ -196,7 +228,21 @@ impl SubStream {
         }
         if change.wildcard_asked || change.wildcard_ended || !change.dropped.is_empty() {
             self.clean_at = None;
+            if let Form::Whole(whole) = &mut self.form {
+                whole.retain(|name| self.subscription.wants(name));
+            }
         }
+        Ok(())
+    }
+
+    fn start(&mut self, listed: HashMap<String, String>, doubts: BTreeSet<String>, limits: Limits) -> Result<(), StreamError> {
+        if listed.len() > limits.names_per_type {
+            return Err(StreamError::TooManyNames { kind: self.kind, limit: limits.names_per_type });
+        }
+        self.listed_cost = listed.iter().map(|(name, version)| name.len() + version.len() + NAME_COST).sum();
+        self.holdings.start(listed, doubts);
+        self.holdings.retain(|name| self.subscription.wants(name));
+        self.clean_at = None;
         Ok(())
     }
 
@@ -228,6 +274,12 @@ impl SubStream {
         if !self.requested || self.in_flight() || self.is_clean(set) {
             return None;
         }
+        if !self.tells_removals() {
+            // Should it come back, it is news, and not an answer that is due.
+            let kind = self.kind;
+            self.holdings.retain(|name| set.get(kind, name).is_some());
+            self.owed.retain(|name| set.get(kind, name).is_some());
+        }
         let plan = self.plan(set, hold);
         if !plan.is_empty() {
             return Some(plan);
@@ -246,7 +298,8 @@ impl SubStream {
         for name in &self.owed {
             match set.get(self.kind, name) {
                 Some(resource) => plan.resources.extend([by_name(resource)]),
-                None => plan.removed.extend([name.clone()]),
+                None if self.tells_removals() => plan.removed.extend([name.clone()]),
+                None => {}
             }
         }
         if !hold.changes || self.answer_owed {
@@ -259,7 +312,7 @@ impl SubStream {
             }
         }
         let may_retry = self.refused_at.as_deref() != Some(set.version());
-        if !hold.removals {
+        if !hold.removals && self.tells_removals() {
             let gone = self.holdings.iter().filter(|(name, _)| set.get(self.kind, name).is_none());
             let gone = gone.filter(|(_, holding)| holding.version.is_some() || (holding.doubtful && may_retry));
             plan.removed.extend(gone.map(|(name, _)| name.to_owned()));
@@ -272,9 +325,13 @@ impl SubStream {
         plan
     }
 
+    fn tells_removals(&self) -> bool {
+        !matches!(self.form, Form::Additions)
+    }
+
     /// Records `plan` as sent under `nonce`.
-    pub(super) fn send(&mut self, plan: &Plan<'_>, set: &ResourceSet, nonce: String) -> DeltaDiscoveryResponse {
-        for resource in plan.resources.values() {
+    pub(super) fn send(&mut self, plan: &Plan<'_>, set: &ResourceSet, nonce: String) -> Push {
+        for resource in plan.resources() {
             self.holdings.tell(&resource.name, Some(resource.version.clone()));
             self.owed.remove(&resource.name);
         }
@@ -283,7 +340,7 @@ impl SubStream {
             self.owed.remove(name);
         }
         self.answer_owed = false;
-        let names = plan.resource_names().map(str::to_owned).chain(plan.removed.iter().cloned()).collect();
+        let names = plan.resource_names().chain(plan.removed_names()).map(str::to_owned).collect();
         let type_version = set.type_version(self.kind).to_owned();
         self.in_flight = Some(InFlight {
             nonce: nonce.clone(),
@@ -292,23 +349,12 @@ impl SubStream {
             names,
             has_resources: plan.resource_count() > 0,
         });
-        DeltaDiscoveryResponse {
-            system_version_info: type_version,
-            resources: plan.resources.values().map(|resource| self.on_the_wire(resource)).collect(),
-            type_url: self.kind.as_str().to_owned(),
-            removed_resources: plan.removed.iter().cloned().collect(),
-            nonce,
-            ..DeltaDiscoveryResponse::default()
-        }
-    }
-
-    fn on_the_wire(&self, resource: &Resource) -> WireResource {
-        WireResource {
-            name: resource.name.clone(),
-            version: resource.version.clone(),
-            resource: Some(Any { type_url: self.kind.as_str().to_owned(), value: resource.body.to_vec() }),
-            ..WireResource::default()
-        }
+        self.last_nonce = Some(nonce.clone());
+        let (resources, removed) = match &mut self.form {
+            Form::Whole(whole) => (whole.send(plan), Vec::new()),
+            Form::Changes | Form::Additions => (plan.resources().cloned().collect(), plan.removed.iter().cloned().collect()),
+        };
+        Push { kind: self.kind, nonce, version: type_version, resources, removed }
     }
 }
 

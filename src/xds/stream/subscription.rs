@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::super::resource::{MAX_NAME_LENGTH, TypeUrl};
-use super::{Limits, StreamError};
+use super::protocol::Names;
+use super::{Limits, NAME_COST, StreamError};
 
 const WILDCARD: &str = "*";
 
@@ -11,6 +12,10 @@ const WILDCARD: &str = "*";
 pub(super) struct Subscription {
     wildcard: bool,
     names: BTreeSet<String>,
+    /// Names, or the wildcard's own, were sent: from then on, a whole subscription without names is an empty one.
+    named: bool,
+    /// See `NAME_COST`.
+    cost: usize,
 }
 
 /// What a request changed.
@@ -38,10 +43,23 @@ impl Subscription {
         &self.names
     }
 
-    /// Takes the lists of a delta request. `first`: the first request for this type on its stream, where no names at all mean the
-    /// wildcard for listeners and clusters; later, or for other types, no names mean no change.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Takes what a request says of names. `first`: the first request for this type on its stream.
+    pub(super) fn apply(&mut self, kind: TypeUrl, first: bool, names: Names, limits: Limits) -> Result<Change, StreamError> {
+        let change = match names {
+            Names::Changes { subscribe, unsubscribe } => self.change(kind, first, subscribe, unsubscribe, limits)?,
+            Names::All(names) => self.replace(kind, names)?,
+        };
+        self.check(kind, limits)?;
+        Ok(change)
+    }
+
+    /// On the first request no names at all mean the wildcard for listeners and clusters; later, or for other types, they mean no change.
     /// A name in both lists ends up wanted.
-    pub(super) fn apply(
+    fn change(
         &mut self,
         kind: TypeUrl,
         first: bool,
@@ -50,7 +68,7 @@ impl Subscription {
         limits: Limits,
     ) -> Result<Change, StreamError> {
         let mut change = Change::default();
-        if first && subscribe.is_empty() && matches!(kind, TypeUrl::Cluster | TypeUrl::Listener) {
+        if first && subscribe.is_empty() && has_legacy_wildcard(kind) {
             self.wildcard = true;
             change.wildcard_asked = true;
         }
@@ -59,11 +77,41 @@ impl Subscription {
         }
         for name in subscribe {
             self.subscribe(kind, name, &mut change)?;
-            if self.names.len() > limits.names_per_type {
-                return Err(StreamError::TooManyNames { kind, limit: limits.names_per_type });
-            }
+            self.check(kind, limits)?;
         }
         Ok(change)
+    }
+
+    /// `names` are all that is wanted from now on. For listeners and clusters no names mean the wildcard until some were sent.
+    fn replace(&mut self, kind: TypeUrl, names: Vec<String>) -> Result<Change, StreamError> {
+        self.named |= !names.is_empty();
+        let mut wildcard = !self.named && has_legacy_wildcard(kind);
+        let mut wanted = BTreeSet::new();
+        for name in names {
+            check_name(kind, &name)?;
+            if name == WILDCARD {
+                wildcard = true;
+            } else {
+                wanted.insert(name);
+            }
+        }
+        let before = std::mem::replace(&mut self.names, wanted);
+        let change = Change {
+            wildcard_asked: wildcard && !self.wildcard,
+            wildcard_ended: self.wildcard && !wildcard,
+            asked: self.names.difference(&before).cloned().collect(),
+            dropped: before.into_iter().filter(|name| !wildcard && !self.names.contains(name)).collect(),
+        };
+        self.wildcard = wildcard;
+        self.cost = self.names.iter().map(|name| name.len() + NAME_COST).sum();
+        Ok(change)
+    }
+
+    fn check(&self, kind: TypeUrl, limits: Limits) -> Result<(), StreamError> {
+        if self.names.len() > limits.names_per_type {
+            return Err(StreamError::TooManyNames { kind, limit: limits.names_per_type });
+        }
+        Ok(())
     }
 
     fn unsubscribe(&mut self, name: String, change: &mut Change) {
@@ -71,6 +119,7 @@ impl Subscription {
             change.wildcard_ended |= std::mem::take(&mut self.wildcard);
             change.wildcard_asked = false;
         } else if self.names.remove(&name) {
+            self.cost -= name.len() + NAME_COST;
             // The client forgets the name at once, so where the wildcard still covers it, it needs it again.
             if self.wildcard {
                 change.asked.insert(name)
@@ -81,17 +130,28 @@ impl Subscription {
     }
 
     fn subscribe(&mut self, kind: TypeUrl, name: String, change: &mut Change) -> Result<(), StreamError> {
-        if name.is_empty() || name.len() > MAX_NAME_LENGTH {
-            return Err(StreamError::InvalidName { kind });
-        }
+        check_name(kind, &name)?;
         if name == WILDCARD {
             self.wildcard = true;
             change.wildcard_asked = true;
         } else {
             change.dropped.remove(&name);
-            self.names.insert(name.clone());
+            if self.names.insert(name.clone()) {
+                self.cost += name.len() + NAME_COST;
+            }
             change.asked.insert(name);
         }
         Ok(())
     }
+}
+
+fn has_legacy_wildcard(kind: TypeUrl) -> bool {
+    matches!(kind, TypeUrl::Cluster | TypeUrl::Listener)
+}
+
+fn check_name(kind: TypeUrl, name: &str) -> Result<(), StreamError> {
+    if name.is_empty() || name.len() > MAX_NAME_LENGTH {
+        return Err(StreamError::InvalidName { kind });
+    }
+    Ok(())
 }

@@ -7,14 +7,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::rpc::Status;
 
 use super::super::resource::{Resource, ResourceSet, TypeUrl};
-use super::{DeltaStream, Limits};
+use super::{Delta, Limits, Protocol, StateOfTheWorld, Stream};
 
 pub(super) fn kind(short: &str) -> TypeUrl {
     TypeUrl::ALL.into_iter().find(|kind| kind.short_name() == short).unwrap_or_else(|| panic!("no type {short}"))
@@ -37,15 +37,44 @@ pub(super) fn parse_set(words: &str) -> ResourceSet {
     }))
 }
 
-pub(super) struct Script {
-    pub(super) stream: DeltaStream,
-    pub(super) set: ResourceSet,
-    nonces: BTreeMap<TypeUrl, String>,
+/// How a protocol puts what the script says.
+pub(super) trait Wire: Protocol {
+    /// `names` are those that the client wants by now.
+    fn request(kind: TypeUrl, words: &Words, names: &BTreeSet<String>, nonce: String, refusal: Option<Status>) -> Self::Request;
+    fn kind_and_nonce(response: &Self::Response) -> (TypeUrl, String);
+    fn shown(response: &Self::Response) -> String;
 }
 
-impl Script {
+#[derive(Default)]
+pub(super) struct Words {
+    subscribe: Vec<String>,
+    unsubscribe: Vec<String>,
+    have: Vec<(String, String)>,
+}
+
+pub(super) struct Script<P: Protocol> {
+    pub(super) stream: Stream<P>,
+    pub(super) set: ResourceSet,
+    only: Option<TypeUrl>,
+    nonces: BTreeMap<TypeUrl, String>,
+    names: BTreeMap<TypeUrl, BTreeSet<String>>,
+}
+
+impl Script<Delta> {
     pub(super) fn new() -> Self {
-        Self { stream: DeltaStream::new(Limits::default()), set: ResourceSet::default(), nonces: BTreeMap::new() }
+        Self::serving(None)
+    }
+}
+
+impl<P: Wire> Script<P> {
+    pub(super) fn serving(only: Option<TypeUrl>) -> Self {
+        Self {
+            stream: Stream::serving(only, Limits::default()),
+            set: ResourceSet::default(),
+            only,
+            nonces: BTreeMap::new(),
+            names: BTreeMap::new(),
+        }
     }
 
     pub(super) fn run(&mut self, script: &str) {
@@ -65,45 +94,115 @@ impl Script {
             }
             "reconnect" => {
                 let doubts = self.stream.doubts();
-                self.stream = DeltaStream::new(Limits::default());
+                self.stream = Stream::serving(self.only, Limits::default());
                 self.stream.remember(doubts);
+                self.names.clear();
                 Vec::new()
             }
             _ => self.request(verb, rest),
         };
-        for response in &responses {
-            self.nonces.insert(TypeUrl::from_wire(&response.type_url).unwrap(), response.nonce.clone());
-        }
-        responses.iter().map(shown).collect::<Vec<_>>().join(" | ")
+        self.nonces.extend(responses.iter().map(P::kind_and_nonce));
+        responses.iter().map(P::shown).collect::<Vec<_>>().join(" | ")
     }
 
-    fn request(&mut self, verb: &str, rest: &str) -> Vec<DeltaDiscoveryResponse> {
-        let mut words = rest.split_whitespace();
-        let kind = kind(words.next().unwrap());
-        let mut request = DeltaDiscoveryRequest { type_url: kind.as_str().into(), ..DeltaDiscoveryRequest::default() };
-        for word in words {
+    fn request(&mut self, verb: &str, rest: &str) -> Vec<P::Response> {
+        let mut rest = rest.split_whitespace();
+        let kind = kind(rest.next().unwrap());
+        let names = self.names.entry(kind).or_default();
+        let mut words = Words::default();
+        for word in rest {
             if let Some(name) = word.strip_prefix('+') {
-                request.resource_names_subscribe.push(name.into());
+                names.insert(name.into());
+                words.subscribe.push(name.into());
             } else if let Some(name) = word.strip_prefix('-') {
-                request.resource_names_unsubscribe.push(name.into());
+                names.remove(name);
+                words.unsubscribe.push(name.into());
             } else {
                 let (name, version) = word.strip_prefix("have:").and_then(|held| held.split_once('=')).unwrap();
-                request.initial_resource_versions.insert(name.into(), version.into());
+                words.have.push((name.into(), version.into()));
             }
         }
-        match verb {
-            "ask" => {}
-            "stale" => request.response_nonce = "0".into(),
-            "ack" | "nack" => request.response_nonce = self.nonces.get(&kind).cloned().unwrap(),
+        let nonce = match verb {
+            "ask" => String::new(),
+            "stale" => "0".into(),
+            "ack" | "nack" => self.nonces.get(&kind).cloned().unwrap(),
             _ => panic!("no command {verb}"),
-        }
-        request.error_detail = (verb == "nack").then(|| Status { message: "refused".into(), ..Status::default() });
+        };
+        let refusal = (verb == "nack").then(|| Status { message: "refused".into(), ..Status::default() });
+        let request = P::request(kind, &words, names, nonce, refusal);
         self.stream.on_request(request, &self.set).unwrap()
+    }
+}
+
+impl Wire for Delta {
+    fn request(
+        kind: TypeUrl,
+        words: &Words,
+        _: &BTreeSet<String>,
+        response_nonce: String,
+        error_detail: Option<Status>,
+    ) -> DeltaDiscoveryRequest {
+        DeltaDiscoveryRequest {
+            type_url: kind.as_str().into(),
+            resource_names_subscribe: words.subscribe.clone(),
+            resource_names_unsubscribe: words.unsubscribe.clone(),
+            initial_resource_versions: words.have.iter().cloned().collect(),
+            response_nonce,
+            error_detail,
+            ..DeltaDiscoveryRequest::default()
+        }
+    }
+
+    fn kind_and_nonce(response: &DeltaDiscoveryResponse) -> (TypeUrl, String) {
+        (TypeUrl::from_wire(&response.type_url).unwrap(), response.nonce.clone())
+    }
+
+    fn shown(response: &DeltaDiscoveryResponse) -> String {
+        shown(response)
+    }
+}
+
+impl Wire for StateOfTheWorld {
+    fn request(
+        kind: TypeUrl,
+        words: &Words,
+        names: &BTreeSet<String>,
+        response_nonce: String,
+        error_detail: Option<Status>,
+    ) -> DiscoveryRequest {
+        assert!(words.have.is_empty(), "this protocol lists no versions");
+        DiscoveryRequest {
+            type_url: kind.as_str().into(),
+            resource_names: names.iter().cloned().collect(),
+            response_nonce,
+            error_detail,
+            ..DiscoveryRequest::default()
+        }
+    }
+
+    fn kind_and_nonce(response: &DiscoveryResponse) -> (TypeUrl, String) {
+        (TypeUrl::from_wire(&response.type_url).unwrap(), response.nonce.clone())
+    }
+
+    fn shown(response: &DiscoveryResponse) -> String {
+        let kind = TypeUrl::from_wire(&response.type_url).unwrap();
+        let mut words = vec![kind.short_name().to_owned()];
+        for any in &response.resources {
+            assert_eq!(any.type_url, response.type_url);
+            words.push(format!("+{}", std::str::from_utf8(&any.value).unwrap()));
+        }
+        assert!(!response.nonce.is_empty() && !response.version_info.is_empty());
+        words.join(" ")
     }
 }
 
 pub(super) fn check(script: &str) {
     Script::new().run(script);
+}
+
+/// The same in the state-of-the-world protocol: `+` and `-` change the names that each request holds in full, and responses show no removals.
+pub(super) fn check_whole(script: &str) {
+    Script::<StateOfTheWorld>::serving(None).run(script);
 }
 
 pub(super) fn shown(response: &DeltaDiscoveryResponse) -> String {

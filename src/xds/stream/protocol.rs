@@ -1,0 +1,61 @@
+//! What the two protocols have in common, and the trait that tells them apart: how a message reads and writes. What a client is sent, and
+//! when, is the same machine's decision for both.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+
+use super::super::resource::{Resource, TypeUrl};
+
+/// `Delta` or `StateOfTheWorld`.
+pub trait Protocol {
+    type Request;
+    type Response;
+    const DIALECT: Dialect;
+
+    /// Takes the client's word on who it is out of a request; clients say it in their first one.
+    fn take_node(request: &mut Self::Request) -> Option<Node>;
+    fn ask(request: Self::Request) -> Ask;
+    fn response(push: Push) -> Self::Response;
+}
+
+/// What differs beyond the form of the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Requests change the subscription; responses hold what changed, and name what is gone.
+    Delta,
+    /// Requests hold the whole subscription. Responses hold all clusters or listeners, so that absence removes; of the other types what
+    /// changed, and nothing tells that one of those is gone: what refers to it goes.
+    StateOfTheWorld,
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct Ask {
+    /// May be empty on a service of one type.
+    pub(super) type_url: String,
+    pub(super) nonce: String,
+    /// The client refuses the response with that nonce: its own words.
+    pub(super) refusal: Option<String>,
+    pub(super) names: Names,
+    /// The versions that it holds; counts on the first request only.
+    pub(super) listed: HashMap<String, String>,
+}
+
+/// What a request says of the names that are wanted.
+#[derive(Debug)]
+pub(super) enum Names {
+    Changes { subscribe: Vec<String>, unsubscribe: Vec<String> },
+    All(Vec<String>),
+}
+
+/// One response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    pub(super) kind: TypeUrl,
+    pub(super) nonce: String,
+    /// The type's version in the set that it was made from.
+    pub(super) version: String,
+    pub(super) resources: Vec<Resource>,
+    pub(super) removed: Vec<String>,
+}
