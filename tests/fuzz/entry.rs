@@ -2,6 +2,9 @@
 //! ordinary test.
 #![allow(unreachable_pub, reason = "the fuzz targets and a test include this module")]
 
+#[path = "xds_stream.rs"]
+pub mod xds_stream;
+
 use kubepass::access::request::{Credential, RequestHeaders};
 use kubepass::config;
 use kubepass::kubernetes::request_info::RequestInfo;
@@ -12,12 +15,13 @@ use kubepass::token::{Secret, TokenKeys};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// One entry for each target.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 6] = [
     ("request_info", request_info),
     ("request_headers", request_headers),
     ("configuration", configuration),
     ("expression", expression),
     ("token", token),
+    ("xds_stream", xds_stream::run),
 ];
 
 /// First line the method, the rest path and query.

@@ -20,3 +20,4 @@ mod structure;
 mod web;
 mod xds_client;
 mod xds_conformance;
+mod xds_hostile;
