@@ -1,6 +1,7 @@
 //! The verbs of `kubepass-server`: parse the command line, call one function, choose the exit code.
 
 pub mod check_config;
+pub mod cluster_authentication_config;
 pub mod cluster_rbac;
 pub mod keys;
 pub mod policy_explain;
@@ -10,8 +11,9 @@ pub mod up;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::kubernetes::authentication_configuration::ApiVersion;
 use crate::server::telemetry::{self, LogFormat};
 use crate::server::{clock, publisher};
 use crate::token::SigningAlgorithm;
@@ -68,6 +70,17 @@ struct RunningArg {
     socket: Option<PathBuf>,
 }
 
+impl AuthenticationConfigArgs {
+    fn of_route(self, route: String) -> cluster_authentication_config::Options {
+        let api_version = self.api_version.map(|version| match version {
+            ApiVersionArg::V1 => ApiVersion::V1,
+            ApiVersionArg::V1beta1 => ApiVersion::V1beta1,
+        });
+        let Self { discovery_url, discovery_ca, merge, .. } = self;
+        cluster_authentication_config::Options { route, api_version, discovery_url, discovery_ca, merge }
+    }
+}
+
 impl From<RunningArg> for session::Running {
     fn from(RunningArg { config, socket }: RunningArg) -> Self {
         Self { config: config.config, socket }
@@ -99,6 +112,36 @@ enum ClusterVerb {
         #[command(flatten)]
         config: ConfigArg,
     },
+    /// Print what the API server of a route that signs tokens (`jwt`) needs: its `--authentication-config`.
+    AuthenticationConfig {
+        route: String,
+        #[command(flatten)]
+        options: AuthenticationConfigArgs,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+#[derive(Debug, Args)]
+struct AuthenticationConfigArgs {
+    /// `v1` for Kubernetes 1.34 and later, `v1beta1` from 1.30; otherwise that of the merged file, or v1.
+    #[arg(long, value_enum, value_name = "VERSION")]
+    api_version: Option<ApiVersionArg>,
+    /// Where the API server finds the discovery document, when not at `public_url`: see `keys publish`.
+    #[arg(long, value_name = "URL")]
+    discovery_url: Option<String>,
+    /// CA certificates (PEM) for the server of the discovery document and the keys; otherwise the API server's machine must trust it.
+    #[arg(long, value_name = "FILE")]
+    discovery_ca: Option<PathBuf>,
+    /// An `AuthenticationConfiguration` that the API server has already: print it with kubepass added, or with kubepass's entry replaced.
+    #[arg(long, value_name = "FILE")]
+    merge: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ApiVersionArg {
+    V1,
+    V1beta1,
 }
 
 #[derive(Debug, Subcommand)]
@@ -180,6 +223,9 @@ pub fn main() -> ExitCode {
         Verb::Keys(KeysVerb::Generate { file, algorithm }) => print(keys::generate(&file, algorithm)),
         Verb::Keys(KeysVerb::List(running)) => print(keys::list(&running.into())),
         Verb::Keys(KeysVerb::Publish { folder, base_url, running }) => print(keys::publish(&running.into(), &folder, base_url.as_deref())),
+        Verb::Cluster(ClusterVerb::AuthenticationConfig { route, options, config }) => {
+            print(cluster_authentication_config::run(&config.config, &options.of_route(route)))
+        }
         Verb::Policy(PolicyVerb::Explain { route, user, email, groups, request, config }) => {
             print(explain(&config.config, &route, &user, email.as_deref(), &groups, &request))
         }

@@ -41,6 +41,13 @@ pub struct PublicUrl {
     pub host: String,
 }
 
+impl PublicUrl {
+    /// `https://host[:port]` without a slash at the end: what our addresses begin with, and the issuer of our tokens, letter by letter.
+    pub fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Listener {
     pub address: SocketAddr,

@@ -107,9 +107,9 @@ fn preamble(input: &AuthenticationInput<'_>, version: ApiVersion, notes: &[Strin
         "Write it anew, and apply it first, before a route gets a longer `lifetime`, another `audience`, more `extra`, a `uid` or more"
             .to_owned(),
         "`allow_system`: the API server takes only what stands here.".to_owned(),
-        "After a signing key was stolen: take it out of kubepass, then change this file (a comment is enough). An API server goes on"
+        "When a signing key was stolen: take the entry out of this file at once, for an API server goes on believing a key that it has"
             .to_owned(),
-        "believing a key that it has seen until it reads the keys again.".to_owned(),
+        "read. Put it back when kubepass no longer publishes the key (`kubepass-server keys list`).".to_owned(),
     ];
     for line in lines.iter().chain(notes) {
         _ = writeln!(text, "{COMMENT}{line}");

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use crate::config::{Impersonate, KubernetesTarget, Method, Target};
+use crate::config::{Impersonate, KubernetesTarget, Method, Route, Target};
 use crate::kubernetes::manifests::{RbacInput, impersonation_rbac};
 use crate::server::publisher::load_before_tokens;
+use crate::snapshot::Snapshot;
 
 /// Of the service account, its namespace and its cluster role.
 const NAME: &str = "kubepass";
@@ -16,11 +17,7 @@ const NAME: &str = "kubepass";
 /// A text for the operator: a configuration that is not valid, an unknown route.
 pub fn run(config: &Path, route: &str, constrained: bool) -> Result<String, String> {
     let snapshot = load_before_tokens(config).map_err(|error| error.to_string())?;
-    let Some(found) = snapshot.route(route) else {
-        let mut names: Vec<&str> = snapshot.config().routes.iter().map(|route| route.name.as_str()).collect();
-        names.sort_unstable();
-        return Err(format!("there is no route {route:?}; there are: {}", names.join(", ")));
-    };
+    let found = route_named(&snapshot, route)?;
     let Target::Kubernetes(target) = &found.target;
     match &target.method {
         Method::Impersonate(method) => Ok(impersonation_rbac(&rbac_input(&found.name, target, method, constrained))),
@@ -28,6 +25,16 @@ pub fn run(config: &Path, route: &str, constrained: bool) -> Result<String, Stri
             "the route {route:?} uses tokens, which need no right on the cluster: see `kubepass-server cluster authentication-config {route}`"
         )),
     }
+}
+
+/// # Errors
+/// A text that names the routes that there are.
+pub(super) fn route_named<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Route, String> {
+    snapshot.route(name).map(AsRef::as_ref).ok_or_else(|| {
+        let mut names: Vec<&str> = snapshot.config().routes.iter().map(|route| route.name.as_str()).collect();
+        names.sort_unstable();
+        format!("there is no route {name:?}; there are: {}", names.join(", "))
+    })
 }
 
 fn rbac_input<'a>(route: &'a str, target: &KubernetesTarget, method: &Impersonate, constrained: bool) -> RbacInput<'a> {

@@ -6,6 +6,7 @@ mod support;
 
 mod ads;
 mod answers;
+mod authentication_config;
 mod config_errors;
 mod decisions;
 mod envoy_resources;

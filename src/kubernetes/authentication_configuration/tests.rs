@@ -38,8 +38,8 @@ fn golden() {
 #      "authentication config" in the API server's log. Do not change `anonymous` in a running one.
 #   Write it anew, and apply it first, before a route gets a longer `lifetime`, another `audience`, more `extra`, a `uid` or more
 #   `allow_system`: the API server takes only what stands here.
-#   After a signing key was stolen: take it out of kubepass, then change this file (a comment is enough). An API server goes on
-#   believing a key that it has seen until it reads the keys again.
+#   When a signing key was stolen: take the entry out of this file at once, for an API server goes on believing a key that it has
+#   read. Put it back when kubepass no longer publishes the key (`kubepass-server keys list`).
 apiVersion: apiserver.config.k8s.io/v1
 kind: AuthenticationConfiguration
 # No `anonymous` section, on purpose: without one the API server keeps what its --anonymous-auth flag says, and who may come without a
