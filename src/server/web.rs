@@ -7,6 +7,7 @@
 mod codes;
 mod confirm;
 mod cookie;
+mod discovery;
 mod error;
 mod form;
 mod limits;
@@ -38,6 +39,7 @@ use crate::config::{Config, IdentityProvider, OnAuditFailure, Route};
 use crate::server::clock;
 use crate::server::ending::SessionEnder;
 use crate::server::oidc::Providers;
+use crate::server::signing::Signing;
 use crate::server::store::Store;
 use crate::server::telemetry::Metrics;
 use crate::server::trail::Trail;
@@ -59,6 +61,7 @@ pub struct Web {
     trail: Trail,
     ender: SessionEnder,
     oidc: Arc<Providers>,
+    signing: Arc<Signing>,
     metrics: Arc<Metrics>,
     codes: OneTimeCodes,
     used_states: UsedStates,
@@ -86,6 +89,7 @@ impl Web {
         store: Store,
         trail: Trail,
         oidc: Arc<Providers>,
+        signing: Arc<Signing>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -95,6 +99,7 @@ impl Web {
             store,
             trail,
             oidc,
+            signing,
             metrics,
             codes: OneTimeCodes::default(),
             used_states: UsedStates::default(),
@@ -139,6 +144,9 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/cli/session-token", post(tokens::session_token))
         .route("/cli/logout", post(tokens::logout))
         .route("/cli/routes", get(tokens::routes))
+        .route(discovery::OPENID_CONFIGURATION, get(discovery::openid_configuration))
+        .route(discovery::JWKS, get(discovery::jwks))
+        .route(discovery::ASSERTION_JWKS, get(discovery::assertion_jwks))
         .fallback(portal::not_found)
         .layer(DefaultBodyLimit::max(limits::BODY_BYTES))
         .with_state(Arc::clone(&web));
@@ -184,9 +192,9 @@ async fn hardened(mut response: Response) -> Response {
     response
 }
 
-/// `https://host[:port]` of `public_url`, without a slash at the end: what our addresses begin with, and the audience of login tokens.
+/// What our addresses begin with, and the audience of login tokens.
 fn public_origin(config: &Config) -> String {
-    config.public_url.url.origin().ascii_serialization()
+    config.public_url.origin()
 }
 
 /// Where identity providers send browsers back to.

@@ -39,7 +39,25 @@ const EDGES: &[(&str, &[&str])] = &[
     ("ext_authz", &["access", "audit", "trail", "snapshot", "session", "store", "kubernetes", "header", "config", "envoy_names"]),
     // `kubernetes` to tell a watch, which has a start worth a line, from a plain read.
     ("access_log", &["audit", "trail", "kubernetes", "envoy_names"]),
-    ("web", &["ending", "oidc", "session", "store", "token", "snapshot", "access", "audit", "trail", "identity", "kubernetes", "config"]),
+    // `signing` for the public keys.
+    (
+        "web",
+        &[
+            "signing",
+            "ending",
+            "oidc",
+            "session",
+            "store",
+            "token",
+            "snapshot",
+            "access",
+            "audit",
+            "trail",
+            "identity",
+            "kubernetes",
+            "config",
+        ],
+    ),
     ("managed_envoy", &["xds", "config"]),
     ("admin", &["ending", "snapshot", "session", "store", "ads", "publisher", "audit", "trail", "oidc", "token"]),
     ("app", &["*"]),

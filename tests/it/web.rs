@@ -4,6 +4,7 @@
 mod bad_providers;
 mod browser_login;
 mod client_login;
+mod discovery;
 mod fake_idp;
 mod installation;
 mod pomerium;

@@ -55,7 +55,8 @@ impl Parts {
 
     fn serve_web(&self, socket: UnixSocket, tasks: &Tasks) {
         let (snapshot, sessions, oidc) = (Arc::clone(&self.snapshot), Arc::clone(&self.sessions), Arc::clone(&self.oidc));
-        let web = Web::new(snapshot, sessions, self.store.clone(), self.trail.clone(), oidc, Arc::clone(&self.metrics));
+        let (store, trail, signing) = (self.store.clone(), self.trail.clone(), Arc::clone(&self.signing));
+        let web = Web::new(snapshot, sessions, store, trail, oidc, signing, Arc::clone(&self.metrics));
         tasks.spawn("web", web::serve(socket, web::router(Arc::new(web)), tasks.ending().cancelled_owned()));
     }
 

@@ -213,10 +213,15 @@ pub fn security_headers() -> [(HeaderName, &'static str); 7] {
     ]
 }
 
-/// Adds [`security_headers`], and a policy that allows nothing where a page has not set its own.
+/// Adds [`security_headers`], and a policy that allows nothing where a page has not set its own. What everyone may keep says so itself.
 pub fn harden(headers: &mut HeaderMap) {
     for (name, value) in security_headers() {
-        headers.insert(name, HeaderValue::from_static(value));
+        let value = HeaderValue::from_static(value);
+        if name == header::CACHE_CONTROL {
+            headers.entry(name).or_insert(value);
+        } else {
+            headers.insert(name, value);
+        }
     }
     let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'");
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);

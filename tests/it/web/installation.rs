@@ -15,7 +15,9 @@ use kubepass::config::{
 };
 use kubepass::identity::IdentityMapping;
 use kubepass::policy::Policy;
+use kubepass::server::clock::unix_now;
 use kubepass::server::oidc::{Providers, Timing};
+use kubepass::server::signing::Signing;
 use kubepass::server::store::Store;
 use kubepass::server::telemetry::Metrics;
 use kubepass::server::trail::Trail;
@@ -40,6 +42,7 @@ pub(crate) struct Installation {
     pub(crate) sessions: Arc<SessionTable>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) store: Store,
+    pub(crate) signing: Arc<Signing>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) router: Router,
     folder: TempDir,
@@ -109,14 +112,16 @@ impl Installation {
         };
         let oidc = Arc::new(Providers::new(timing));
         let metrics = Arc::new(Metrics::default());
-        let web = Web::new(Arc::clone(&snapshot), Arc::clone(&sessions), store.clone(), trail, oidc, Arc::clone(&metrics));
-        Self { idp, partner_idp, sessions, snapshot, store, metrics, router: router(Arc::new(web)), folder }
+        let signing = Signing::open(snapshot.load().config(), &store, unix_now()).await.unwrap();
+        let keys = Arc::clone(&signing);
+        let web = Web::new(Arc::clone(&snapshot), Arc::clone(&sessions), store.clone(), trail, oidc, keys, Arc::clone(&metrics));
+        Self { idp, partner_idp, sessions, snapshot, store, signing, metrics, router: router(Arc::new(web)), folder }
     }
 
     /// The same installation with another audit trail.
     pub(crate) fn with_trail(&self, trail: Trail) -> Router {
-        let oidc = Arc::new(Providers::default());
-        router(Arc::new(Web::new(Arc::clone(&self.snapshot), Arc::clone(&self.sessions), self.store.clone(), trail, oidc, Arc::default())))
+        let (snapshot, sessions, signing) = (Arc::clone(&self.snapshot), Arc::clone(&self.sessions), Arc::clone(&self.signing));
+        router(Arc::new(Web::new(snapshot, sessions, self.store.clone(), trail, Arc::default(), signing, Arc::default())))
     }
 
     pub(crate) fn browser(&self) -> Browser {
@@ -293,12 +298,15 @@ fn form(pairs: &[(&str, &str)]) -> String {
 }
 
 async fn send(router: &Router, request: Request<Body>) -> Answer {
+    let is_public = request.uri().path().starts_with("/.well-known/");
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-    for (name, value) in [("cache-control", "no-store"), ("referrer-policy", "no-referrer"), ("x-content-type-options", "nosniff")] {
+    for (name, value) in [("referrer-policy", "no-referrer"), ("x-content-type-options", "nosniff")] {
         assert_eq!(parts.headers[name], value);
     }
+    // What is for one person is kept nowhere; public keys are for everyone.
+    assert!(parts.headers["cache-control"] == "no-store" || is_public, "{:?}", parts.headers);
     let policy = parts.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
     Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
