@@ -411,3 +411,56 @@ async fn each_change_is_told_once() {
     let again = Signing::open(&both, &store, NOW + 800).await.unwrap();
     assert_eq!(again.upstream.unrecorded_changes(), []);
 }
+
+#[tokio::test]
+async fn changes_of_keys_stand_in_the_trail_and_the_metrics_without_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, both) = (configured(&["signing.pem"], &[1]), configured(&["signing-2.pem", "signing.pem"], &[1]));
+    let (old_kid, new_kid) = (old.signing_keys[0].kid().to_owned(), both.signing_keys[0].kid().to_owned());
+    let store = store(folder.path(), &old);
+    let audit = folder.path().join("audit.jsonl");
+    let settings = config::AuditSettings { sinks: vec![config::AuditSink::File { path: audit.clone() }], ..old.audit.clone() };
+    let trail = Trail::open(&settings).unwrap();
+    // Long ago: the old key is known by now.
+    let signing = Signing::open(&old, &store, clock::unix_now() - 10_000).await.unwrap();
+    let metrics = Metrics::default();
+    signing.register(&metrics);
+    let alice = session(1, "a", NOW + 43_200);
+    let token = signing.upstream_token(&request(&alice, &[], &[]), NOW).unwrap();
+
+    let (publisher, snapshots) = watch::channel(Arc::new(Snapshot::new(Arc::new(old), "1")));
+    let stop = CancellationToken::new();
+    let following = tokio::spawn(Arc::clone(&signing).follow(snapshots, store.clone(), trail, stop.clone()));
+    let lines = async |wanted: usize| loop {
+        let text = std::fs::read_to_string(&audit).unwrap();
+        if text.lines().count() >= wanted {
+            return text;
+        }
+        tokio::task::yield_now().await;
+    };
+    lines(4).await;
+    publisher.send(Arc::new(Snapshot::new(Arc::new(both), "2"))).unwrap();
+    let text = lines(5).await;
+    let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of =
+        |kid: &str| -> Vec<_> { events.iter().filter(|line| line["key"] == kid).map(|line| line["change"].as_str().unwrap()).collect() };
+    assert_eq!((of(&old_kid), of(&new_kid)), (vec!["published", "signs"], vec!["published"]));
+    assert!(events.iter().all(|line| line["event"] == "signing_key" && line["algorithm"] == "ES256"), "{text}");
+    assert_eq!(signing.upstream_ring().signer(clock::unix_now()).unwrap().kid(), old_kid);
+
+    let shown = metrics.encode();
+    for line in [
+        "kubepass_signing_keys_published{tokens=\"upstream\"} 2",
+        "kubepass_signing_keys_published{tokens=\"assertion\"} 1",
+        "kubepass_signing_key_age_seconds{tokens=\"upstream\"} 1000",
+        "kubepass_tokens_minted_total{tokens=\"upstream\"} 1",
+        "kubepass_tokens_minted_total{tokens=\"assertion\"} 0",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    for text in [&shown, &text, &format!("{signing:?}")] {
+        assert!(!text.contains("PRIVATE") && !text.contains(token.expose()), "{text}");
+    }
+    stop.cancel();
+    assert_eq!(following.await.unwrap(), Ok(()));
+}

@@ -21,12 +21,13 @@ const MAX_BATCH: usize = 256;
 const RETRY: Duration = Duration::from_secs(1);
 
 type Done = oneshot::Sender<Result<(), StoreError>>;
+type RecordAnswer = oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>;
 
 pub(super) enum Command {
     Put { row: Row, done: Done },
     Remove { ids: Vec<SessionId>, done: Done },
     PutRecord { name: &'static str, value: Vec<u8>, done: Done },
-    Record { name: &'static str, done: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>> },
+    Record { name: &'static str, done: RecordAnswer },
     Load { now: u64, done: oneshot::Sender<Result<StoredRows, StoreError>> },
 }
 
@@ -166,7 +167,7 @@ struct Batch {
     remove: Vec<SessionId>,
     done: Vec<Done>,
     records: Vec<(&'static str, Vec<u8>)>,
-    reads: Vec<(&'static str, oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>)>,
+    reads: Vec<(&'static str, RecordAnswer)>,
     loads: Vec<(u64, oneshot::Sender<Result<StoredRows, StoreError>>)>,
 }
 
