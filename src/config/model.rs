@@ -43,8 +43,9 @@ pub struct PublicUrl {
 
 impl PublicUrl {
     /// `https://host[:port]` without a slash at the end: what our addresses begin with, and the issuer of our tokens, letter by letter.
-    pub fn origin(&self) -> String {
-        self.url.origin().ascii_serialization()
+    pub fn origin(&self) -> &str {
+        // Nothing but an origin is taken as `public_url`, and the default port does not stand in it.
+        self.url.as_str().trim_end_matches('/')
     }
 }
 

@@ -194,7 +194,7 @@ async fn hardened(mut response: Response) -> Response {
 
 /// What our addresses begin with, and the audience of login tokens.
 fn public_origin(config: &Config) -> String {
-    config.public_url.origin()
+    config.public_url.origin().to_owned()
 }
 
 /// Where identity providers send browsers back to.

@@ -1,5 +1,6 @@
 //! What ext_authz answers, whatever it is asked, through real message encoding: never a mixture that Envoy would read as leave to pass.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,13 +10,16 @@ use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorizati
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
 use envoy_types::pb::google::protobuf::value::Kind;
-use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
+use kubepass::config::{AuditSettings, AuditSink, Config, Durability, OnAuditFailure};
 use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::server::clock;
 use kubepass::server::ext_authz::ExtAuthz;
+use kubepass::server::signing::Signing;
+use kubepass::server::store::Store;
 use kubepass::server::telemetry::Metrics;
 use kubepass::server::trail::Trail;
 use kubepass::session::{Session, SessionTable};
+use kubepass::snapshot::Snapshot;
 use kubepass::token::SessionId;
 use proptest::prelude::*;
 use prost::Message as _;
@@ -24,21 +28,30 @@ use super::fixture;
 
 struct Bench {
     service: ExtAuthz,
+    signing: Arc<Signing>,
     runtime: tokio::runtime::Runtime,
     token: String,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
-    /// A session whose groups are `groups`, with a token for the route `prod`.
+    /// A session whose groups are `groups`, with a token for the route `prod`, which impersonates.
     fn new(groups: &[&str]) -> Self {
+        Self::at(fixture::snapshot_of("config/two-clusters.yaml"), groups)
+    }
+
+    /// The same, and `prod` takes tokens.
+    fn with_tokens(groups: &[&str]) -> Self {
+        Self::at(Arc::new(Snapshot::new(Arc::new(config_with_tokens()), "0123456789abcdef")), groups)
+    }
+
+    fn at(snapshot: Arc<Snapshot>, groups: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = AuditSettings {
             sinks: vec![AuditSink::File { path: folder.path().join("audit.jsonl") }],
             on_failure: OnAuditFailure::Deny,
             durability: Durability::Written,
         };
-        let snapshot = fixture::snapshot_of("config/two-clusters.yaml");
         let now = clock::unix_now();
         let session = Session {
             id: SessionId::from_random([9; 16]),
@@ -59,9 +72,11 @@ impl Bench {
         let sessions = Arc::new(SessionTable::new());
         sessions.insert(Arc::new(session)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let service =
-            ExtAuthz::new(Arc::new(ArcSwap::new(snapshot)), sessions, Trail::open(&settings).unwrap(), Arc::new(Metrics::default()));
-        Self { service, runtime, token, _folder: folder }
+        let store = Store::open(&folder.path().join("kubepass.db"), Arc::clone(snapshot.token_keys())).unwrap();
+        let signing = runtime.block_on(Signing::open(snapshot.config(), &store, now)).unwrap();
+        let trail = Trail::open(&settings).unwrap();
+        let service = ExtAuthz::new(Arc::new(ArcSwap::new(snapshot)), sessions, Arc::clone(&signing), trail, Arc::new(Metrics::default()));
+        Self { service, signing, runtime, token, _folder: folder }
     }
 
     /// Asks through the encoding of both messages.
@@ -70,6 +85,15 @@ impl Bench {
         let answer = self.runtime.block_on(self.service.check(tonic::Request::new(check))).unwrap().into_inner();
         CheckResponse::decode(answer.encode_to_vec().as_slice()).unwrap()
     }
+}
+
+/// `config/two-clusters.yaml`, but the API server of `prod` verifies tokens.
+fn config_with_tokens() -> Config {
+    let text = std::fs::read_to_string(fixture::root().join("config/two-clusters.yaml")).unwrap();
+    let (before, rest) = text.split_once("    impersonate:\n").unwrap();
+    let (_, after) = rest.split_once("    username_prefix").unwrap();
+    let jwt = "    jwt: {audience: prod, uid: user.name, extra: {example.com/idp: user.idp}}\n";
+    fixture::load(&format!("{before}{jwt}    username_prefix{after}"), "kubepass.yaml", &BTreeMap::new()).unwrap()
 }
 
 /// The target of a route; what names no route stays as it is.
@@ -109,6 +133,13 @@ fn text<'a>(response: &'a CheckResponse, key: &str) -> Option<&'a str> {
     }
 }
 
+/// The token that goes upstream.
+fn bearer_of(response: &CheckResponse) -> Option<&str> {
+    let HttpResponse::OkResponse(ok) = response.http_response.as_ref()? else { return None };
+    let header = ok.headers.iter().filter_map(|option| option.header.as_ref()).find(|header| header.key == "x-kubepass-authorization")?;
+    header.value.strip_prefix("Bearer ")
+}
+
 /// `Some(true)` for leave to reach an API server, `Some(false)` for the web part, `None` for a refusal; panics on anything in between.
 fn verdict(response: &CheckResponse, target: &str) -> Option<bool> {
     let code = response.status.as_ref().expect("a status: without one Envoy allows").code;
@@ -118,7 +149,11 @@ fn verdict(response: &CheckResponse, target: &str) -> Option<bool> {
             assert!(ok.headers_to_remove.is_empty() && ok.query_parameters_to_set.is_empty() && ok.query_parameters_to_remove.is_empty());
             for option in &ok.headers {
                 let header = option.header.as_ref().unwrap();
-                assert!(["audit-id", "x-envoy-upstream-stream-duration-ms"].contains(&header.key.as_str()), "{}", header.key);
+                assert!(
+                    ["audit-id", "x-envoy-upstream-stream-duration-ms", "x-kubepass-authorization"].contains(&header.key.as_str()),
+                    "{}",
+                    header.key
+                );
                 assert!(header.raw_value.is_empty() && !header.value.is_empty(), "{}", header.key);
                 assert_eq!(option.append_action, 2, "overwrite");
             }
@@ -127,7 +162,9 @@ fn verdict(response: &CheckResponse, target: &str) -> Option<bool> {
                 assert_eq!(text(response, "user"), None);
                 return Some(false);
             }
-            assert!(text(response, "user").is_some_and(|user| !user.trim().is_empty()), "leave without a user");
+            let by_name = text(response, "user").is_some_and(|user| !user.trim().is_empty());
+            let by_token = bearer_of(response).is_some();
+            assert!(by_name != by_token, "leave without a user, or with one too many");
             let limit = ok.headers.iter().filter_map(|option| option.header.as_ref()).find(|header| header.key.starts_with("x-envoy"));
             assert!(limit.is_some_and(|limit| limit.value.parse::<u64>().unwrap() >= 1_000), "a stream without a limit");
             Some(true)
@@ -154,6 +191,41 @@ fn a_session_is_granted_its_names_one_slot_each() {
     assert_eq!(verdict(&bench.ask(&check("kubernetes:staging", "GET", "/api/v1/pods", &bearer)), ""), None);
     let forged = [bearer, vec![("Impersonate-User".to_owned(), b"admin".to_vec())]].concat();
     assert_eq!(verdict(&bench.ask(&check("kubernetes:prod", "GET", "/api/v1/pods", &forged)), ""), None);
+}
+
+#[test]
+fn a_token_says_who_it_is_and_metadata_says_nothing() {
+    let bench = Bench::with_tokens(&["sre", "chess-club", "team-b"]);
+    let bearer = vec![("authorization".to_owned(), format!("Bearer {}", bench.token).into_bytes())];
+    let question = check("kubernetes:prod", "GET", "/api/v1/pods", &bearer);
+    let answer = bench.ask(&question);
+    assert_eq!(verdict(&answer, "kubernetes:prod"), Some(true));
+    let metadata: Vec<_> = answer.dynamic_metadata.as_ref().unwrap().fields.keys().collect();
+    assert_eq!(metadata, ["grant"], "what stands here stands in access logs, and names become impersonation headers");
+    let now = clock::unix_now();
+    let token = bearer_of(&answer).unwrap();
+    let claims = bench.signing.upstream_ring().jwks(now).verify_upstream_token(token, "https://pass.example.com", "prod", now).unwrap();
+    assert_eq!((claims.username.as_str(), claims.groups), ("corp:sre@example.com", vec!["corp:sre".to_owned(), "corp:team-b".to_owned()]));
+    assert_eq!((claims.uid.as_deref(), claims.extra["example.com/idp"].as_slice()), (Some("sre@example.com"), &["corp".to_owned()][..]));
+    assert_eq!((claims.session, claims.policy_version.as_str()), (SessionId::from_random([9; 16]), "0123456789abcdef"));
+    assert!(claims.expires_at <= now + 300);
+    // Made once and used again; nothing without it, nothing at the other route.
+    assert_eq!(bearer_of(&bench.ask(&question)), Some(token));
+    assert_eq!(verdict(&bench.ask(&check("kubernetes:prod", "GET", "/api/v1/pods", &[])), ""), None);
+    assert_eq!(verdict(&bench.ask(&check("kubernetes:staging", "GET", "/api/v1/pods", &bearer)), ""), None);
+    let forged = [bearer, vec![("Impersonate-User".to_owned(), b"admin".to_vec())]].concat();
+    assert_eq!(verdict(&bench.ask(&check("kubernetes:prod", "GET", "/api/v1/pods", &forged)), ""), None);
+}
+
+#[test]
+fn groups_that_do_not_fit_into_a_token_are_a_refusal_that_says_so() {
+    let groups: Vec<String> = (0..32).map(|number| format!("team-{number}-{}", "x".repeat(600))).collect();
+    let bench = Bench::with_tokens(&groups.iter().map(String::as_str).collect::<Vec<_>>());
+    let bearer = vec![("authorization".to_owned(), format!("Bearer {}", bench.token).into_bytes())];
+    let answer = bench.ask(&check("kubernetes:prod", "GET", "/api/v1/pods", &bearer));
+    assert_eq!((verdict(&answer, ""), text(&answer, "reason")), (None, Some("token_too_large")));
+    let Some(HttpResponse::DeniedResponse(denied)) = &answer.http_response else { panic!("{answer:?}") };
+    assert!(denied.body.contains("with your 32 groups the token for this cluster would be too large"), "{}", denied.body);
 }
 
 #[test]
@@ -192,10 +264,10 @@ proptest! {
         with_token in any::<bool>(),
     ) {
         thread_local! {
-            static BENCH: Bench = Bench::new(&["sre"]);
+            static BENCHES: [Bench; 2] = [Bench::new(&["sre"]), Bench::with_tokens(&["sre"])];
         }
-        BENCH.with(|bench| {
-            let mut headers = headers;
+        BENCHES.with(|benches| benches.iter().for_each(|bench| {
+            let mut headers = headers.clone();
             if with_token {
                 headers.push(("authorization".to_owned(), format!("Bearer {}", bench.token).into_bytes()));
             }
@@ -206,6 +278,6 @@ proptest! {
                 Some(false) => assert_eq!(target, "web"),
                 None => {}
             }
-        });
+        }));
     }
 }

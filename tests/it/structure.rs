@@ -36,7 +36,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("signing", &["token", "session", "identity", "store", "config", "snapshot", "audit", "trail"]),
     ("ads", &["xds", "snapshot"]),
     ("ending", &["audit", "session", "store", "trail"]),
-    ("ext_authz", &["access", "audit", "trail", "snapshot", "session", "store", "kubernetes", "header", "config", "envoy_names"]),
+    (
+        "ext_authz",
+        &["signing", "token", "access", "audit", "trail", "snapshot", "session", "store", "kubernetes", "header", "config", "envoy_names"],
+    ),
     // `kubernetes` to tell a watch, which has a start worth a line, from a plain read.
     ("access_log", &["audit", "trail", "kubernetes", "envoy_names"]),
     // `signing` for the public keys.

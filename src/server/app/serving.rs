@@ -42,8 +42,14 @@ impl Parts {
     }
 
     fn serve_ext_authz(&self, socket: UnixSocket, tasks: &Tasks) {
-        let service = ExtAuthz::new(Arc::clone(&self.snapshot), Arc::clone(&self.sessions), self.trail.clone(), Arc::clone(&self.metrics))
-            .into_service();
+        let service = ExtAuthz::new(
+            Arc::clone(&self.snapshot),
+            Arc::clone(&self.sessions),
+            Arc::clone(&self.signing),
+            self.trail.clone(),
+            Arc::clone(&self.metrics),
+        )
+        .into_service();
         tasks.spawn("ext-authz", serve_grpc(service, socket, tasks.clone()));
     }
 

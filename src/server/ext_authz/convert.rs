@@ -14,11 +14,12 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::access::request::RequestHeaders;
 use crate::access::{AccessRequest, Answer, Grant, Malformed, RequestTarget};
+use crate::config::{Method, Target};
 use crate::envoy_names as names;
+use crate::token::UpstreamToken;
 
 /// gRPC codes (google/rpc/code.proto). Envoy allows on OK only.
 const GRPC_OK: i32 = 0;
@@ -90,8 +91,16 @@ pub fn to_web() -> CheckResponse {
     allow(vec![], vec![(names::GRANT_KEY.to_owned(), names::WEB_TARGET.to_owned())])
 }
 
-/// Lets a request through to the route's API server, where it impersonates the identity of the grant.
-pub fn impersonate(grant: &Grant, request_id: &str) -> CheckResponse {
+/// Lets a request through to the route's API server under the identity of the grant. `token` is the user's, which a route with tokens needs.
+pub fn grant(grant: &Grant, token: Option<&UpstreamToken>, request_id: &str) -> CheckResponse {
+    let Target::Kubernetes(target) = &grant.route().target;
+    match (&target.method, token) {
+        (Method::Impersonate(_), _) => impersonate(grant, request_id),
+        (Method::Jwt(_), token) => with_token(grant, token, request_id),
+    }
+}
+
+fn impersonate(grant: &Grant, request_id: &str) -> CheckResponse {
     let identity = grant.identity();
     let mut metadata = Vec::with_capacity(3 + identity.groups().len());
     metadata.push(granted(grant));
@@ -108,10 +117,11 @@ pub fn impersonate(grant: &Grant, request_id: &str) -> CheckResponse {
 
 /// Lets a request through to the route's API server with a token that says who it is. The identity is in the token alone: metadata stands in
 /// access logs, and names there would fill the slots of impersonation headers.
-pub fn with_token(grant: &Grant, token: &SecretString, request_id: &str) -> CheckResponse {
-    let bearer = overwrite(names::UPSTREAM_AUTHORIZATION, format!("Bearer {}", token.expose_secret()));
-    let [audit_id, limit] = limits(grant, request_id);
-    allow(vec![audit_id, limit, bearer], vec![granted(grant)])
+///
+/// INVARIANT: such a grant is never answered without a token; were it so, the guard before the API server would stop the request.
+fn with_token(grant: &Grant, token: Option<&UpstreamToken>, request_id: &str) -> CheckResponse {
+    let bearer = token.map(|token| overwrite(names::UPSTREAM_AUTHORIZATION, format!("Bearer {}", token.expose())));
+    allow(limits(grant, request_id).into_iter().chain(bearer).collect(), vec![granted(grant)])
 }
 
 fn granted(grant: &Grant) -> (String, String) {

@@ -8,15 +8,18 @@ use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorizat
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use tonic::{Request, Response, Status};
 
-use crate::access::{AccessRequest, Answer, Decision, DenyReason, Outcome, authenticate, decide};
+use crate::access::{AccessRequest, Answer, Challenge, Decision, DenyReason, Grant, Outcome, authenticate, decide};
 use crate::audit::decision_event;
-use crate::config::{Method, OnAuditFailure, Target};
+use crate::config::{Jwt, KubernetesTarget, Method, OnAuditFailure, Target};
+use crate::header::HeaderValue;
 use crate::server::clock;
 use crate::server::ext_authz::convert;
+use crate::server::signing::{MintRefusal, Signing, UpstreamTokenRequest};
 use crate::server::telemetry::Metrics;
 use crate::server::trail::Trail;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
+use crate::token::UpstreamToken;
 
 /// Bytes of one check: Envoy's limit on headers, with room for the message around them.
 const MAX_CHECK_BYTES: usize = 256 << 10;
@@ -26,13 +29,20 @@ const MAX_CHECK_BYTES: usize = 256 << 10;
 pub struct ExtAuthz {
     snapshot: Arc<ArcSwap<Snapshot>>,
     sessions: Arc<SessionTable>,
+    signing: Arc<Signing>,
     trail: Trail,
     metrics: Arc<Metrics>,
 }
 
 impl ExtAuthz {
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, sessions: Arc<SessionTable>, trail: Trail, metrics: Arc<Metrics>) -> Self {
-        Self { snapshot, sessions, trail, metrics }
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        sessions: Arc<SessionTable>,
+        signing: Arc<Signing>,
+        trail: Trail,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { snapshot, sessions, signing, trail, metrics }
     }
 
     /// As the gRPC service.
@@ -47,23 +57,27 @@ impl ExtAuthz {
         let request = convert::access_request(check);
         let session = authenticate(&snapshot, &request, &self.sessions, now);
         let mut decision = decide(&snapshot, &request, session, now);
-        self.mint(&mut decision);
+        let token = self.mint(&snapshot, &mut decision, now);
         let mut answer = Answer::to(&decision);
         if !matches!(decision.outcome, Outcome::Web) && !self.recorded(&snapshot, &request, &decision, answer.as_ref()).await {
             decision.outcome = Outcome::Deny(DenyReason::AuditUnavailable);
             answer = Answer::to(&decision);
         }
         self.count(&request, &decision, answer.as_ref(), started);
-        render(&snapshot, &request, &decision, answer)
+        render(&snapshot, &request, &decision, answer, token.as_deref())
     }
 
-    /// A route with tokens is closed until there is a key to sign them.
-    fn mint(&self, decision: &mut Decision<'_>) {
-        if let Outcome::Allow(grant) = &decision.outcome
-            && let Target::Kubernetes(target) = &grant.route().target
-            && matches!(target.method, Method::Jwt(_))
-        {
-            decision.outcome = Outcome::Deny(DenyReason::TokenUnavailable);
+    /// The token of a grant that needs one. Where none can be made, the request does not go on.
+    fn mint(&self, snapshot: &Snapshot, decision: &mut Decision<'_>, now: u64) -> Option<Arc<UpstreamToken>> {
+        let Outcome::Allow(grant) = &decision.outcome else { return None };
+        let Target::Kubernetes(KubernetesTarget { method: Method::Jwt(jwt), .. }) = &grant.route().target else { return None };
+        match self.signing.upstream_token(&token_request(snapshot, grant, jwt, &grant.route().id()), now) {
+            Ok(token) => Some(token),
+            Err(refusal) => {
+                let groups = grant.identity().groups().len();
+                decision.outcome = without_token(refusal, groups);
+                None
+            }
         }
     }
 
@@ -93,10 +107,43 @@ impl ExtAuthz {
     }
 }
 
-fn render(snapshot: &Snapshot, request: &AccessRequest<'_>, decision: &Decision<'_>, answer: Option<Answer>) -> CheckResponse {
+fn token_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, jwt: &'a Jwt, route_id: &'a str) -> UpstreamTokenRequest<'a, HeaderValue> {
+    let identity = grant.identity();
+    UpstreamTokenRequest {
+        session: grant.session(),
+        route_id,
+        issuer: snapshot.config().public_url.origin(),
+        audience: &jwt.audience,
+        lifetime_seconds: jwt.lifetime_seconds,
+        username: identity.user().as_str(),
+        uid: identity.uid().map(HeaderValue::as_str),
+        groups: identity.groups(),
+        extra: identity.extra(),
+        policy_version: snapshot.version(),
+    }
+}
+
+fn without_token(refusal: MintRefusal, groups: usize) -> Outcome {
+    match refusal {
+        MintRefusal::TooLarge => Outcome::Deny(DenyReason::TokenTooLarge { groups }),
+        MintRefusal::SessionEnded => Outcome::Challenge(Challenge::SessionAboutToEnd),
+        MintRefusal::NoKey | MintRefusal::Library => {
+            tracing::error!(%refusal, "no token for a cluster");
+            Outcome::Deny(DenyReason::TokenUnavailable)
+        }
+    }
+}
+
+fn render(
+    snapshot: &Snapshot,
+    request: &AccessRequest<'_>,
+    decision: &Decision<'_>,
+    answer: Option<Answer>,
+    token: Option<&UpstreamToken>,
+) -> CheckResponse {
     match (&decision.outcome, answer) {
         (Outcome::Web, _) => convert::to_web(),
-        (Outcome::Allow(grant), _) => convert::impersonate(grant, request.request_id),
+        (Outcome::Allow(grant), _) => convert::grant(grant, token, request.request_id),
         (_, Some(answer)) => convert::refuse(&answer, request, snapshot.config().public_url.url.as_str()),
         // INVARIANT: `Answer::to` answers every challenge and refusal; were it not so, this still refuses.
         (_, None) => convert::refuse(&Answer::internal(), request, ""),
