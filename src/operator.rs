@@ -1,5 +1,6 @@
 //! The verbs of `kubepass-server`: parse the command line, call one function, choose the exit code.
 
+pub mod bootstrap;
 pub mod check_config;
 pub mod cluster_authentication_config;
 pub mod cluster_rbac;
@@ -17,6 +18,7 @@ use crate::kubernetes::authentication_configuration::ApiVersion;
 use crate::server::telemetry::{self, LogFormat};
 use crate::server::{clock, publisher};
 use crate::token::SigningAlgorithm;
+use crate::xds::bootstrap::NodeName;
 
 /// Identity-aware access proxy for Kubernetes API servers.
 #[derive(Debug, Parser)]
@@ -35,6 +37,17 @@ enum Verb {
         /// Otherwise that of `--config`.
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Print what an Envoy that you run beside kubepass starts from.
+    Bootstrap {
+        /// The Envoy's name: lower-case letters, digits, `-` and `.`.
+        #[arg(long, value_name = "NAME")]
+        node: NodeName,
+        /// The folder of sockets; otherwise the one that the configuration names.
+        #[arg(long, value_name = "DIR")]
+        socket_dir: Option<PathBuf>,
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -219,6 +232,7 @@ pub fn main() -> ExitCode {
             let file = file.unwrap_or(config.config);
             ExitCode::from(check_config::check_config(&file, &mut std::io::stdout(), &mut std::io::stderr()))
         }
+        Verb::Bootstrap { node, socket_dir, config } => print(bootstrap::run(&config.config, &node, socket_dir.as_deref())),
         Verb::Cluster(ClusterVerb::Rbac { route, constrained, config }) => print(cluster_rbac::run(&config.config, &route, constrained)),
         Verb::Keys(KeysVerb::Generate { file, algorithm }) => print(keys::generate(&file, algorithm)),
         Verb::Keys(KeysVerb::List(running)) => print(keys::list(&running.into())),

@@ -1,7 +1,7 @@
 //! The whole configuration as it was written: shapes are right where they could be read, values are not judged yet.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::{At, ConfigErrors, Faults, Spot};
 use super::model::PublicUrl;
@@ -43,6 +43,11 @@ impl Draft {
     /// Where a running kubepass is asked for its state, although the rest may be full of mistakes; `None` when this part has one.
     pub fn admin_socket(&self) -> Option<PathBuf> {
         self.control_plane.as_ref().map(ControlPlaneDraft::admin_socket)
+    }
+
+    /// The folder of sockets between kubepass and Envoys, in the same way.
+    pub fn socket_dir(&self) -> Option<&Path> {
+        self.control_plane.as_ref().map(ControlPlaneDraft::socket_dir)
     }
 
     /// Every host that Envoy serves, each with the place where it was written.

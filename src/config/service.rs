@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
@@ -77,6 +77,10 @@ impl ControlPlaneDraft {
             None => DEFAULT_ADMIN_ADDRESS,
         };
         Some((ControlPlane { socket_dir: self.socket_dir.clone() }, Admin { address, socket: self.admin_socket() }))
+    }
+
+    pub(super) fn socket_dir(&self) -> &Path {
+        &self.socket_dir
     }
 
     pub(super) fn admin_socket(&self) -> PathBuf {

@@ -24,7 +24,7 @@ use load::{Attempt, Outcome};
 use state::restart_needed;
 use watch::Watch;
 
-pub use load::{LoadError, admin_socket, load_before_tokens, load_once};
+pub use load::{LoadError, admin_socket, load_before_tokens, load_once, socket_dir};
 pub use state::{ReloadResult, ReloadState};
 
 /// How often the files are looked at although no event came: file systems without events, and events that were lost.

@@ -1,4 +1,7 @@
-//! What an Envoy is told when it starts. The text for people in `envoy/` and the one that a managed Envoy gets are the same.
+//! What an Envoy is told when it starts. The texts for people in `envoy/` and those that Envoys get are the same.
+
+use std::fmt;
+use std::str::FromStr;
 
 /// What differs between two managed Envoys.
 #[derive(Debug, Clone, Copy)]
@@ -7,12 +10,26 @@ pub struct BootstrapInput<'a> {
     pub socket_dir: &'a str,
 }
 
-/// Name of Envoy's admin socket in the socket folder.
+/// Name of the managed Envoy's admin socket in the socket folder.
 pub const ADMIN_SOCKET: &str = "envoy-admin.sock";
+
+/// Minor versions of Envoy of which tests have shown that they treat headers as the identity path relies on.
+pub const TESTED_ENVOYS: &[(u32, u32)] = &[(1, 40)];
 
 const MANAGED: &str = include_str!("../../envoy/managed.yaml");
 /// As `MANAGED` quotes it; nowhere else does this text occur.
 const SOCKET_DIR: &str = "\"/run/kubepass/";
+/// What `MANAGED` says of the Envoy itself, once each.
+const NODE: &str = "{id: kubepass-managed, cluster: kubepass}";
+/// Longest path of a Unix socket, in bytes: `sun_path` without its final NUL.
+const MAX_SOCKET_PATH: usize = 107;
+
+const BESIDE: &str = "\
+# An Envoy beside kubepass that you run yourself: where the control plane is, and what it may use up. Listeners, routes, clusters, endpoints
+# and secrets come from there. It needs the folder of sockets, and the user of kubepass: the folder is private, and peers are checked. Start it so:
+#   envoy --config-path FILE --disable-hot-restart --drain-time-s 28800 --drain-strategy gradual
+# The long drain time lets open streams end by themselves when a change must touch a listener.
+";
 
 /// The bootstrap of the Envoy that `kubepass-server up` runs, as YAML.
 pub fn managed(input: &BootstrapInput<'_>) -> String {
@@ -20,6 +37,52 @@ pub fn managed(input: &BootstrapInput<'_>) -> String {
     let quoted = serde_json::Value::from(input.socket_dir).to_string();
     let open = quoted.strip_suffix('"').unwrap_or(&quoted);
     MANAGED.replace(SOCKET_DIR, &format!("{open}/"))
+}
+
+/// The bootstrap of an Envoy that somebody else runs beside kubepass, as YAML. Several may share the folder of sockets.
+///
+/// # Errors
+/// The path of its admin socket would be too long.
+pub fn beside(node: &NodeName, input: &BootstrapInput<'_>) -> Result<String, SocketPathTooLong> {
+    let admin_socket = format!("envoy-{node}-admin.sock");
+    if input.socket_dir.len() + 1 + admin_socket.len() > MAX_SOCKET_PATH {
+        return Err(SocketPathTooLong { path: format!("{}/{admin_socket}", input.socket_dir) });
+    }
+    let text = managed(input);
+    let body = text.find("node:").and_then(|at| text.get(at..)).unwrap_or_default();
+    let body = body.replacen(NODE, &format!("{{id: \"{node}\", cluster: kubepass}}"), 1);
+    Ok(format!("{BESIDE}{}", body.replacen(ADMIN_SOCKET, &admin_socket, 1)))
+}
+
+/// The name by which an Envoy is told from others: lower-case letters, digits, `-` and `.`, 63 at most.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeName(String);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a node's name has 1 to 63 lower-case letters, digits, `-` and `.`, and begins and ends with a letter or a digit")]
+pub struct InvalidNodeName;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path} is too long for a Unix socket, whose path has {MAX_SOCKET_PATH} bytes at most")]
+pub struct SocketPathTooLong {
+    path: String,
+}
+
+impl FromStr for NodeName {
+    type Err = InvalidNodeName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNodeName> {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let fits = (1..=63).contains(&text.len()) && text.chars().all(|c| is_plain(c) || c == '-' || c == '.');
+        let ends = text.starts_with(is_plain) && text.ends_with(is_plain);
+        if fits && ends { Ok(Self(text.to_owned())) } else { Err(InvalidNodeName) }
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 #[cfg(test)]
@@ -63,5 +126,36 @@ mod tests {
         let bootstrap = parsed("/x");
         assert_eq!(bootstrap["admin"]["address"]["pipe"]["mode"], 0o600);
         assert_eq!(bootstrap["layered_runtime"]["layers"].as_array().unwrap().len(), 1);
+    }
+    #[test]
+    fn an_envoy_of_ones_own_differs_by_its_name_and_its_admin_socket_alone() {
+        let input = BootstrapInput { socket_dir: "/run/kubepass" };
+        let text = beside(&"sidecar".parse().unwrap(), &input).unwrap();
+        assert_eq!(text, include_str!("../../envoy/sidecar.yaml"));
+        let mut own: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(own["node"]["id"], "sidecar");
+        assert_eq!(own["admin"]["address"]["pipe"]["path"], "/run/kubepass/envoy-sidecar-admin.sock");
+        let managed = parsed("/run/kubepass");
+        own["node"]["id"] = managed["node"]["id"].clone();
+        own["admin"]["address"]["pipe"]["path"] = managed["admin"]["address"]["pipe"]["path"].clone();
+        assert_eq!(own, managed);
+    }
+
+    #[test]
+    fn names_of_nodes_are_plain() {
+        for good in ["a", "edge-1", "1.edge", &"x".repeat(63)] {
+            assert_eq!(good.parse(), Ok(NodeName(good.to_owned())));
+        }
+        for bad in ["", "-a", "a-", "A", "a b", "a\"b", "a/b", "..", "\u{e9}", &"x".repeat(64)] {
+            assert_eq!(bad.parse::<NodeName>(), Err(InvalidNodeName), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_admin_socket_that_cannot_be_bound_is_refused() {
+        let node: NodeName = "x".repeat(63).parse().unwrap();
+        let of = |length: usize| beside(&node, &BootstrapInput { socket_dir: &format!("/{}", "d".repeat(length - 1)) });
+        assert!(of(26).is_ok());
+        assert!(of(27).unwrap_err().to_string().contains("is too long for a Unix socket"));
     }
 }

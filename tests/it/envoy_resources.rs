@@ -14,7 +14,7 @@ use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use kubepass::server::managed_envoy::{SelfTestFailure, self_test};
-use kubepass::xds::bootstrap::{BootstrapInput, managed};
+use kubepass::xds::bootstrap::{BootstrapInput, TESTED_ENVOYS, managed};
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
 use kubepass::xds::resources::build;
 
@@ -59,6 +59,30 @@ fn the_pinned_envoy_accepts_the_bootstrap() {
     let file = folder.path().join("bootstrap.yaml");
     std::fs::write(&file, managed(&BootstrapInput { socket_dir: folder.path().to_str().unwrap() })).unwrap();
     validate(&file, "envoy/managed.yaml");
+}
+
+#[test]
+fn the_pinned_envoy_accepts_what_the_verb_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, config) = (folder.path().join("bootstrap.yaml"), folder.path().join("kubepass.yaml"));
+    // Only this part must be right: the rest may not be there yet.
+    std::fs::write(&config, format!("control_plane: {{socket_dir: {}/run}}\nroutes: [{{nmae: x}}]", folder.path().display())).unwrap();
+    let node = "edge-1".parse().unwrap();
+    let text = kubepass::operator::bootstrap::run(&config, &node, None).unwrap();
+    assert!(text.contains(&format!("\"{}/run/envoy-edge-1-admin.sock\"", folder.path().display())), "{text}");
+    assert_eq!(text, kubepass::operator::bootstrap::run(Path::new("/nowhere"), &node, Some(&folder.path().join("run/"))).unwrap());
+    std::fs::write(&file, text).unwrap();
+    validate(&file, "what `kubepass-server bootstrap` prints");
+    let error = kubepass::operator::bootstrap::run(Path::new("/nowhere"), &node, None).unwrap_err();
+    assert!(error.contains("--socket-dir"), "{error}");
+}
+
+/// The version that the tests run is one of those that are said to be tested.
+#[test]
+fn the_pinned_envoy_is_among_the_tested_ones() {
+    let output = Command::new(Tools::ensure().envoy()).arg("--version").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(TESTED_ENVOYS.iter().any(|(major, minor)| said.contains(&format!("/{major}.{minor}."))), "{said}");
 }
 
 #[tokio::test]

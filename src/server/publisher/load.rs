@@ -101,10 +101,27 @@ pub fn load_before_tokens(file: &Path) -> Result<Arc<Snapshot>, LoadError> {
 /// # Errors
 /// When the file cannot be read, is no YAML mapping, or has a mistake in `control_plane` or `admin`.
 pub fn admin_socket(file: &Path) -> Result<PathBuf, LoadError> {
-    let unreadable = |why| LoadError::Unreadable { file: file.display().to_string(), why };
-    let text = read_text(file).map_err(unreadable)?;
-    let draft = config::parse(&text, &file.to_string_lossy())?;
-    draft.admin_socket().ok_or_else(|| unreadable("its `control_plane` and `admin` cannot be understood".to_owned()))
+    let draft = read_draft(file)?;
+    draft.admin_socket().ok_or_else(|| not_understood(file))
+}
+
+/// Where an Envoy beside the kubepass of this configuration file finds its sockets; in the same way.
+///
+/// # Errors
+/// As `admin_socket`.
+pub fn socket_dir(file: &Path) -> Result<PathBuf, LoadError> {
+    let draft = read_draft(file)?;
+    draft.socket_dir().map(Path::to_owned).ok_or_else(|| not_understood(file))
+}
+
+fn read_draft(file: &Path) -> Result<config::Draft, LoadError> {
+    let text = read_text(file).map_err(|why| LoadError::Unreadable { file: file.display().to_string(), why })?;
+    Ok(config::parse(&text, &file.to_string_lossy())?)
+}
+
+fn not_understood(file: &Path) -> LoadError {
+    let why = "its `control_plane` and `admin` cannot be understood".to_owned();
+    LoadError::Unreadable { file: file.display().to_string(), why }
 }
 
 /// Reads everything once. Blocks on the file system.
