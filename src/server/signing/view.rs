@@ -48,7 +48,7 @@ impl PublishedKeys {
     }
 
     fn of_rings(config: &Config, upstream: &KeyRing, assertion: &KeyRing, now: u64) -> Self {
-        let issuer = config.public_url.url.origin().ascii_serialization();
+        let issuer = config.public_url.origin().to_owned();
         Self { issuer, upstream: views(upstream, now), assertion: views(assertion, now) }
     }
 }
