@@ -4,13 +4,16 @@
 
 pub mod answer;
 pub mod authenticate;
+pub mod cookies;
 pub mod decide;
 pub mod decision;
+pub mod provenance;
 pub mod request;
+pub mod return_path;
 pub mod upstream;
 
-pub use answer::Answer;
+pub use answer::{Answer, Form};
 pub use authenticate::{SessionState, authenticate};
 pub use decide::{decide, policy_input, user_view};
-pub use decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome};
+pub use decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome, Reader};
 pub use request::{AccessRequest, Credential, Malformed, RequestTarget};

@@ -10,6 +10,7 @@ mod consistency;
 mod draft;
 mod error;
 mod expressions;
+mod http_target;
 mod kubernetes_target;
 mod listener;
 mod method;
@@ -59,6 +60,7 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
     let sockets = draft.control_plane.as_ref().and_then(|sockets| sockets.resolve(resolving));
     consistency::check_names(&draft.identity_providers, &draft.routes, public_url.as_ref(), resolving);
     consistency::check_audiences(&draft.routes, public_url.as_ref(), resolving);
+    consistency::check_assertion_audiences(&draft.routes, public_url.as_ref(), resolving);
     if let (Some(providers), Some(routes)) = (&providers, &routes) {
         consistency::check_identities(&draft.identity_providers, providers, routes, resolving);
     }

@@ -7,6 +7,8 @@ pub const TARGET_KEY: &str = "target";
 pub const WEB_TARGET: &str = "web";
 /// Begins its value on a Kubernetes route, and the grant for it; the route's id follows.
 const KUBERNETES_TARGET: &str = "kubernetes:";
+/// The same on a plain HTTP route.
+const HTTP_TARGET: &str = "http:";
 
 /// Namespace of the dynamic metadata that an ext_authz answer brings.
 pub const EXT_AUTHZ_NAMESPACE: &str = "envoy.filters.http.ext_authz";
@@ -25,6 +27,10 @@ pub const STREAM_DURATION: &str = "x-envoy-upstream-stream-duration-ms";
 /// it never leaves Envoy under this name.
 pub const UPSTREAM_AUTHORIZATION: &str = "x-kubepass-authorization";
 
+/// The values that the identity header and `cookie` get on their way to the upstream of a plain HTTP route; as above.
+pub const UPSTREAM_ASSERTION: &str = "x-kubepass-assertion";
+pub const UPSTREAM_COOKIE: &str = "x-kubepass-cookie";
+
 /// `id`: `config::Route::id`.
 pub fn kubernetes_target(id: &str) -> String {
     format!("{KUBERNETES_TARGET}{id}")
@@ -33,6 +39,20 @@ pub fn kubernetes_target(id: &str) -> String {
 /// The id in a target or grant of a Kubernetes route.
 pub fn kubernetes_id(target: &str) -> Option<&str> {
     target.strip_prefix(KUBERNETES_TARGET).filter(|id| !id.is_empty())
+}
+
+pub fn http_target(id: &str) -> String {
+    format!("{HTTP_TARGET}{id}")
+}
+
+/// The id in a target or grant of a plain HTTP route.
+pub fn http_id(target: &str) -> Option<&str> {
+    target.strip_prefix(HTTP_TARGET).filter(|id| !id.is_empty())
+}
+
+/// The id in a target or grant of any route.
+pub fn route_id(target: &str) -> Option<&str> {
+    kubernetes_id(target).or_else(|| http_id(target))
 }
 
 /// The route's name in its id.
@@ -61,5 +81,11 @@ mod tests {
         for other in ["", "web", "kubernetes:", "kubernetes", "http:prod"] {
             assert_eq!(kubernetes_id(other), None, "{other:?}");
         }
+        let target = http_target("wiki@10.0.0.9:8080/http:10.0.0.9");
+        assert_eq!((http_id(&target).map(route_name), kubernetes_id(&target)), (Some("wiki"), None));
+        for other in ["", "web", "http:", "http", "https:x", "kubernetes:prod"] {
+            assert_eq!(http_id(other), None, "{other:?}");
+        }
+        assert_eq!(["http:a@b", "kubernetes:a@b", "web", ""].map(route_id), [Some("a@b"), Some("a@b"), None, None]);
     }
 }

@@ -1,6 +1,7 @@
 //! `Session` as a value, and the table in memory that says which sessions live: what a check reads, without lock and without I/O.
 //! The table is the only judge: a token counts while its session stands in the table, and no longer. Where sessions last is not known here.
 
+mod route_cookie;
 mod table;
 mod verified_tokens;
 
@@ -10,6 +11,7 @@ use crate::identity::Identity;
 use crate::token::{LoginTokenClaims, MAX_SESSION_TOKEN_SECONDS, SessionTokenClaims};
 
 pub use crate::token::SessionId;
+pub use route_cookie::{ROUTE_COOKIE, open_route_cookie, seal_route_cookie};
 pub use table::{Authenticated, InsertRefusal, MAX_SESSIONS, SessionTable};
 
 /// One login: who, since when and until when. It never changes; it ends.

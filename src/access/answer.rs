@@ -1,6 +1,6 @@
 //! What a refused person reads: the one `match` from reasons to status, message and the stable word of metrics and audit.
 
-use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Outcome};
+use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Outcome, Reader};
 use crate::kubernetes::status::{Reason, Status};
 use crate::token::TokenRejection;
 
@@ -11,8 +11,22 @@ pub struct Answer {
     pub word: &'static str,
     /// Holds a sentence for the person, without secrets and without the names of rules that did not decide.
     pub status: Status,
-    /// A browser without a credential gets a page instead of the `Status`.
-    pub page: bool,
+    pub form: Form,
+}
+
+/// In which form a refusal is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A Kubernetes `Status`.
+    Status,
+    /// For a browser that opened an API server's address: what this is, and how it is used.
+    ApiServerPage,
+    /// To the login, and then back to where the person wanted to go.
+    LogIn,
+    /// A page with the sentence.
+    Page,
+    /// JSON with the sentence.
+    Json,
 }
 
 impl Answer {
@@ -20,18 +34,21 @@ impl Answer {
     pub fn to(decision: &Decision<'_>) -> Option<Self> {
         match &decision.outcome {
             Outcome::Web | Outcome::Allow(_) => None,
-            Outcome::Challenge(challenge) => Some(Self::challenge(challenge)),
+            Outcome::Challenge(challenge) => Some(Self::challenge(challenge, decision.evidence.reader)),
             Outcome::Deny(reason) => Some(Self::deny(reason, &decision.evidence)),
         }
     }
 
     /// For what cannot happen: refuse all the same.
     pub fn internal() -> Self {
-        Self { word: "internal", status: Status::new(Reason::InternalError, "kubepass could not answer"), page: false }
+        Self { word: "internal", status: Status::new(Reason::InternalError, "kubepass could not answer"), form: Form::Status }
     }
 
-    fn challenge(challenge: &Challenge) -> Self {
+    fn challenge(challenge: &Challenge, reader: Reader) -> Self {
         let (word, message) = match challenge {
+            Challenge::NoCredential { .. } if reader != Reader::Kubernetes => {
+                ("no_credential", "log in first: open this address in a browser, or send a session token as `Authorization: Bearer`")
+            }
             Challenge::NoCredential { .. } => {
                 ("no_credential", "log in first: `kubepass kubeconfig https://HOST` sets kubectl up for this cluster")
             }
@@ -50,7 +67,12 @@ impl Answer {
                 ("token_invalid", "this token was not issued by this kubepass; log in again")
             }
         };
-        Self { word, status: Status::unauthorized(message), page: matches!(challenge, Challenge::NoCredential { browser: true }) }
+        let form = match (reader, challenge) {
+            (Reader::Kubernetes, Challenge::NoCredential { browser: true }) => Form::ApiServerPage,
+            (Reader::Visitor, _) => Form::LogIn,
+            (reader, _) => Form::of(reader),
+        };
+        Self { word, status: Status::unauthorized(message), form }
     }
 
     fn deny(deny: &DenyReason, evidence: &Evidence<'_>) -> Self {
@@ -59,7 +81,17 @@ impl Answer {
             (Reason::Forbidden, Some(session), Some(info)) => Status::forbidden(&session.identity.username, info, &message),
             _ => Status::new(reason, message),
         };
-        Self { word, status, page: false }
+        Self { word, status, form: Form::of(evidence.reader) }
+    }
+}
+
+impl Form {
+    fn of(reader: Reader) -> Self {
+        match reader {
+            Reader::Kubernetes => Self::Status,
+            Reader::Visitor | Reader::Browser => Self::Page,
+            Reader::Program => Self::Json,
+        }
     }
 }
 
@@ -81,10 +113,14 @@ fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
             Forbidden,
             "kubepass does not let clients impersonate; leave out `--as`, `--as-group` and `--as-uid`".to_owned(),
         ),
+        DenyReason::CrossSite => {
+            ("cross_site", Forbidden, "the request came from a page of another origin, for which your login here does not count".to_owned())
+        }
+        DenyReason::UpgradeNotAllowed => ("upgrade_not_allowed", Forbidden, "this route has no WebSockets".to_owned()),
         DenyReason::IdentityProviderNotAccepted { idp } => (
             "identity_provider",
             Forbidden,
-            format!("you logged in at {idp:?}, which this cluster does not accept; log in at another identity provider"),
+            format!("you logged in at {idp:?}, which this route does not accept; log in at another identity provider"),
         ),
         DenyReason::Name(refusal) => ("name_refused", Forbidden, refusal.to_string()),
         DenyReason::TooManyGroups { have, max } => (
@@ -101,11 +137,11 @@ fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
             "token_too_large",
             Forbidden,
             format!(
-                "with your {groups} groups the token for this cluster would be too large; ask your administrator to narrow the route's group allow-list"
+                "with your {groups} groups the token that this route needs would be too large; ask your administrator to narrow the groups that it takes"
             ),
         ),
         DenyReason::TokenUnavailable => {
-            ("token_unavailable", ServiceUnavailable, "kubepass cannot sign a token for this cluster at the moment; try again".to_owned())
+            ("token_unavailable", ServiceUnavailable, "kubepass cannot sign a token for this route at the moment; try again".to_owned())
         }
         DenyReason::AuditUnavailable => (
             "audit_unavailable",

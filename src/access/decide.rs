@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::access::authenticate::SessionState;
-use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome};
+use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome, Reader};
 use crate::access::request::{AccessRequest, RequestTarget};
 use crate::access::upstream::{self, NameRefusal};
-use crate::config::{IdentityProvider, Route, Target};
+use crate::config::{HttpTarget, IdentityProvider, Route, Target};
 use crate::kubernetes::request_info::RequestInfo;
 use crate::policy::{PolicyInput, RequestView, RouteView, UserView, Verdict};
 use crate::session::{Authenticated, Session};
@@ -35,22 +35,33 @@ fn outcome<'a>(
         RequestTarget::Web if request.is_directed() => return Ok(Outcome::Web),
         RequestTarget::Web => return Err(Outcome::Deny(DenyReason::Misdirected)),
         RequestTarget::Unknown => return Err(Outcome::Deny(DenyReason::UnknownRoute)),
-        RequestTarget::Kubernetes(id) => snapshot.route_by_id(id).ok_or(Outcome::Deny(DenyReason::UnknownRoute))?,
+        RequestTarget::Kubernetes(id) | RequestTarget::Http(id) => {
+            snapshot.route_by_id(id).filter(|route| is_of_kind(route, request)).ok_or(Outcome::Deny(DenyReason::UnknownRoute))?
+        }
     };
     evidence.route = Some(Arc::clone(route));
+    evidence.reader = reader(route, request);
     if !request.is_directed() {
         return Err(Outcome::Deny(DenyReason::Misdirected));
     }
     if let Some(malformed) = request.headers.malformed {
         return Err(Outcome::Deny(DenyReason::Malformed(malformed)));
     }
-    let authenticated = live(session, request)?;
+    let by_cookie = matches!(session, SessionState::LiveByCookie(_));
+    let authenticated = live(session, route, request)?;
     let session = &authenticated.session;
     evidence.session = Some(Arc::clone(session));
-    let info = RequestInfo::parse(request.method, request.path).map_err(|ambiguous| Outcome::Deny(DenyReason::Ambiguous(ambiguous)))?;
+    let info = match &route.target {
+        Target::Kubernetes(_) => RequestInfo::parse(request.method, request.path),
+        Target::Http(_) => RequestInfo::plain(request.method, request.path),
+    };
+    let info = info.map_err(|ambiguous| Outcome::Deny(DenyReason::Ambiguous(ambiguous)))?;
     let info = evidence.request_info.insert(info);
     if request.headers.impersonates.is_some() {
         return Err(Outcome::Deny(DenyReason::ImpersonationRequested));
+    }
+    if let Target::Http(target) = &route.target {
+        accept_browser(snapshot, route, target, request, by_cookie)?;
     }
     accept_identity_provider(snapshot, route, session)?;
     let user = user_view(session, now);
@@ -59,8 +70,11 @@ fn outcome<'a>(
     let allowed = allowed(&verdict);
     evidence.rule_faults = verdict.errors;
     allowed?;
-    let Target::Kubernetes(target) = &route.target;
-    let (identity, dropped) = upstream::map(&session.identity, &user, target);
+    let (identity, dropped) = match &route.target {
+        Target::Kubernetes(target) => upstream::map(&session.identity, &user, target),
+        // The groups stand in the token that the upstream verifies.
+        Target::Http(_) => (upstream::name(&session.identity), Vec::new()),
+    };
     evidence.dropped_groups = dropped;
     let identity = identity.map_err(|refusal| {
         Outcome::Deny(match refusal {
@@ -69,13 +83,57 @@ fn outcome<'a>(
         })
     })?;
     let seconds = stream_seconds(route, session, now).ok_or(Outcome::Challenge(Challenge::SessionAboutToEnd))?;
-    Ok(Outcome::Allow(Grant::new(Arc::clone(route), Arc::clone(session), identity, seconds.saturating_mul(1_000))))
+    let grant = Grant::new(Arc::clone(route), Arc::clone(session), identity, seconds.saturating_mul(1_000));
+    Ok(Outcome::Allow(match &route.target {
+        Target::Kubernetes(_) => grant,
+        Target::Http(_) => grant.with_cookies(request.headers.cookies.for_upstream()),
+    }))
 }
 
-fn live(session: SessionState, request: &AccessRequest<'_>) -> Result<Authenticated, Outcome> {
+/// Envoy and we must mean the same kind of upstream, or its guard and header path would be another's.
+fn is_of_kind(route: &Route, request: &AccessRequest<'_>) -> bool {
+    matches!(
+        (&route.target, request.target),
+        (Target::Kubernetes(_), RequestTarget::Kubernetes(_)) | (Target::Http(_), RequestTarget::Http(_))
+    )
+}
+
+fn reader(route: &Route, request: &AccessRequest<'_>) -> Reader {
+    let headers = &request.headers;
+    match &route.target {
+        Target::Kubernetes(_) => Reader::Kubernetes,
+        Target::Http(_) if headers.accepts_html && headers.provenance.opens_a_page(request.method) => Reader::Visitor,
+        Target::Http(_) if headers.accepts_html => Reader::Browser,
+        Target::Http(_) => Reader::Program,
+    }
+}
+
+/// What a browser may do on a plain HTTP route: no WebSockets where the route has none, and with its cookie only what its own pages ask.
+fn accept_browser(
+    snapshot: &Snapshot,
+    route: &Route,
+    target: &HttpTarget,
+    request: &AccessRequest<'_>,
+    by_cookie: bool,
+) -> Result<(), Outcome> {
+    let provenance = &request.headers.provenance;
+    if provenance.upgrades() && !target.websocket {
+        return Err(Outcome::Deny(DenyReason::UpgradeNotAllowed));
+    }
+    let own_origin = snapshot.config().public_url.origin_of(&route.host);
+    if by_cookie && !provenance.lets_cookies_count(request.method, &own_origin) {
+        return Err(Outcome::Deny(DenyReason::CrossSite));
+    }
+    Ok(())
+}
+
+fn live(session: SessionState, route: &Route, request: &AccessRequest<'_>) -> Result<Authenticated, Outcome> {
     match session {
         SessionState::Live(authenticated) => Ok(authenticated),
-        SessionState::NoCredential => Err(Outcome::Challenge(Challenge::NoCredential { browser: request.headers.accepts_html })),
+        SessionState::LiveByCookie(authenticated) if route.http().is_some() => Ok(authenticated),
+        SessionState::LiveByCookie(_) | SessionState::NoCredential => {
+            Err(Outcome::Challenge(Challenge::NoCredential { browser: request.headers.accepts_html }))
+        }
         SessionState::Rejected(rejection) => Err(Outcome::Challenge(Challenge::Token(rejection))),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::cookies::UpstreamCookies;
 use crate::access::request::Malformed;
 use crate::access::upstream::{NameRefusal, UpstreamIdentity};
 use crate::config::Route;
@@ -28,12 +29,13 @@ pub enum Outcome {
     Deny(DenyReason),
 }
 
-/// Leave to reach one API server under one identity. Only `decide` makes one.
+/// Leave to reach one upstream under one identity. Only `decide` makes one.
 #[derive(Debug)]
 pub struct Grant {
     route: Arc<Route>,
     session: Arc<Session>,
     identity: UpstreamIdentity,
+    cookies: Option<UpstreamCookies>,
     stream_limit_ms: u64,
 }
 
@@ -41,7 +43,16 @@ impl Grant {
     /// `stream_limit_ms` is at least 1,000: 0 would mean "no limit" to Envoy.
     pub(super) fn new(route: Arc<Route>, session: Arc<Session>, identity: UpstreamIdentity, stream_limit_ms: u64) -> Self {
         debug_assert!(stream_limit_ms >= 1_000);
-        Self { route, session, identity, stream_limit_ms }
+        Self { route, session, identity, cookies: None, stream_limit_ms }
+    }
+
+    pub(super) fn with_cookies(self, cookies: Option<UpstreamCookies>) -> Self {
+        Self { cookies, ..self }
+    }
+
+    /// The upstream's own cookies; none on a Kubernetes route.
+    pub fn cookies(&self) -> Option<&UpstreamCookies> {
+        self.cookies.as_ref()
     }
 
     pub fn route(&self) -> &Route {
@@ -67,6 +78,7 @@ impl Grant {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Challenge {
     NoCredential {
+        /// Somebody opened an API server's address in a browser.
         browser: bool,
     },
     Token(TokenRejection),
@@ -85,6 +97,10 @@ pub enum DenyReason {
     Ambiguous(Ambiguous),
     /// `kubectl --as` and the like.
     ImpersonationRequested,
+    /// A person's cookie came with a request that a page of another origin made, or may have made.
+    CrossSite,
+    /// A change of protocol that the route does not allow.
+    UpgradeNotAllowed,
     /// The route lists other identity providers.
     IdentityProviderNotAccepted {
         idp: String,
@@ -110,9 +126,24 @@ pub enum DenyReason {
     AuditUnavailable,
 }
 
+/// Who reads a refusal, and so in which form it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reader {
+    /// A client of an API server.
+    #[default]
+    Kubernetes,
+    /// A person whose browser opens a page: can be led to a login and back.
+    Visitor,
+    /// A person whose browser shows what it gets.
+    Browser,
+    /// Anything else that speaks HTTP.
+    Program,
+}
+
 /// What the decision rests on; becomes the audit line.
 #[derive(Debug, Default)]
 pub struct Evidence<'a> {
+    pub reader: Reader,
     pub route: Option<Arc<Route>>,
     pub session: Option<Arc<Session>>,
     pub request_info: Option<RequestInfo<'a>>,

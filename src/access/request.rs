@@ -1,5 +1,7 @@
 //! `AccessRequest`: a request as the client sent it, read once and classified. Everything odd becomes a `Malformed`, never a guess.
 
+use crate::access::cookies::Cookies;
+use crate::access::provenance::{Provenance, ProvenanceHeader};
 use crate::envoy_names as names;
 use crate::kubernetes::impersonation;
 
@@ -57,6 +59,8 @@ pub enum RequestTarget<'a> {
     Web,
     /// A Kubernetes route, by its id (`Route::id`).
     Kubernetes(&'a str),
+    /// A plain HTTP route, by its id.
+    Http(&'a str),
     /// Envoy named no target or one that we do not know: its configuration is not ours.
     Unknown,
 }
@@ -64,10 +68,11 @@ pub enum RequestTarget<'a> {
 impl<'a> RequestTarget<'a> {
     /// Reads the `target` of the route's context extensions.
     pub fn parse(text: &'a str) -> Self {
-        match names::kubernetes_id(text) {
-            Some(id) => Self::Kubernetes(id),
-            None if text == names::WEB_TARGET => Self::Web,
-            None => Self::Unknown,
+        match (names::kubernetes_id(text), names::http_id(text)) {
+            (Some(id), _) => Self::Kubernetes(id),
+            (None, Some(id)) => Self::Http(id),
+            (None, None) if text == names::WEB_TARGET => Self::Web,
+            (None, None) => Self::Unknown,
         }
     }
 }
@@ -76,6 +81,10 @@ impl<'a> RequestTarget<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestHeaders<'a> {
     pub credential: Credential<'a>,
+    /// A credential on plain HTTP routes only.
+    pub cookies: Cookies<'a>,
+    /// Which page made the request, where a browser says so.
+    pub provenance: Provenance<'a>,
     pub user_agent: &'a str,
     pub accepts_html: bool,
     /// The aggregated discovery of client-go, which shows nothing of a refusal that is JSON: see `ext_authz::convert::refuse`.
@@ -146,6 +155,8 @@ impl<'a> RequestHeaders<'a> {
                     read.accepts_html |= contains(value, b"text/html");
                     read.accepts_discovery |= contains(value, b"g=apidiscovery.k8s.io");
                 }
+                Some(Interesting::Cookie) => read.cookies.add(value),
+                Some(Interesting::Provenance(header)) => read.provenance.note(header, value),
                 Some(Interesting::UserAgent) => read.user_agent = std::str::from_utf8(value).unwrap_or(""),
                 _ => {}
             }
@@ -155,6 +166,7 @@ impl<'a> RequestHeaders<'a> {
         }
         if read.malformed.is_some() {
             read.credential = Credential::None;
+            read.cookies = Cookies::default();
         }
         read
     }
@@ -167,6 +179,8 @@ impl<'a> RequestHeaders<'a> {
 enum Interesting {
     Authorization,
     Connection,
+    Cookie,
+    Provenance(ProvenanceHeader),
     WebSocketProtocol,
     Accept,
     UserAgent,
@@ -177,6 +191,8 @@ impl Interesting {
         // By length first: of some twenty headers only a few are compared.
         match name.len() {
             6 if name.eq_ignore_ascii_case("accept") => Some(Self::Accept),
+            6 if name.eq_ignore_ascii_case("cookie") => Some(Self::Cookie),
+            6 | 7 | 14 => ProvenanceHeader::of(name).map(Self::Provenance),
             10 if name.eq_ignore_ascii_case("connection") => Some(Self::Connection),
             10 if name.eq_ignore_ascii_case("user-agent") => Some(Self::UserAgent),
             13 if name.eq_ignore_ascii_case("authorization") => Some(Self::Authorization),
@@ -343,7 +359,8 @@ mod tests {
     fn targets() {
         assert_eq!(RequestTarget::parse("web"), RequestTarget::Web);
         assert_eq!(RequestTarget::parse("kubernetes:prod"), RequestTarget::Kubernetes("prod"));
-        for text in ["", "kubernetes:", "kubernetes", "http:x", "webx", "web:"] {
+        assert_eq!(RequestTarget::parse("http:wiki"), RequestTarget::Http("wiki"));
+        for text in ["", "kubernetes:", "kubernetes", "http:", "http", "https:x", "webx", "web:"] {
             assert_eq!(RequestTarget::parse(text), RequestTarget::Unknown, "{text}");
         }
     }

@@ -65,6 +65,19 @@ pub fn map(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget) 
     (build(identity, user, target, &taken), dropped.into_iter().cloned().collect())
 }
 
+/// The name alone, for an upstream that is no API server: it gets everything else in a token.
+///
+/// # Errors
+/// When the name could not be told from another, or is none.
+pub fn name(identity: &Identity) -> Result<UpstreamIdentity, NameRefusal> {
+    let user = HeaderValue::new(identity.username.as_str()).map_err(|error| NameRefusal::Invalid {
+        what: "user name",
+        why: error.to_string(),
+        name: identity.username.clone(),
+    })?;
+    Ok(UpstreamIdentity { user, uid: None, groups: Vec::new(), extra: Vec::new() })
+}
+
 fn build(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget, groups: &[&String]) -> Result<UpstreamIdentity, NameRefusal> {
     // An empty name must not pass as "prefix only".
     let name = if identity.username.is_empty() { String::new() } else { format!("{}{}", target.username_prefix, identity.username) };

@@ -24,7 +24,7 @@ pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, answ
         method: cut(request.method, MAX_TEXT_CHARS),
         host: cut(request.host, MAX_TEXT_CHARS),
         path: cut(request.path, MAX_PATH_CHARS),
-        kubernetes: evidence.request_info.as_ref().map(words),
+        kubernetes: evidence.request_info.as_ref().filter(|_| matches!(request.target, RequestTarget::Kubernetes(_))).map(words),
         rule: evidence.rule.as_deref().map(str::to_owned),
         rule_errors: evidence.rule_faults.iter().map(|fault| format!("{}: {}", fault.rule, fault.error)).collect(),
         dropped_groups: evidence.dropped_groups.clone(),
@@ -57,7 +57,7 @@ pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, answ
 
 fn route_name<'a>(request: &AccessRequest<'a>) -> &'a str {
     match request.target {
-        RequestTarget::Kubernetes(id) => names::route_name(id),
+        RequestTarget::Kubernetes(id) | RequestTarget::Http(id) => names::route_name(id),
         RequestTarget::Web => names::WEB_TARGET,
         RequestTarget::Unknown => "",
     }

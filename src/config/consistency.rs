@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::At;
-use super::model::{IdentityProvider, KubernetesTarget, PublicUrl, Route, Target};
+use super::http_target::default_audience;
+use super::model::{IdentityProvider, PublicUrl, Route, ServerAddress, Target};
 use super::names::{quote, suggestion};
 use super::provider::ProviderDraft;
 use super::resolving::Resolving;
@@ -94,6 +95,30 @@ pub(super) fn check_audiences(routes: &[RouteDraft], public_url: Option<&PublicU
     }
 }
 
+/// Two upstreams with one audience could show each other's visitors' tokens to each other; and the audience of login tokens is taken.
+pub(super) fn check_assertion_audiences(routes: &[RouteDraft], public_url: Option<&PublicUrl>, resolving: &mut Resolving<'_>) {
+    let mut seen: HashMap<String, (&At<String>, Option<&str>)> = HashMap::new();
+    let login = public_url.map(|public_url| public_url.url.origin().ascii_serialization());
+    for (route, http) in routes.iter().filter_map(|route| Some((route, route.http()?))) {
+        let Some(written) = http.audience.as_ref().or(route.host.as_ref()) else { continue };
+        let audience = if http.audience.is_some() { written.value.clone() } else { default_audience(&written.value) };
+        let upstream = http.upstream.as_ref().map(|upstream| upstream.value.as_str());
+        if login.as_ref() == Some(&audience) {
+            resolving.faults.add(&written.spot, format!("the audience {} is that of logins", quote(&audience)));
+        } else if let Some((first, other)) = seen.get(&audience) {
+            if *other != upstream {
+                resolving.faults.add_with_hint(
+                    &written.spot,
+                    format!("another upstream has the audience {} already, in line {}", quote(&audience), first.spot.place.line),
+                    "leave `audience` out: it is https://HOST then, and each route has another",
+                );
+            }
+        } else {
+            seen.insert(audience, (written, upstream));
+        }
+    }
+}
+
 /// Whether an audience could be read as a host or as a URL of it.
 fn is_host(audience: &str, host: &str) -> bool {
     let rest = audience.strip_prefix("https://").unwrap_or(audience);
@@ -101,7 +126,7 @@ fn is_host(audience: &str, host: &str) -> bool {
     name.eq_ignore_ascii_case(host)
 }
 
-/// The same username from two identity providers would be one user to an API server: no API server may get both, by one route or by two,
+/// The same username from two identity providers would be one user to an API server or a web server: none may get both, by one route or by two,
 /// from providers whose usernames can be equal.
 pub(super) fn check_identities(
     drafts: &[ProviderDraft],
@@ -118,7 +143,7 @@ pub(super) fn check_identities(
             let message = if one.name == other.name {
                 format!("{ambiguous} the route `{}` takes both", one.name)
             } else {
-                format!("{ambiguous} the routes `{}` and `{}` lead both to one API server", one.name, other.name)
+                format!("{ambiguous} the routes `{}` and `{}` lead both to one server", one.name, other.name)
             };
             let apart = if one.name == other.name {
                 "let every route name one of them under `identity_providers`"
@@ -139,11 +164,10 @@ fn meeting<'r>(routes: &'r [Arc<Route>], one: &IdentityProvider, other: &Identit
     if !domains_meet(one.mapping.email_domains(), other.mapping.email_domains()) {
         return None;
     }
-    let prefix =
-        |route: &Route, provider: &IdentityProvider| format!("{}{}", target(route).username_prefix, provider.mapping.username_prefix());
+    let prefix = |route: &Route, provider: &IdentityProvider| format!("{}{}", behind(route).1, provider.mapping.username_prefix());
     let meet = |first: &Route, second: &Route| {
         let (a, b) = (prefix(first, one), prefix(second, other));
-        let (here, there) = (&target(first).server, &target(second).server);
+        let (here, there) = (behind(first).0, behind(second).0);
         takes(first, one)
             && takes(second, other)
             && (&here.host, here.port) == (&there.host, there.port)
@@ -159,9 +183,12 @@ fn takes(route: &Route, provider: &IdentityProvider) -> bool {
     route.identity_providers.as_ref().is_none_or(|names| names.contains(&provider.name))
 }
 
-fn target(route: &Route) -> &KubernetesTarget {
-    let Target::Kubernetes(target) = &route.target;
-    target
+/// The server behind a route, and what the route puts before usernames there.
+fn behind(route: &Route) -> (&ServerAddress, &str) {
+    match &route.target {
+        Target::Kubernetes(target) => (&target.server, &target.username_prefix),
+        Target::Http(target) => (&target.upstream, ""),
+    }
 }
 
 /// No domains are all domains.

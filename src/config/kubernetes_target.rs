@@ -183,7 +183,7 @@ pub(super) fn prefix_fault(prefix: &str) -> Option<String> {
 }
 
 /// The host without the brackets of an IPv6 literal.
-fn plain_host(url: &Url) -> Option<String> {
+pub(super) fn plain_host(url: &Url) -> Option<String> {
     let host = url.host_str()?;
     Some(host.trim_start_matches('[').trim_end_matches(']').to_owned())
 }

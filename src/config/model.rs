@@ -47,6 +47,14 @@ impl PublicUrl {
         // Nothing but an origin is taken as `public_url`, and the default port does not stand in it.
         self.url.as_str().trim_end_matches('/')
     }
+
+    /// `https://host[:port]` of a host of ours: all are served at the port of `public_url`.
+    pub fn origin_of(&self, host: &str) -> String {
+        match self.url.port() {
+            Some(port) => format!("https://{host}:{port}"),
+            None => format!("https://{host}"),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -122,17 +130,64 @@ pub struct Route {
 }
 
 impl Route {
-    /// By what Envoy and ext_authz speak of the route: its name and the API server behind it, `prod@10.0.0.1:6443/kubernetes`. While the two
+    /// By what Envoy and ext_authz speak of the route: its name and the server behind it, `prod@10.0.0.1:6443/kubernetes`. While the two
     /// hold different configurations, a policy that was written for one server is thus never applied in front of another.
     pub fn id(&self) -> String {
-        let Target::Kubernetes(KubernetesTarget { server, .. }) = &self.target;
-        format!("{}@{}:{}/{}", self.name, server.host, server.port, server.server_name)
+        let (server, transport) = match &self.target {
+            Target::Kubernetes(target) => (&target.server, ""),
+            Target::Http(HttpTarget { upstream, tls: Some(_), .. }) => (upstream, "https:"),
+            Target::Http(HttpTarget { upstream, tls: None, .. }) => (upstream, "http:"),
+        };
+        format!("{}@{}:{}/{transport}{}", self.name, server.host, server.port, server.server_name)
+    }
+
+    /// What stands behind the route, in the word that clients are told.
+    pub fn kind(&self) -> &'static str {
+        match self.target {
+            Target::Kubernetes(_) => "kubernetes",
+            Target::Http(_) => "http",
+        }
+    }
+
+    pub fn kubernetes(&self) -> Option<&KubernetesTarget> {
+        match &self.target {
+            Target::Kubernetes(target) => Some(target),
+            Target::Http(_) => None,
+        }
+    }
+
+    pub fn http(&self) -> Option<&HttpTarget> {
+        match &self.target {
+            Target::Kubernetes(_) => None,
+            Target::Http(target) => Some(target),
+        }
     }
 }
 
 #[derive(Debug)]
 pub enum Target {
     Kubernetes(KubernetesTarget),
+    Http(HttpTarget),
+}
+
+/// Any web server that learns who the user is from a signed header. Browsers log in to it with a cookie.
+#[derive(Debug)]
+pub struct HttpTarget {
+    pub upstream: ServerAddress,
+    /// `None` for an upstream that speaks plain HTTP.
+    pub tls: Option<HttpTls>,
+    /// Lower case; the upstream finds the `AssertionToken` there.
+    pub identity_header: String,
+    /// `aud` of those tokens: this upstream's alone.
+    pub audience: String,
+    /// Whether WebSockets may be opened.
+    pub websocket: bool,
+}
+
+#[derive(Debug)]
+pub struct HttpTls {
+    /// PEM bundle that the upstream's certificate must chain to; the certificate must carry `upstream.server_name`.
+    pub ca_pem: String,
 }
 
 #[derive(Debug)]

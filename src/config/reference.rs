@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::error::At;
+use super::error::{At, Spot};
 use super::reader::{Item, Reading, Section};
 
 /// Where a value comes from.
@@ -13,6 +13,8 @@ pub enum Reference {
     /// Relative paths are already resolved against the folder of the configuration file.
     File(PathBuf),
     Environment(String),
+    /// The CA certificates that this machine trusts. No operator writes it: it stands for a CA that was left out.
+    SystemRoots,
 }
 
 impl fmt::Display for Reference {
@@ -20,6 +22,7 @@ impl fmt::Display for Reference {
         match self {
             Reference::File(path) => write!(formatter, "{}", path.display()),
             Reference::Environment(name) => write!(formatter, "environment variable {name}"),
+            Reference::SystemRoots => formatter.write_str("the system's root certificates"),
         }
     }
 }
@@ -57,6 +60,12 @@ pub(super) fn read_secret_with<'t>(item: &Item<'t>, reading: &mut Reading) -> Op
     let mut section = item.section(reading)?;
     let reference = source(item, &mut section, Sensitivity::Secret, reading);
     Some((reference, section))
+}
+
+/// What stands in where a CA is left out, at the place of what needs it.
+pub(super) fn system_roots(spot: &Spot, reading: &mut Reading) -> At<Reference> {
+    reading.note_reference(&Reference::SystemRoots, Sensitivity::Public);
+    At { value: Reference::SystemRoots, spot: spot.clone() }
 }
 
 /// Reads a reference and notes it, so that its content can be fetched.

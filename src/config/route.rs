@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::error::{At, Spot};
 use super::expressions;
+use super::http_target::HttpDraft;
 use super::kubernetes_target::KubernetesDraft;
 use super::method::JwtDraft;
 use super::model::{Route, Target};
 use super::names::{host_fault, quote};
 use super::provider::checked_name;
-use super::reader::{Item, Reading};
+use super::reader::{Item, Reading, Section};
 use super::reference::Reference;
 use super::resolving::Resolving;
 
@@ -26,8 +27,14 @@ pub(super) struct RouteDraft {
     pub(super) identity_providers: Option<Vec<At<String>>>,
     pomerium_cli: bool,
     max_stream_seconds: Option<u64>,
-    kubernetes: Option<KubernetesDraft>,
+    target: Option<TargetDraft>,
     policy: Option<Vec<RuleDraft>>,
+}
+
+#[derive(Debug)]
+enum TargetDraft {
+    Kubernetes(KubernetesDraft),
+    Http(HttpDraft),
 }
 
 #[derive(Debug)]
@@ -54,9 +61,13 @@ impl RouteDraft {
         let identity_providers = section.optional("identity_providers").and_then(|item| {
             item.filled_list("no session would be taken; leave the key out to take all", reading, |item, reading| item.text(reading))
         });
-        let pomerium_cli = section.optional("pomerium_cli").and_then(|item| item.boolean(reading));
+        let pomerium_cli = section.optional("pomerium_cli");
         let max_stream = section.optional("max_stream").and_then(|item| item.duration(MIN_STREAM_SECONDS, MAX_STREAM_SECONDS, reading));
-        let kubernetes = section.required("kubernetes", reading).and_then(|item| KubernetesDraft::read(&item, reading));
+        let target = TargetDraft::read(&mut section, reading);
+        if let (Some(item), Some(TargetDraft::Http(_))) = (&pomerium_cli, &target) {
+            reading.faults.add(&item.spot(), "pomerium-cli logs in to clusters only");
+        }
+        let pomerium_cli = pomerium_cli.and_then(|item| item.boolean(reading));
         let policy = section.optional("policy");
         if policy.is_none() {
             reading.faults.add_with_hint(section.spot(), "the key `policy` is missing: without a rule everything is denied", POLICY_HINT);
@@ -70,22 +81,36 @@ impl RouteDraft {
             identity_providers,
             pomerium_cli: pomerium_cli.unwrap_or(false),
             max_stream_seconds: max_stream,
-            kubernetes,
+            target,
             policy,
         })
     }
 
     pub(super) fn jwt(&self) -> Option<&JwtDraft> {
-        self.kubernetes.as_ref()?.jwt()
+        self.kubernetes()?.jwt()
+    }
+
+    pub(super) fn http(&self) -> Option<&HttpDraft> {
+        match &self.target {
+            Some(TargetDraft::Http(draft)) => Some(draft),
+            _ => None,
+        }
+    }
+
+    fn kubernetes(&self) -> Option<&KubernetesDraft> {
+        match &self.target {
+            Some(TargetDraft::Kubernetes(draft)) => Some(draft),
+            _ => None,
+        }
     }
 
     /// The address of the API server as it is written.
     pub(super) fn server(&self) -> Option<&At<String>> {
-        self.kubernetes.as_ref()?.server()
+        self.kubernetes()?.server()
     }
 
     pub(super) fn impersonation_token(&self) -> Option<&Reference> {
-        self.kubernetes.as_ref()?.impersonation_token()
+        self.kubernetes()?.impersonation_token()
     }
 
     fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<Route> {
@@ -94,7 +119,7 @@ impl RouteDraft {
         if let Some((key, _)) = self.labels.iter().find(|(key, _)| key.value.is_empty()) {
             resolving.faults.add(&key.spot, "the name of a label is empty");
         }
-        let target = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.resolve(resolving));
+        let target = self.target.as_ref().and_then(|target| target.resolve(host.as_deref(), resolving));
         let policy = self.policy.as_ref().and_then(|rules| expressions::policy(rules, resolving));
         Some(Route {
             name: name?,
@@ -102,10 +127,36 @@ impl RouteDraft {
             labels: self.labels.iter().map(|(key, value)| (key.value.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
             identity_providers: self.identity_providers.as_ref().map(|names| names.iter().map(|name| name.value.clone()).collect()),
             pomerium_cli: self.pomerium_cli,
-            target: Target::Kubernetes(target?),
+            target: target?,
             policy: policy?,
             max_stream_seconds: self.max_stream_seconds,
         })
+    }
+}
+
+impl TargetDraft {
+    /// Reads the one key of the two that a route has.
+    fn read(section: &mut Section<'_>, reading: &mut Reading) -> Option<Self> {
+        match (section.optional("kubernetes"), section.optional("http")) {
+            (Some(item), None) => KubernetesDraft::read(&item, reading).map(Self::Kubernetes),
+            (None, Some(item)) => HttpDraft::read(&item, reading).map(Self::Http),
+            (Some(_), Some(http)) => {
+                reading.faults.add(&http.spot(), "`http` beside `kubernetes`: a route leads to one of them; make two routes");
+                None
+            }
+            (None, None) => {
+                let message = "the key `kubernetes` is missing (or `http`, for a web page)";
+                reading.faults.add(section.spot(), message);
+                None
+            }
+        }
+    }
+
+    fn resolve(&self, host: Option<&str>, resolving: &mut Resolving<'_>) -> Option<Target> {
+        match self {
+            Self::Kubernetes(draft) => draft.resolve(resolving).map(Target::Kubernetes),
+            Self::Http(draft) => draft.resolve(host, resolving).map(Target::Http),
+        }
     }
 }
 

@@ -180,13 +180,18 @@ pub(super) fn resolve_public_url(text: &At<String>, resolving: &mut Resolving<'_
 
 /// An `https` URL of scheme, host and port only; the host as it was written.
 pub(super) fn https_origin(text: &At<String>, hint: &str, resolving: &mut Resolving<'_>) -> Option<(Url, String)> {
+    origin(text, &["https"], hint, resolving)
+}
+
+/// A URL of one of these schemes, host and port only; the host as it was written.
+pub(super) fn origin(text: &At<String>, schemes: &[&str], hint: &str, resolving: &mut Resolving<'_>) -> Option<(Url, String)> {
     let mut refuse = |message: String| resolving.faults.add_with_hint(&text.spot, message, hint);
     let Ok(url) = Url::parse(&text.value) else {
         refuse("is not a URL".to_owned());
         return None;
     };
-    if url.scheme() != "https" {
-        refuse(format!("must be an https URL, found scheme `{}`", url.scheme()));
+    if !schemes.contains(&url.scheme()) {
+        refuse(format!("must be an {} URL, found scheme `{}`", schemes.join(" or "), url.scheme()));
         return None;
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -198,12 +203,14 @@ pub(super) fn https_origin(text: &At<String>, hint: &str, resolving: &mut Resolv
         return None;
     }
     // The parser lowers and decodes the host; what was written must already be in that form, or messages and certificates would differ.
-    let written = text.value.strip_prefix("https://").unwrap_or_default();
+    let scheme = format!("{}://", url.scheme());
+    let written = text.value.strip_prefix(&scheme).unwrap_or_default();
     let written = written.strip_suffix('/').unwrap_or(written);
     let host = url.host_str().unwrap_or_default().to_owned();
     let expected = url.port().map_or(host.clone(), |port| format!("{host}:{port}"));
-    if written != expected && written != format!("{expected}:443") {
-        refuse(format!("is not written in its plain form; that would be `https://{expected}`"));
+    let with_default_port = url.port_or_known_default().map(|port| format!("{host}:{port}"));
+    if written != expected && Some(written) != with_default_port.as_deref() {
+        refuse(format!("is not written in its plain form; that would be `{scheme}{expected}`"));
         return None;
     }
     Some((url, host))

@@ -7,6 +7,7 @@
 //! a later hop that resolves them would leave the subresource.
 
 mod path;
+mod plain;
 mod query;
 mod selector;
 
@@ -62,6 +63,8 @@ pub enum Ambiguous {
     DotSegment,
     #[error("the path holds an empty segment (\"//\")")]
     EmptySegment,
+    #[error("the path holds a segment that is empty or dots before a semicolon")]
+    PathParameter,
     #[error("the path ends after \"watch\" or \"proxy\", without a resource")]
     SpecialVerbAlone,
     #[error("a path that begins with \"watch\" was requested with another method than GET or HEAD")]

@@ -18,7 +18,9 @@ const NAME: &str = "kubepass";
 pub fn run(config: &Path, route: &str, constrained: bool) -> Result<String, String> {
     let snapshot = load_before_tokens(config).map_err(|error| error.to_string())?;
     let found = route_named(&snapshot, route)?;
-    let Target::Kubernetes(target) = &found.target;
+    let Target::Kubernetes(target) = &found.target else {
+        return Err(format!("the route {route:?} leads to a web page, not to a cluster"));
+    };
     match &target.method {
         Method::Impersonate(method) => Ok(impersonation_rbac(&rbac_input(&found.name, target, method, constrained))),
         Method::Jwt(_) => Err(format!(

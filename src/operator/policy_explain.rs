@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::access::request::{AccessRequest, RequestHeaders, RequestTarget};
 use crate::access::{Answer, Decision, DenyReason, Outcome, SessionState, decide, policy_input, user_view};
-use crate::config::Route;
+use crate::config::{Route, Target};
 use crate::identity::{Groups, Identity, Principal};
 use crate::kubernetes::RequestInfo;
 use crate::policy::{Effect, PolicyInput, RuleResult};
@@ -59,7 +59,10 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, now: u64) -> Result
     let id = route.id();
     let access = AccessRequest {
         request_id: "",
-        target: RequestTarget::Kubernetes(&id),
+        target: match route.target {
+            Target::Kubernetes(_) => RequestTarget::Kubernetes(&id),
+            Target::Http(_) => RequestTarget::Http(&id),
+        },
         method: &request.method,
         path: &request.path,
         host: &route.host,

@@ -6,6 +6,7 @@
 mod load;
 mod paths;
 mod state;
+mod system_roots;
 mod watch;
 
 use std::collections::HashSet;

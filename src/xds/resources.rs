@@ -50,7 +50,7 @@ fn build_input(input: &Input<'_>) -> Result<ResourceSet, InvalidResource> {
     }
     insert(&mut set, TypeUrl::RouteConfiguration, names::ROUTE_CONFIGURATION.to_owned(), &route::route_configuration(input))?;
     for route in &input.routes {
-        let name = names::kubernetes_cluster(&route.id);
+        let name = route.target();
         if cluster::is_ip(&route.server.host) {
             insert(&mut set, TypeUrl::ClusterLoadAssignment, name.clone(), &endpoint::load_assignment(route))?;
         }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use kubepass::access::upstream::NameRefusal;
-use kubepass::access::{Answer, Challenge, Decision, DenyReason, Evidence, Malformed, Outcome};
+use kubepass::access::{Answer, Challenge, Decision, DenyReason, Evidence, Form, Malformed, Outcome, Reader};
 use kubepass::kubernetes::request_info::Ambiguous;
 use kubepass::token::TokenRejection;
 
@@ -17,10 +17,30 @@ fn every_refusal_reads_as_reviewed() {
         let decision = Decision { outcome, evidence: Evidence::default() };
         let answer = Answer::to(&decision).expect("a refusal");
         let status = answer.status.with_request_id("0192f0c1-0000-4000-8000-000000000000");
-        writeln!(text, "# {shown}\n{} {}{}\n{}\n", status.code, answer.word, if answer.page { " (page)" } else { "" }, status.to_json())
-            .unwrap();
+        let form = if answer.form == Form::ApiServerPage { " (page)" } else { "" };
+        writeln!(text, "# {shown}\n{} {}{form}\n{}\n", status.code, answer.word, status.to_json()).unwrap();
+    }
+    for reader in [Reader::Visitor, Reader::Browser, Reader::Program] {
+        for outcome in outcomes_of_web_pages() {
+            let shown = format!("{outcome:?}");
+            let decision = Decision { outcome, evidence: Evidence { reader, ..Evidence::default() } };
+            let answer = Answer::to(&decision).expect("a refusal");
+            let (status, form) = (answer.status, answer.form);
+            writeln!(text, "# {shown} of a web page, for a {reader:?}\n{} {} ({form:?})\n{}\n", status.code, answer.word, status.message)
+                .unwrap();
+        }
     }
     fixture::compare_golden("tests/it/golden/answers.txt", &text);
+}
+
+fn outcomes_of_web_pages() -> [Outcome; 5] {
+    [
+        Outcome::Challenge(Challenge::NoCredential { browser: true }),
+        Outcome::Challenge(Challenge::Token(TokenRejection::SessionEnded)),
+        Outcome::Deny(DenyReason::CrossSite),
+        Outcome::Deny(DenyReason::UpgradeNotAllowed),
+        Outcome::Deny(DenyReason::NoRuleMatched),
+    ]
 }
 
 fn outcomes() -> Vec<Outcome> {

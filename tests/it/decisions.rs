@@ -288,7 +288,7 @@ proptest! {
         prop_assert!(snapshot.route_by_id("prod@10.0.0.1:6443/kubernetes.default.svc").is_some());
         let request = request(&target, &method, &path, &headers);
         let state = authenticate(&snapshot, &request, &SessionTable::new(), NOW);
-        prop_assert!(!matches!(state, SessionState::Live(_)));
+        prop_assert!(!matches!(state, SessionState::Live(_) | SessionState::LiveByCookie(_)));
         let decision = decide(&snapshot, &request, state, NOW);
         match &decision.outcome {
             Outcome::Allow(grant) => prop_assert!(false, "granted {grant:?}"),

@@ -225,7 +225,7 @@ fn groups_that_do_not_fit_into_a_token_are_a_refusal_that_says_so() {
     let answer = bench.ask(&check("kubernetes:prod", "GET", "/api/v1/pods", &bearer));
     assert_eq!((verdict(&answer, ""), text(&answer, "reason")), (None, Some("token_too_large")));
     let Some(HttpResponse::DeniedResponse(denied)) = &answer.http_response else { panic!("{answer:?}") };
-    assert!(denied.body.contains("with your 32 groups the token for this cluster would be too large"), "{}", denied.body);
+    assert!(denied.body.contains("with your 32 groups the token that this route needs would be too large"), "{}", denied.body);
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Running {
         use kubepass::config::{Method, Target};
         use secrecy::ExposeSecret;
         let snapshot = self.snapshot.load();
-        let Target::Kubernetes(target) = &snapshot.config().routes[0].target;
+        let Target::Kubernetes(target) = &snapshot.config().routes[0].target else { panic!("a cluster") };
         let Method::Impersonate(impersonate) = &target.method else { panic!("another method") };
         impersonate.token.expose_secret().to_owned()
     }

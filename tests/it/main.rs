@@ -19,6 +19,7 @@ mod managed_envoy;
 mod policy_explain;
 mod structure;
 mod web;
+mod web_pages;
 mod xds_client;
 mod xds_conformance;
 mod xds_hostile;

@@ -86,14 +86,14 @@ fn is_long_without_tunnel(request: &HttpRequestProperties) -> bool {
 /// completed. What ext_authz granted counts before what Envoy matched.
 fn route(common: &AccessLogCommon) -> Option<&str> {
     let grant = grant(common);
-    if let Some(id) = grant.and_then(names::kubernetes_id) {
+    if let Some(id) = grant.and_then(names::route_id) {
         return Some(names::route_name(id));
     }
     let matched = common.route_name.as_str();
     if matched == names::WEB_TARGET || matched.starts_with(WEB_PREFIX) {
         return answer(common, names::REASON_KEY).map(|_| names::WEB_TARGET);
     }
-    Some(names::kubernetes_id(matched).map_or("", names::route_name))
+    Some(names::route_id(matched).map_or("", names::route_name))
 }
 
 fn grant(common: &AccessLogCommon) -> Option<&str> {

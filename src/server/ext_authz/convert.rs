@@ -4,6 +4,8 @@
 //! allows; removals run after sets; `raw_value` yields an empty header; `append_action` is ignored, so a name can be sent once only. So:
 //! allow and deny never mix, nothing is removed here, only `value` is used, and lists travel as dynamic metadata.
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue as EnvoyHeader, HeaderValueOption};
@@ -16,10 +18,11 @@ use envoy_types::pb::google::protobuf::{BoolValue, Struct, Value};
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 
 use crate::access::request::RequestHeaders;
-use crate::access::{AccessRequest, Answer, Grant, Malformed, RequestTarget};
-use crate::config::{Method, Target};
+use crate::access::{AccessRequest, Answer, Form, Grant, Malformed, RequestTarget};
+use crate::config::{KubernetesTarget, Method, Target};
 use crate::envoy_names as names;
-use crate::token::UpstreamToken;
+use crate::server::ext_authz::refusal::Refusal;
+use crate::token::{AssertionToken, UpstreamToken};
 
 /// gRPC codes (google/rpc/code.proto). Envoy allows on OK only.
 const GRPC_OK: i32 = 0;
@@ -91,12 +94,25 @@ pub fn to_web() -> CheckResponse {
     allow(vec![], vec![(names::GRANT_KEY.to_owned(), names::WEB_TARGET.to_owned())])
 }
 
-/// Lets a request through to the route's API server under the identity of the grant. `token` is the user's, which a route with tokens needs.
-pub fn grant(grant: &Grant, token: Option<&UpstreamToken>, request_id: &str) -> CheckResponse {
-    let Target::Kubernetes(target) = &grant.route().target;
-    match (&target.method, token) {
-        (Method::Impersonate(_), _) => impersonate(grant, request_id),
-        (Method::Jwt(_), token) => with_token(grant, token, request_id),
+/// What a grant needs besides itself.
+#[derive(Debug)]
+pub enum Minted {
+    Nothing,
+    Upstream(Arc<UpstreamToken>),
+    Assertion(Arc<AssertionToken>),
+}
+
+/// Lets a request through to the route's upstream under the identity of the grant.
+///
+/// INVARIANT: a grant is never answered without the token that its route needs; were it so, the guard before the upstream would stop the request.
+pub fn grant(grant: &Grant, minted: &Minted, request_id: &str) -> CheckResponse {
+    match (&grant.route().target, minted) {
+        (Target::Kubernetes(KubernetesTarget { method: Method::Impersonate(_), .. }), _) => impersonate(grant, request_id),
+        (Target::Kubernetes(KubernetesTarget { method: Method::Jwt(_), .. }), Minted::Upstream(token)) => {
+            with_token(grant, token, request_id)
+        }
+        (Target::Http(_), Minted::Assertion(token)) => with_assertion(grant, token, request_id),
+        (Target::Kubernetes(_) | Target::Http(_), _) => allow(limits(grant, request_id).into(), vec![granted(grant)]),
     }
 }
 
@@ -117,15 +133,25 @@ fn impersonate(grant: &Grant, request_id: &str) -> CheckResponse {
 
 /// Lets a request through to the route's API server with a token that says who it is. The identity is in the token alone: metadata stands in
 /// access logs, and names there would fill the slots of impersonation headers.
-///
-/// INVARIANT: such a grant is never answered without a token; were it so, the guard before the API server would stop the request.
-fn with_token(grant: &Grant, token: Option<&UpstreamToken>, request_id: &str) -> CheckResponse {
-    let bearer = token.map(|token| overwrite(names::UPSTREAM_AUTHORIZATION, format!("Bearer {}", token.expose())));
-    allow(limits(grant, request_id).into_iter().chain(bearer).collect(), vec![granted(grant)])
+fn with_token(grant: &Grant, token: &UpstreamToken, request_id: &str) -> CheckResponse {
+    let bearer = overwrite(names::UPSTREAM_AUTHORIZATION, format!("Bearer {}", token.expose()));
+    allow(limits(grant, request_id).into_iter().chain([bearer]).collect(), vec![granted(grant)])
+}
+
+/// Lets a request through to the upstream of a plain HTTP route, with a token that says who it is and with the upstream's own cookies.
+fn with_assertion(grant: &Grant, assertion: &AssertionToken, request_id: &str) -> CheckResponse {
+    let assertion = overwrite(names::UPSTREAM_ASSERTION, assertion.expose().to_owned());
+    let cookies = grant.cookies().map(|cookies| overwrite(names::UPSTREAM_COOKIE, cookies.as_str().to_owned()));
+    allow(limits(grant, request_id).into_iter().chain([assertion]).chain(cookies).collect(), vec![granted(grant)])
 }
 
 fn granted(grant: &Grant) -> (String, String) {
-    (names::GRANT_KEY.to_owned(), names::kubernetes_target(&grant.route().id()))
+    let id = grant.route().id();
+    let target = match grant.route().target {
+        Target::Kubernetes(_) => names::kubernetes_target(&id),
+        Target::Http(_) => names::http_target(&id),
+    };
+    (names::GRANT_KEY.to_owned(), target)
 }
 
 /// What every request to an upstream carries.
@@ -141,41 +167,33 @@ fn allow(headers: Vec<HeaderValueOption>, metadata: Vec<(String, String)>) -> Ch
     }
 }
 
-/// Refuses, as a Kubernetes `Status` or, for a browser without a credential, as a page.
-///
-/// The discovery of client-go (`ServerGroupsAndResources`, v0.36) is answered a 403 in plain text: it reads the raw body, so of JSON it shows
-/// "unknown" and of text the text, and discovery is the first that a person whom no rule lets in meets. Other statuses it words itself.
+/// Refuses, in the form that the answer names.
 pub fn refuse(answer: &Answer, request: &AccessRequest<'_>, public_url: &str) -> CheckResponse {
-    let (content_type, body) = if answer.page {
-        ("text/html; charset=utf-8", page(request.host, public_url))
-    } else if answer.status.code == 403 && request.headers.accepts_discovery {
-        ("text/plain; charset=utf-8", answer.status.clone().with_request_id(request.request_id).full_message())
-    } else {
-        ("application/json", answer.status.clone().with_request_id(request.request_id).to_json())
-    };
+    let refusal = Refusal::of(answer, request, public_url);
     let mut headers = vec![
-        overwrite("content-type", content_type.to_owned()),
+        overwrite("content-type", refusal.content_type.to_owned()),
         overwrite("cache-control", "no-store".to_owned()),
         overwrite("x-content-type-options", "nosniff".to_owned()),
         overwrite(names::AUDIT_ID, request.request_id.to_owned()),
     ];
-    if answer.status.code == 401 {
+    if refusal.code == 401 {
         headers.push(overwrite("www-authenticate", "Bearer realm=\"kubepass\"".to_owned()));
     }
-    if answer.page {
+    if matches!(answer.form, Form::ApiServerPage | Form::Page) {
         headers.push(overwrite("content-security-policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'".to_owned()));
     }
-    if answer.status.code == 503 {
+    if refusal.code == 503 {
         headers.push(overwrite("retry-after", "1".to_owned()));
     }
+    headers.extend(refusal.location.map(|location| overwrite("location", location)));
     let metadata = strings(vec![(names::REASON_KEY.to_owned(), answer.word.to_owned())]);
     CheckResponse {
         status: Some(RpcStatus { code: GRPC_PERMISSION_DENIED, message: answer.word.to_owned(), ..RpcStatus::default() }),
         dynamic_metadata: Some(metadata),
         http_response: Some(HttpResponse::DeniedResponse(DeniedHttpResponse {
-            status: Some(HttpStatus { code: i32::from(answer.status.code) }),
+            status: Some(HttpStatus { code: i32::from(refusal.code) }),
             headers,
-            body,
+            body: refusal.body,
         })),
     }
 }
@@ -193,30 +211,4 @@ fn overwrite(name: &str, value: String) -> HeaderValueOption {
 
 fn strings(entries: Vec<(String, String)>) -> Struct {
     Struct { fields: entries.into_iter().map(|(key, text)| (key, Value { kind: Some(Kind::StringValue(text)) })).collect() }
-}
-
-/// A person opened an API server's address in a browser.
-/// Envoy takes the port off the host; every host is served at the port of `public_url`.
-fn page(host: &str, public_url: &str) -> String {
-    let port = url::Url::parse(public_url).ok().and_then(|url| url.port()).map(|port| format!(":{port}")).unwrap_or_default();
-    let (host, public_url) = (escape(host) + &port, escape(public_url));
-    format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>kubepass</title></head><body>\
-         <h1>This is a Kubernetes API server</h1>\
-         <p>Use it with kubectl: <code>kubepass kubeconfig https://{host}</code></p>\
-         <p>Your sessions and the routes that you may use: <a href=\"{public_url}\">{public_url}</a></p></body></html>"
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '&' => "&amp;".to_owned(),
-            '<' => "&lt;".to_owned(),
-            '>' => "&gt;".to_owned(),
-            '"' => "&quot;".to_owned(),
-            '\'' => "&#39;".to_owned(),
-            c => c.to_string(),
-        })
-        .collect()
 }

@@ -10,16 +10,15 @@ use tonic::{Request, Response, Status};
 
 use crate::access::{AccessRequest, Answer, Challenge, Decision, DenyReason, Grant, Outcome, authenticate, decide};
 use crate::audit::decision_event;
-use crate::config::{Jwt, KubernetesTarget, Method, OnAuditFailure, Target};
+use crate::config::{HttpTarget, Jwt, KubernetesTarget, Method, OnAuditFailure, Target};
 use crate::header::HeaderValue;
 use crate::server::clock;
-use crate::server::ext_authz::convert;
-use crate::server::signing::{MintRefusal, Signing, UpstreamTokenRequest};
+use crate::server::ext_authz::convert::{self, Minted};
+use crate::server::signing::{AssertionTokenRequest, MintRefusal, Signing, UpstreamTokenRequest};
 use crate::server::telemetry::Metrics;
 use crate::server::trail::Trail;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
-use crate::token::UpstreamToken;
 
 /// Bytes of one check: Envoy's limit on headers, with room for the message around them.
 const MAX_CHECK_BYTES: usize = 256 << 10;
@@ -64,21 +63,28 @@ impl ExtAuthz {
             answer = Answer::to(&decision);
         }
         self.count(&request, &decision, answer.as_ref(), started);
-        render(&snapshot, &request, &decision, answer, token.as_deref())
+        render(&snapshot, &request, &decision, answer, &token)
     }
 
     /// The token of a grant that needs one. Where none can be made, the request does not go on.
-    fn mint(&self, snapshot: &Snapshot, decision: &mut Decision<'_>, now: u64) -> Option<Arc<UpstreamToken>> {
-        let Outcome::Allow(grant) = &decision.outcome else { return None };
-        let Target::Kubernetes(KubernetesTarget { method: Method::Jwt(jwt), .. }) = &grant.route().target else { return None };
-        match self.signing.upstream_token(&token_request(snapshot, grant, jwt, &grant.route().id()), now) {
-            Ok(token) => Some(token),
-            Err(refusal) => {
-                let groups = grant.identity().groups().len();
-                decision.outcome = without_token(refusal, groups);
-                None
+    fn mint(&self, snapshot: &Snapshot, decision: &mut Decision<'_>, now: u64) -> Minted {
+        let Outcome::Allow(grant) = &decision.outcome else { return Minted::Nothing };
+        let id = grant.route().id();
+        let (minted, groups) = match &grant.route().target {
+            Target::Kubernetes(KubernetesTarget { method: Method::Impersonate(_), .. }) => return Minted::Nothing,
+            Target::Kubernetes(KubernetesTarget { method: Method::Jwt(jwt), .. }) => {
+                let token = self.signing.upstream_token(&token_request(snapshot, grant, jwt, &id), now);
+                (token.map(Minted::Upstream), grant.identity().groups().len())
             }
-        }
+            Target::Http(target) => {
+                let token = self.signing.assertion_token(&assertion_request(snapshot, grant, target, &id), now);
+                (token.map(Minted::Assertion), grant.session().identity.groups.as_slice().len())
+            }
+        };
+        minted.unwrap_or_else(|refusal| {
+            decision.outcome = without_token(refusal, groups);
+            Minted::Nothing
+        })
     }
 
     /// The line stands before the request goes on; where it cannot, the request must not go on (unless configured otherwise).
@@ -123,12 +129,17 @@ fn token_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, jwt: &'a Jwt, rou
     }
 }
 
+fn assertion_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, target: &'a HttpTarget, route_id: &'a str) -> AssertionTokenRequest<'a> {
+    let issuer = snapshot.config().public_url.origin();
+    AssertionTokenRequest { session: grant.session(), route_id, issuer, audience: &target.audience }
+}
+
 fn without_token(refusal: MintRefusal, groups: usize) -> Outcome {
     match refusal {
         MintRefusal::TooLarge => Outcome::Deny(DenyReason::TokenTooLarge { groups }),
         MintRefusal::SessionEnded => Outcome::Challenge(Challenge::SessionAboutToEnd),
         MintRefusal::NoKey | MintRefusal::Library => {
-            tracing::error!(%refusal, "no token for a cluster");
+            tracing::error!(%refusal, "no token for an upstream");
             Outcome::Deny(DenyReason::TokenUnavailable)
         }
     }
@@ -139,7 +150,7 @@ fn render(
     request: &AccessRequest<'_>,
     decision: &Decision<'_>,
     answer: Option<Answer>,
-    token: Option<&UpstreamToken>,
+    token: &Minted,
 ) -> CheckResponse {
     match (&decision.outcome, answer) {
         (Outcome::Web, _) => convert::to_web(),

@@ -14,6 +14,8 @@ use crate::config::{self, ConfigErrors, Contents, Reference, Sensitivity};
 use crate::server::clock;
 use crate::snapshot::Snapshot;
 
+use super::system_roots;
+
 /// No file of a configuration is larger.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -151,6 +153,7 @@ pub(super) fn attempt(file: &Path, in_force: &str, now: u64) -> Attempt {
     attempt.files.extend(contents.0.keys().filter_map(|reference| match reference {
         Reference::File(path) => Some(path.clone()),
         Reference::Environment(_) => None,
+        Reference::SystemRoots => Some(system_roots::bundle()),
     }));
     attempt.exposed = exposed;
     hash.add_contents(&contents);
@@ -176,6 +179,10 @@ fn read_references(draft: &config::Draft) -> (Contents, Vec<PathBuf>) {
                 }
                 bytes
             }),
+            Reference::SystemRoots => {
+                let path = system_roots::bundle();
+                read_file(&path).map(|(bytes, _)| bytes).map_err(|why| format!("{}: {why}", path.display()))
+            }
             Reference::Environment(name) => std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| "it is not set".to_owned()),
         };
         contents.0.insert(reference.clone(), content);

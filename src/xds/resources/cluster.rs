@@ -1,5 +1,5 @@
-//! CDS: one cluster for each Kubernetes route. Its API server's name and CA are verified, its protocol follows the client's (an HTTP/2
-//! upstream cannot carry `exec`), and its limits are above what thousands of watches need.
+//! CDS: one cluster for each route. Where it has TLS, and an API server always has, the server's name and CA are verified. An API server's protocol
+//! follows the client's (an HTTP/2 upstream cannot carry `exec`), and the limits are above what thousands of watches need.
 
 use envoy_types::pb::envoy::config::cluster::v3::circuit_breakers::Thresholds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig};
@@ -17,7 +17,10 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher, TlsParameters, UpstreamTlsContext,
 };
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{UpstreamProtocolOptions, UseDownstreamHttpConfig};
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::explicit_http_config::ProtocolConfig;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::{
+    ExplicitHttpConfig, UpstreamProtocolOptions, UseDownstreamHttpConfig,
+};
 use envoy_types::util::pack_any;
 
 use super::connection_manager::http2_keepalive;
@@ -31,7 +34,8 @@ use super::{names, upstream_filters};
 const MAX_OPEN: u32 = 100_000;
 
 pub(super) fn cluster(input: &RouteInput<'_>) -> Cluster {
-    let cluster = Cluster { transport_socket: upstream_tls(input), ..plain_cluster(&input.id, &input.method, ads()) };
+    let tls = input.ca_pem.and_then(|_| upstream_tls(input));
+    let cluster = Cluster { transport_socket: tls, ..plain_cluster(&input.id, &input.method, ads()) };
     if is_ip(&input.server.host) {
         return Cluster {
             cluster_discovery_type: discovery(DiscoveryType::Eds),
@@ -47,17 +51,21 @@ pub(super) fn cluster(input: &RouteInput<'_>) -> Cluster {
     }
 }
 
-/// What every Kubernetes cluster has, without TLS and endpoints. `secrets`: where its token comes from; `None` takes it from the bootstrap.
+/// What every route's cluster has, without TLS and endpoints. `secrets`: where its token comes from; `None` takes it from the bootstrap.
 pub(super) fn plain_cluster(route: &str, method: &MethodInput<'_>, secrets: Option<ConfigSource>) -> Cluster {
     let options = HttpProtocolOptions {
         // Less than the 90 s after which an API server closes, so that no request meets a connection that is just going.
         common_http_protocol_options: Some(CommonOptions { idle_timeout: seconds(60), ..Default::default() }),
-        http_filters: upstream_filters::for_kubernetes_cluster(route, method, secrets),
-        upstream_protocol_options: Some(UpstreamProtocolOptions::UseDownstreamProtocolConfig(as_downstream())),
+        http_filters: upstream_filters::for_cluster(route, method, secrets),
+        upstream_protocol_options: Some(match method {
+            MethodInput::Impersonate { .. } | MethodInput::Jwt => UpstreamProtocolOptions::UseDownstreamProtocolConfig(as_downstream()),
+            // Without TLS there is nothing to agree on a protocol by, and WebSockets are HTTP/1.1.
+            MethodInput::Http { .. } => UpstreamProtocolOptions::ExplicitHttpConfig(http1()),
+        }),
         ..Default::default()
     };
     Cluster {
-        name: names::kubernetes_cluster(route),
+        name: method.target(route),
         connect_timeout: seconds(5),
         per_connection_buffer_limit_bytes: number(BUFFER_BYTES),
         circuit_breakers: Some(CircuitBreakers { thresholds: vec![thresholds()], ..Default::default() }),
@@ -81,6 +89,10 @@ fn as_downstream() -> UseDownstreamHttpConfig {
         http2_protocol_options: Some(http2),
         ..Default::default()
     }
+}
+
+fn http1() -> ExplicitHttpConfig {
+    ExplicitHttpConfig { protocol_config: Some(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default())) }
 }
 
 fn thresholds() -> Thresholds {

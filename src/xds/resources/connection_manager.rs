@@ -15,7 +15,9 @@ use super::names::ROUTE_CONFIGURATION;
 use super::{access_log, local_reply};
 
 /// `exec`, `attach` and `port-forward` switch to one of these; nothing else may upgrade.
-pub(super) const UPGRADES: [&str; 2] = ["websocket", "SPDY/3.1"];
+pub(super) const UPGRADES: [&str; 2] = [WEBSOCKET, "SPDY/3.1"];
+/// Also a web page's.
+pub(super) const WEBSOCKET: &str = "websocket";
 
 /// Above what a client sends and the lines that ext_authz adds.
 const MAX_HEADERS: u32 = 300;

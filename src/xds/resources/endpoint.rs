@@ -1,14 +1,13 @@
-//! EDS: the address of each API server that is given as an IP address. Servers given by name resolve in Envoy.
+//! EDS: the address of each server that is given as an IP address. Servers given by name resolve in Envoy.
 
 use envoy_types::pb::envoy::config::core::v3::Address;
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint};
 
 use super::input::RouteInput;
 use super::message::socket_address;
-use super::names;
 
 pub(super) fn load_assignment(input: &RouteInput<'_>) -> ClusterLoadAssignment {
-    assign(&names::kubernetes_cluster(&input.id), socket_address(&input.server.host, input.server.port))
+    assign(&input.target(), socket_address(&input.server.host, input.server.port))
 }
 
 pub(super) fn assign(cluster: &str, address: Option<Address>) -> ClusterLoadAssignment {

@@ -8,7 +8,9 @@ use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{Hea
 
 use super::input::MethodInput;
 use super::message::{remove_header, remove_headers_with_prefix, write_header};
-use super::names::{EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, UID_KEY, UPSTREAM_AUTHORIZATION, USER_KEY, extra_key, group_key};
+use super::names::{
+    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE, USER_KEY, extra_key, group_key,
+};
 use crate::kubernetes::impersonation;
 
 /// Name of the filter, and key of its configuration on a route.
@@ -28,8 +30,8 @@ pub(super) fn for_all_routes() -> HeaderMutation {
     HeaderMutation { mutations: requests(mutations), most_specific_header_mutations_wins: false }
 }
 
-/// What one Kubernetes route adds after that.
-pub(super) fn for_kubernetes_route(method: &MethodInput<'_>) -> HeaderMutationPerRoute {
+/// What one route adds after that.
+pub(super) fn for_route(method: &MethodInput<'_>) -> HeaderMutationPerRoute {
     let removed = NOT_FOR_UPSTREAM.iter().map(|name| remove_header(name));
     let mutations = match method {
         MethodInput::Impersonate { max_groups, extra_keys, .. } => {
@@ -37,6 +39,7 @@ pub(super) fn for_kubernetes_route(method: &MethodInput<'_>) -> HeaderMutationPe
             removed.chain(groups(GROUP_SLOTS..*max_groups)).chain(extra).collect()
         }
         MethodInput::Jwt => removed.chain(token_as_authorization()).collect(),
+        MethodInput::Http { identity_header, .. } => removed.chain(assertion_and_cookies(identity_header)).collect(),
     };
     HeaderMutationPerRoute { mutations: requests(mutations) }
 }
@@ -47,6 +50,19 @@ fn token_as_authorization() -> [Mutation; 3] {
         remove_header("authorization"),
         write_header("authorization", &format!("%REQ({UPSTREAM_AUTHORIZATION})%"), HeaderAppendAction::OverwriteIfExistsOrAdd),
         remove_header(UPSTREAM_AUTHORIZATION),
+    ]
+}
+
+/// The identity header is ext_authz's whatever the client sent, `cookie` (removed before) holds what is not ours, and no credential goes upstream.
+fn assertion_and_cookies(identity_header: &str) -> Vec<Mutation> {
+    let from = |name: &str, header: &str| write_header(name, &format!("%REQ({header})%"), HeaderAppendAction::OverwriteIfExistsOrAdd);
+    vec![
+        remove_header("authorization"),
+        remove_header(identity_header),
+        from(identity_header, UPSTREAM_ASSERTION),
+        from("cookie", UPSTREAM_COOKIE),
+        remove_header(UPSTREAM_ASSERTION),
+        remove_header(UPSTREAM_COOKIE),
     ]
 }
 

@@ -2,28 +2,32 @@
 
 use secrecy::SecretString;
 
+use super::names;
 use crate::config::{Config, KubernetesTarget, Listener, Method, Route, ServerAddress, Target};
 
-/// One Kubernetes route.
+/// One route.
 #[derive(Debug, Clone)]
 pub(crate) struct RouteInput<'a> {
-    /// See `config::Route::id`. It is part of every name below, so that another API server is another cluster with secrets and a guard of its own.
+    /// See `config::Route::id`. It is part of every name below, so that another server is another cluster with secrets and a guard of its own.
     pub(crate) id: String,
     pub(crate) host: &'a str,
     pub(crate) pomerium_cli: bool,
     pub(crate) server: &'a ServerAddress,
-    pub(crate) ca_pem: &'a str,
+    /// `None` for a server without TLS.
+    pub(crate) ca_pem: Option<&'a str>,
     pub(crate) method: MethodInput<'a>,
     pub(crate) max_stream_seconds: u64,
 }
 
-/// How the API server learns who the user is.
+/// What the upstream is, and how it learns who the user is.
 #[derive(Debug, Clone)]
 pub(crate) enum MethodInput<'a> {
     /// Headers beside the service account's token.
     Impersonate { token: &'a SecretString, max_groups: usize, extra_keys: Vec<&'a str> },
     /// A token for each user, which ext_authz brings.
     Jwt,
+    /// A web server that finds such a token in a header.
+    Http { identity_header: &'a str, websocket: bool },
 }
 
 /// Everything.
@@ -47,20 +51,43 @@ impl<'a> Input<'a> {
 
 impl<'a> RouteInput<'a> {
     fn of(route: &'a Route, session_lifetime_seconds: u64) -> Self {
-        let Target::Kubernetes(target) = &route.target;
+        let (server, ca_pem, method) = match &route.target {
+            Target::Kubernetes(target) => (&target.server, Some(target.ca_pem.as_str()), MethodInput::of(target)),
+            Target::Http(target) => (
+                &target.upstream,
+                target.tls.as_ref().map(|tls| tls.ca_pem.as_str()),
+                MethodInput::Http { identity_header: &target.identity_header, websocket: target.websocket },
+            ),
+        };
         Self {
             id: route.id(),
             host: &route.host,
             pomerium_cli: route.pomerium_cli,
-            server: &target.server,
-            ca_pem: &target.ca_pem,
-            method: MethodInput::of(target),
+            server,
+            ca_pem,
+            method,
             // 0 would mean no limit.
             max_stream_seconds: route
                 .max_stream_seconds
                 .map_or(session_lifetime_seconds, |limit| limit.min(session_lifetime_seconds))
                 .max(1),
         }
+    }
+}
+
+impl MethodInput<'_> {
+    /// Target, grant, cluster and load assignment of a route all have this name.
+    pub(crate) fn target(&self, id: &str) -> String {
+        match self {
+            Self::Impersonate { .. } | Self::Jwt => names::kubernetes_target(id),
+            Self::Http { .. } => names::http_target(id),
+        }
+    }
+}
+
+impl RouteInput<'_> {
+    pub(crate) fn target(&self) -> String {
+        self.method.target(&self.id)
     }
 }
 

@@ -18,7 +18,7 @@ struct Reply {
 /// The text of ext_authz's own refusals is complete.
 const OF_EXT_AUTHZ: &str = "response.code_details == 'ext_authz_denied'";
 
-const REPLIES: [Reply; 14] = [
+const REPLIES: [Reply; 16] = [
     Reply {
         when: "response.code_details == 'ext_authz_error'",
         reason: "ServiceUnavailable",
@@ -53,6 +53,16 @@ const REPLIES: [Reply; 14] = [
         when: "response.code == 500",
         reason: "InternalError",
         message: "kubepass's answer to the authorization check was not valid; nothing was sent to the API server",
+    },
+    Reply {
+        when: "response.code == 503 && xds.route_name.startsWith('http:')",
+        reason: "ServiceUnavailable",
+        message: "the server behind this address cannot be reached",
+    },
+    Reply {
+        when: "response.code == 504 && xds.route_name.startsWith('http:')",
+        reason: "Timeout",
+        message: "the server behind this address did not answer in time",
     },
     Reply { when: "response.code == 503", reason: "ServiceUnavailable", message: "the API server of this route cannot be reached" },
     Reply { when: "response.code == 504", reason: "Timeout", message: "the API server of this route did not answer in time" },

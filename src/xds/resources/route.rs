@@ -1,6 +1,6 @@
 //! RDS: one virtual host for each route's host and one for `public_url`; none for `*`, so that an unknown host reaches nothing.
 //!
-//! A Kubernetes host's ext_authz target stands on the virtual host, so that no path there can be without it; the few paths that belong to
+//! A route's ext_authz target stands on the virtual host, so that no path there can be without it; the few paths that belong to
 //! the web pages override it with `web`.
 
 use std::collections::HashMap;
@@ -12,12 +12,12 @@ use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, Route, RouteActio
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
 use envoy_types::util::pack_any;
 
-use super::connection_manager::UPGRADES;
+use super::connection_manager::{UPGRADES, WEBSOCKET};
 use super::http_filters::{EXT_AUTHZ, ext_authz_target};
-use super::identity_headers::{HEADER_MUTATION, for_kubernetes_route};
-use super::input::{Input, RouteInput};
+use super::identity_headers::{HEADER_MUTATION, for_route};
+use super::input::{Input, MethodInput, RouteInput};
 use super::message::{prefix, seconds};
-use super::names::{self, ROUTE_CONFIGURATION, WEB_CLUSTER, WEB_TARGET};
+use super::names::{ROUTE_CONFIGURATION, WEB_CLUSTER, WEB_TARGET};
 
 /// A page or token exchange may ask the identity provider, and must end.
 const WEB_TIMEOUT_SECONDS: u64 = 30;
@@ -29,10 +29,10 @@ const CEILING_MARGIN_SECONDS: u64 = 5;
 const PROBES: [&str; 2] = ["/healthz", "/livez"];
 
 pub(super) fn route_configuration(input: &Input<'_>) -> RouteConfiguration {
-    let kubernetes = input.routes.iter().map(kubernetes_host);
+    let routes = input.routes.iter().map(route_host);
     RouteConfiguration {
         name: ROUTE_CONFIGURATION.to_owned(),
-        virtual_hosts: std::iter::once(public_host(input.public_host)).chain(kubernetes).collect(),
+        virtual_hosts: std::iter::once(public_host(input.public_host)).chain(routes).collect(),
         ..Default::default()
     }
 }
@@ -41,15 +41,15 @@ fn public_host(host: &str) -> VirtualHost {
     virtual_host("public", host, WEB_TARGET, vec![web_route("web", path_prefix("/"))])
 }
 
-pub(super) fn kubernetes_host(input: &RouteInput<'_>) -> VirtualHost {
+pub(super) fn route_host(input: &RouteInput<'_>) -> VirtualHost {
     let name = format!("web:{}", input.id);
     let mut routes = vec![web_route(&name, path_prefix("/.kubepass/"))];
     if input.pomerium_cli {
         routes.push(web_route(&name, path_prefix("/.pomerium/")));
         routes.extend(PROBES.iter().map(|path| web_route(&name, pomerium_probe(path))));
     }
-    routes.push(kubernetes_route(input));
-    let target = names::kubernetes_cluster(&input.id);
+    routes.push(upstream_route(input));
+    let target = input.target();
     virtual_host(&target, input.host, &target, routes)
 }
 
@@ -63,10 +63,10 @@ fn virtual_host(name: &str, host: &str, target: &str, routes: Vec<Route>) -> Vir
     }
 }
 
-/// Everything that is not the web's is the API server's, whatever the path.
-fn kubernetes_route(input: &RouteInput<'_>) -> Route {
+/// Everything that is not the web's is the upstream's, whatever the path.
+fn upstream_route(input: &RouteInput<'_>) -> Route {
     let action = RouteAction {
-        cluster_specifier: Some(ClusterSpecifier::Cluster(names::kubernetes_cluster(&input.id))),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(input.target())),
         timeout: seconds(0),
         idle_timeout: seconds(0),
         // A ceiling where ext_authz's own limit were missing; later than that one, so that a stream has one reason to end.
@@ -74,25 +74,35 @@ fn kubernetes_route(input: &RouteInput<'_>) -> Route {
             max_stream_duration: seconds(input.max_stream_seconds.saturating_add(CEILING_MARGIN_SECONDS)),
             ..Default::default()
         }),
+        upgrade_configs: forbidden_upgrades(&input.method).map(no_upgrade).collect(),
         ..Default::default()
     };
     Route {
-        name: names::kubernetes_cluster(&input.id),
+        name: input.target(),
         r#match: Some(path_prefix("/")),
         action: Some(route::Action::Route(action)),
-        typed_per_filter_config: filter_config(HEADER_MUTATION, pack_any(for_kubernetes_route(&input.method))),
+        typed_per_filter_config: filter_config(HEADER_MUTATION, pack_any(for_route(&input.method))),
         ..Default::default()
     }
 }
 
+/// Of the upgrades that the connection manager knows, those that a route's upstream has no use for.
+fn forbidden_upgrades(method: &MethodInput<'_>) -> impl Iterator<Item = &'static str> {
+    let allows_websocket = !matches!(method, MethodInput::Http { websocket: false, .. });
+    let allows_spdy = !matches!(method, MethodInput::Http { .. });
+    UPGRADES.into_iter().filter(move |name| if *name == WEBSOCKET { !allows_websocket } else { !allows_spdy })
+}
+
+fn no_upgrade(name: &str) -> UpgradeConfig {
+    UpgradeConfig { upgrade_type: name.to_owned(), enabled: Some(BoolValue { value: false }), ..Default::default() }
+}
+
 fn web_route(name: &str, matched: RouteMatch) -> Route {
-    let no_upgrade =
-        |name: &&str| UpgradeConfig { upgrade_type: (*name).to_owned(), enabled: Some(BoolValue { value: false }), ..Default::default() };
     let action = RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(WEB_CLUSTER.to_owned())),
         timeout: seconds(WEB_TIMEOUT_SECONDS),
         idle_timeout: seconds(WEB_TIMEOUT_SECONDS),
-        upgrade_configs: UPGRADES.iter().map(no_upgrade).collect(),
+        upgrade_configs: UPGRADES.into_iter().map(no_upgrade).collect(),
         ..Default::default()
     };
     Route {

@@ -13,7 +13,7 @@ use crate::config::{Listener, ServingCertificate};
 
 pub(super) fn secrets<'a>(input: &'a Input<'a>) -> impl Iterator<Item = Secret> + 'a {
     let serving = input.listeners.iter().enumerate().flat_map(|(index, listener)| serving(index, listener));
-    serving.chain(input.routes.iter().flat_map(|route| std::iter::once(ca(route)).chain(service_account(route))))
+    serving.chain(input.routes.iter().flat_map(|route| ca(route).into_iter().chain(service_account(route))))
 }
 
 fn serving(index: usize, listener: &Listener) -> impl Iterator<Item = Secret> {
@@ -31,15 +31,15 @@ fn tls_certificate(certificate: &ServingCertificate) -> TlsCertificate {
     }
 }
 
-fn ca(route: &RouteInput<'_>) -> Secret {
-    let context = CertificateValidationContext { trusted_ca: inline_text(route.ca_pem), ..Default::default() };
-    named(names::ca_secret(&route.id), secret::Type::ValidationContext(context))
+fn ca(route: &RouteInput<'_>) -> Option<Secret> {
+    let context = CertificateValidationContext { trusted_ca: inline_text(route.ca_pem?), ..Default::default() };
+    Some(named(names::ca_secret(&route.id), secret::Type::ValidationContext(context)))
 }
 
 fn service_account(route: &RouteInput<'_>) -> Option<Secret> {
     match &route.method {
         MethodInput::Impersonate { token: secret, .. } => Some(token(&route.id, secret)),
-        MethodInput::Jwt => None,
+        MethodInput::Jwt | MethodInput::Http { .. } => None,
     }
 }
 

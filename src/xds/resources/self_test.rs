@@ -1,5 +1,5 @@
 //! A whole static bootstrap out of the same builders, for the start-up self-test: the listener without TLS on a Unix socket, routes inline,
-//! a Kubernetes route for each method, every upstream the same recording server.
+//! a Kubernetes route for each method and a plain HTTP route, every upstream the same recording server.
 
 use envoy_types::pb::envoy::config::bootstrap::v3::bootstrap::StaticResources;
 use envoy_types::pb::envoy::config::bootstrap::v3::{Admin, Bootstrap};
@@ -28,6 +28,10 @@ pub const HOST: &str = "self-test.invalid";
 /// The Kubernetes route with tokens, and its host.
 pub const JWT_ROUTE: &str = "self-test-jwt";
 pub const JWT_HOST: &str = "self-test-jwt.invalid";
+/// The plain HTTP route, with WebSockets; its host and its identity header.
+pub const HTTP_ROUTE: &str = "self-test-http";
+pub const HTTP_HOST: &str = "self-test-http.invalid";
+pub const IDENTITY_HEADER: &str = "x-identity";
 /// The host of the web pages.
 pub const PUBLIC_HOST: &str = "public.invalid";
 /// What the credential injector must send.
@@ -55,22 +59,28 @@ pub fn bootstrap(sockets: &SelfTestSockets<'_>) -> Vec<u8> {
         host,
         pomerium_cli: true,
         server: &server,
-        ca_pem: "",
+        ca_pem: Some(""),
         method,
         max_stream_seconds: 60,
     };
-    let routes = vec![route(ROUTE, HOST, impersonate.clone()), route(JWT_ROUTE, JWT_HOST, MethodInput::Jwt)];
+    let http = MethodInput::Http { identity_header: IDENTITY_HEADER, websocket: true };
+    let routes = vec![
+        route(ROUTE, HOST, impersonate.clone()),
+        route(JWT_ROUTE, JWT_HOST, MethodInput::Jwt),
+        route(HTTP_ROUTE, HTTP_HOST, http.clone()),
+    ];
     let routes = route::route_configuration(&Input { public_host: PUBLIC_HOST, listeners: &[], routes });
     let chain = filter_chain("self-test", RouteSpecifier::RouteConfig(routes));
-    let kubernetes = |id: &str, method: &MethodInput<'_>| {
+    let upstream = |id: &str, method: &MethodInput<'_>| {
         let cluster = plain_cluster(id, method, None);
         Cluster { load_assignment: Some(assign(&cluster.name, pipe_address(sockets.upstream))), ..cluster }
     };
     let resources = StaticResources {
         listeners: vec![plain_listener("self-test", pipe_address(sockets.listener), vec![chain])],
         clusters: vec![
-            kubernetes(ROUTE, &impersonate),
-            kubernetes(JWT_ROUTE, &MethodInput::Jwt),
+            upstream(ROUTE, &impersonate),
+            upstream(JWT_ROUTE, &MethodInput::Jwt),
+            upstream(HTTP_ROUTE, &http),
             local_cluster(WEB_CLUSTER, sockets.upstream),
             http2(local_cluster(EXT_AUTHZ_CLUSTER, sockets.ext_authz)),
             http2(local_cluster(ACCESS_LOG_CLUSTER, sockets.ext_authz)),

@@ -45,7 +45,7 @@ impl Fixture {
             host,
             pomerium_cli: index == 0,
             server: &self.servers[index],
-            ca_pem: &self.ca_pem,
+            ca_pem: Some(&self.ca_pem),
             method: MethodInput::Impersonate { token: &self.token, max_groups: self.max_groups, extra_keys: vec!["reason", "ticket"] },
             max_stream_seconds: 3600,
         };
@@ -194,7 +194,7 @@ fn two_routes_of_one_name_are_an_error() {
 fn groups_above_the_filters_own_slots_are_the_routes() {
     let token = SecretString::from("token");
     let impersonate = |max_groups: usize| MethodInput::Impersonate { token: &token, max_groups, extra_keys: vec![] };
-    let count = |max: usize| super::identity_headers::for_kubernetes_route(&impersonate(max)).mutations.unwrap().request_mutations.len();
+    let count = |max: usize| super::identity_headers::for_route(&impersonate(max)).mutations.unwrap().request_mutations.len();
     assert_eq!((count(10), count(64), count(256)), (3, 3, 3 + 192));
 }
 
@@ -207,11 +207,78 @@ fn a_route_with_tokens_needs_no_secret_of_its_cluster_and_injects_none() {
     let secrets: Vec<_> = set.resources(TypeUrl::Secret).map(|secret| secret.name.as_str()).collect();
     assert_eq!(secrets, ["ca:prod", "ca:staging", "serving:listener-0:0", "serving:listener-0:1", "token:prod"]);
     let filters = |route: usize| {
-        let filters = super::upstream_filters::for_kubernetes_cluster("x", &input.routes[route].method, None);
+        let filters = super::upstream_filters::for_cluster("x", &input.routes[route].method, None);
         filters.into_iter().map(|filter| filter.name).collect::<Vec<_>>()
     };
     assert!(filters(0).contains(&"envoy.filters.http.credential_injector".to_owned()));
     assert_eq!(filters(1), ["envoy.filters.http.rbac", "kubepass.connection_on_upgrades", "envoy.filters.http.upstream_codec"]);
     // Nor does the change from one method to the other touch a listener.
     assert_eq!(set.type_version(TypeUrl::Listener), fixture.build().type_version(TypeUrl::Listener));
+}
+
+const HTTP: MethodInput<'_> = MethodInput::Http { identity_header: "x-identity", websocket: false };
+
+#[test]
+fn a_plain_http_route_has_a_target_of_its_own_kind_and_touches_no_listener() {
+    let fixture = Fixture::new();
+    let mut input = fixture.input();
+    input.routes[1].method = HTTP;
+    input.routes[1].ca_pem = None;
+    let set = build_input(&input).unwrap();
+    let hosts = hosts(&set);
+    assert_eq!(hosts[2].routes.iter().map(cluster_of).collect::<Vec<_>>(), ["kubepass-web", "http:staging"]);
+    assert_eq!(target(&hosts[2].typed_per_filter_config).as_deref(), Some("http:staging"));
+    let cluster: Cluster = decoded(&set, TypeUrl::Cluster, "http:staging");
+    assert!(cluster.transport_socket.is_none() && set.get(TypeUrl::Secret, "ca:staging").is_none());
+    assert!(set.get(TypeUrl::Cluster, "kubernetes:staging").is_none());
+    assert_eq!(set.type_version(TypeUrl::Listener), fixture.build().type_version(TypeUrl::Listener));
+    input.routes[1].ca_pem = Some("ca");
+    let cluster: Cluster = decoded(&build_input(&input).unwrap(), TypeUrl::Cluster, "http:staging");
+    assert!(cluster.transport_socket.is_some());
+}
+
+#[test]
+fn upgrades_are_those_that_a_route_allows() {
+    let fixture = Fixture::new();
+    let refused = |method: MethodInput<'static>| {
+        let mut input = fixture.input();
+        input.routes[1].method = method;
+        let hosts = hosts(&build_input(&input).unwrap());
+        let Some(route::Action::Route(action)) = &hosts[2].routes.last().unwrap().action else { panic!("an upstream") };
+        action.upgrade_configs.iter().map(|upgrade| (upgrade.upgrade_type.clone(), upgrade.enabled.unwrap().value)).collect::<Vec<_>>()
+    };
+    let no = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), false)).collect::<Vec<_>>();
+    assert_eq!(refused(MethodInput::Jwt), no(&[]));
+    assert_eq!(refused(HTTP), no(&["websocket", "SPDY/3.1"]));
+    assert_eq!(refused(MethodInput::Http { identity_header: "x-identity", websocket: true }), no(&["SPDY/3.1"]));
+}
+
+/// Whatever the client sent under these names is gone before ours is written.
+#[test]
+fn the_header_path_of_a_plain_http_route_removes_before_it_writes() {
+    use envoy_types::pb::envoy::config::common::mutation_rules::v3::header_mutation::Action;
+    let mutations = super::identity_headers::for_route(&HTTP).mutations.unwrap().request_mutations;
+    let steps: Vec<_> = mutations
+        .iter()
+        .map(|mutation| match mutation.action.as_ref().unwrap() {
+            Action::Remove(name) => format!("-{name}"),
+            Action::Append(option) => {
+                let header = option.header.as_ref().unwrap();
+                format!("{}={}", header.key, header.value)
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let wanted = [
+        "-cookie",
+        "-x-pomerium-authorization",
+        "-proxy-authorization",
+        "-authorization",
+        "-x-identity",
+        "x-identity=%REQ(x-kubepass-assertion)%",
+        "cookie=%REQ(x-kubepass-cookie)%",
+        "-x-kubepass-assertion",
+        "-x-kubepass-cookie",
+    ];
+    assert_eq!(steps, wanted);
 }

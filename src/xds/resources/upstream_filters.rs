@@ -1,4 +1,4 @@
-//! The last filters before the API server, on its cluster: whatever route or mistake brought a request here, it goes no further without
+//! The last filters before the upstream, on its cluster: whatever route or mistake brought a request here, it goes no further without
 //! the grant for this very cluster and a user, and it leaves with the service account's token or the user's own for this cluster, never with the
 //! client's.
 
@@ -36,12 +36,12 @@ const CONNECTION_ON_UPGRADES: &str = "kubepass.connection_on_upgrades";
 const BEARER: &str = r"Bearer \S+";
 
 /// `secrets`: where a service account's token comes from; `None` takes it from the bootstrap.
-pub(super) fn for_kubernetes_cluster(route: &str, method: &MethodInput<'_>, secrets: Option<ConfigSource>) -> Vec<HttpFilter> {
+pub(super) fn for_cluster(route: &str, method: &MethodInput<'_>, secrets: Option<ConfigSource>) -> Vec<HttpFilter> {
     let credential = match method {
         MethodInput::Impersonate { .. } => Some(http_filter("envoy.filters.http.credential_injector", credential(route, secrets))),
-        MethodInput::Jwt => None,
+        MethodInput::Jwt | MethodInput::Http { .. } => None,
     };
-    let guard = std::iter::once(http_filter("envoy.filters.http.rbac", guard(&names::kubernetes_cluster(route), method)));
+    let guard = std::iter::once(http_filter("envoy.filters.http.rbac", guard(&method.target(route), method)));
     let last = [http_filter(CONNECTION_ON_UPGRADES, connection()), http_filter("envoy.filters.http.upstream_codec", UpstreamCodec {})];
     guard.chain(credential).chain(last).collect()
 }
@@ -50,7 +50,11 @@ fn guard(grant: &str, method: &MethodInput<'_>) -> Rbac {
     let identified = match method {
         MethodInput::Impersonate { .. } => vec![permission(has_user())],
         // Whatever the API server makes of impersonation by a user who may: none goes there.
-        MethodInput::Jwt => vec![permission(has_token()), permission(Rule::NotRule(Box::new(permission(any_user()))))],
+        MethodInput::Jwt => vec![permission(has_token()), permission(none(any_user()))],
+        // A token in the header that the upstream reads, and none of the client's credentials.
+        MethodInput::Http { identity_header, .. } => {
+            vec![permission(has_assertion(identity_header)), permission(none(any("authorization"))), permission(none(any_user()))]
+        }
     };
     let all = Set { rules: std::iter::once(permission(granted(grant))).chain(identified).collect() };
     let policy = Policy {
@@ -85,8 +89,20 @@ fn has_token() -> Rule {
     header("authorization", HeaderMatchSpecifier::StringMatch(matching(BEARER)))
 }
 
+fn has_assertion(identity_header: &str) -> Rule {
+    header(identity_header, HeaderMatchSpecifier::StringMatch(matching(r"\S+")))
+}
+
 fn any_user() -> Rule {
-    header(impersonation::USER, HeaderMatchSpecifier::PresentMatch(true))
+    any(impersonation::USER)
+}
+
+fn any(name: &str) -> Rule {
+    header(name, HeaderMatchSpecifier::PresentMatch(true))
+}
+
+fn none(rule: Rule) -> Rule {
+    Rule::NotRule(Box::new(permission(rule)))
 }
 
 fn header(name: &str, specifier: HeaderMatchSpecifier) -> Rule {

@@ -54,13 +54,16 @@ fn static_listener(mut listener: Listener, set: &ResourceSet) -> Listener {
 }
 
 fn static_cluster(mut cluster: Cluster, set: &ResourceSet) -> Cluster {
-    change_socket(&mut cluster.transport_socket, |tls: &mut UpstreamTlsContext| {
-        let common = tls.common_tls_context.as_mut().unwrap();
-        let Some(ValidationContextType::CombinedValidationContext(validation)) = &mut common.validation_context_type else {
-            panic!("the API server's certificate is not verified")
-        };
-        validation.validation_context_sds_secret_config.as_mut().unwrap().sds_config = None;
-    });
+    // Only a web server may be without TLS; where it is there, it verifies.
+    if cluster.transport_socket.is_some() || !cluster.name.starts_with("http:") {
+        change_socket(&mut cluster.transport_socket, |tls: &mut UpstreamTlsContext| {
+            let common = tls.common_tls_context.as_mut().unwrap();
+            let Some(ValidationContextType::CombinedValidationContext(validation)) = &mut common.validation_context_type else {
+                panic!("the server's certificate is not verified")
+            };
+            validation.validation_context_sds_secret_config.as_mut().unwrap().sds_config = None;
+        });
+    }
     for options in cluster.typed_extension_protocol_options.values_mut() {
         change(options, |options: &mut HttpProtocolOptions| {
             for filter in &mut options.http_filters {

@@ -1,13 +1,17 @@
 //! What the header path relies on, each with the request that shows it.
 
 use super::super::http_exchange::Reply;
-use crate::xds::resources::self_test::{EXTRA_KEY, HOST, JWT_HOST, PUBLIC_HOST, TOKEN};
+use crate::xds::resources::self_test::{EXTRA_KEY, HOST, HTTP_HOST, IDENTITY_HEADER, JWT_HOST, PUBLIC_HOST, TOKEN};
 
 pub(super) const USER: &str = "jos\u{e9}@example.com";
 pub(super) const AUDIT_ID: &str = "self-test-audit-id";
 /// Slot and value; the last two are beyond the filter's own slots.
 pub(super) const GROUPS: [(usize, &str); 5] = [(0, "a,b"), (1, "two words"), (2, "stra\u{df}e"), (64, "slot 64"), (65, "slot 65")];
 pub(super) const REASONS: [&str; 2] = ["on call", "b,c"];
+
+/// What the upstream of the plain HTTP route must get, and nothing else.
+pub(super) const ASSERTION: &str = "eyJ.assertion.c2ln";
+pub(super) const COOKIE: &str = "app=1; other=\"a, b\"";
 
 /// One request and what must come of it.
 pub(super) struct Case {
@@ -277,6 +281,67 @@ pub(super) const CASES: &[Case] = &[
         expect: stopped,
         ..REFUSED
     },
+    Case {
+        semantic: "on a plain HTTP route the identity header and `cookie` are those of the ext_authz answer, and no other credential goes upstream",
+        host: HTTP_HOST,
+        path: "/asserted/assertion",
+        headers: "authorization: Bearer of-the-client\r\nX-Identity: forged\r\nx-identity: forged\r\ncookie: forged=1\r\nCookie: forged=2\r\n\
+                  x-kubepass-assertion: forged\r\nx-kubepass-cookie: forged=3\r\nproxy-authorization: x\r\nImpersonate-User: root\r\n",
+        expect: asserted,
+        ..GET
+    },
+    Case {
+        semantic: "on a WebSocket upgrade of a plain HTTP route the same holds, and `connection` nominates nothing but the upgrade",
+        host: HTTP_HOST,
+        path: "/asserted-upgrade/assertion",
+        headers: "Connection: Upgrade, X-Identity, Cookie\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                  Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Identity: forged\r\ncookie: forged=1\r\n",
+        expect: |reply| {
+            answered(reply, 101)?;
+            has_exactly(reply, "connection", &["connection: Upgrade".to_owned()])?;
+            asserted(reply)
+        },
+        ..GET
+    },
+    Case {
+        semantic: "on a plain HTTP route no `cookie` goes upstream when the ext_authz answer has none",
+        host: HTTP_HOST,
+        path: "/no-cookie/assertion-alone",
+        headers: "cookie: forged=1\r\nx-kubepass-cookie: forged=2\r\n",
+        expect: |reply| has_exactly(reply, "cookie", &[]),
+        ..GET
+    },
+    Case {
+        semantic: "a plain HTTP route has no upgrades but WebSockets",
+        method: "POST",
+        host: HTTP_HOST,
+        path: "/spdy/assertion",
+        headers: "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\n",
+        expect: |reply| envoy_answered(reply, 403),
+        ..REFUSED
+    },
+    Case {
+        semantic: "a request to a plain HTTP route without a token in the identity header is stopped before its upstream",
+        host: HTTP_HOST,
+        path: "/unasserted/no-assertion",
+        headers: "x-identity: forged\r\nx-kubepass-assertion: forged\r\n",
+        expect: stopped,
+        ..REFUSED
+    },
+    Case {
+        semantic: "a request to a plain HTTP route with another route's grant is stopped before its upstream",
+        host: HTTP_HOST,
+        path: "/other-grant/wrong-grant-assertion",
+        expect: stopped,
+        ..REFUSED
+    },
+    Case {
+        semantic: "a request to a plain HTTP route that would impersonate as well is stopped before its upstream",
+        host: HTTP_HOST,
+        path: "/both/assertion-and-user",
+        expect: stopped,
+        ..REFUSED
+    },
     Case { semantic: "an empty ext_authz answer lets nothing reach the upstream", path: "/empty", expect: stopped, ..REFUSED },
     Case {
         semantic: "an ext_authz answer that refuses with status OK lets nothing reach the upstream",
@@ -302,6 +367,12 @@ pub(super) const CASES: &[Case] = &[
 /// As large as a user's token may be, so that nothing on the way cuts it.
 pub(super) fn user_token() -> String {
     format!("eyJ.{}.c2ln", "x".repeat(16_000))
+}
+
+fn asserted(reply: &Reply) -> Result<(), String> {
+    has_exactly(reply, IDENTITY_HEADER, &[format!("{IDENTITY_HEADER}: {ASSERTION}")])?;
+    has_exactly(reply, "cookie", &[format!("cookie: {COOKIE}")])?;
+    ["authorization", "proxy-", "x-kubepass-", "impersonate-"].iter().try_for_each(|prefix| has_exactly(reply, prefix, &[]))
 }
 
 fn identity_lines() -> Vec<String> {

@@ -19,9 +19,9 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status};
 
-use super::cases::{AUDIT_ID, GROUPS, REASONS, USER, user_token};
+use super::cases::{ASSERTION, AUDIT_ID, COOKIE, GROUPS, REASONS, USER, user_token};
 use crate::xds::resources::names;
-use crate::xds::resources::self_test::{EXTRA_KEY, JWT_ROUTE, ROUTE};
+use crate::xds::resources::self_test::{EXTRA_KEY, HTTP_ROUTE, JWT_ROUTE, ROUTE};
 
 /// Serves until dropped.
 #[derive(Debug)]
@@ -75,6 +75,11 @@ fn answer(http: &HttpRequest, target: &str) -> Result<CheckResponse, Status> {
         "token-and-user" => with_token([jwt_granted(), vec![user]].concat()),
         "no-token" => allow(jwt_granted(), "60000"),
         "wrong-grant-token" => with_token(vec![granted]),
+        "assertion" => with_headers(http_granted(), &[(names::UPSTREAM_ASSERTION, ASSERTION), (names::UPSTREAM_COOKIE, COOKIE)]),
+        "assertion-alone" => with_header(http_granted(), names::UPSTREAM_ASSERTION, ASSERTION),
+        "no-assertion" => with_header(http_granted(), names::UPSTREAM_COOKIE, COOKIE),
+        "wrong-grant-assertion" => with_header(jwt_granted(), names::UPSTREAM_ASSERTION, ASSERTION),
+        "assertion-and-user" => with_header([http_granted(), vec![user]].concat(), names::UPSTREAM_ASSERTION, ASSERTION),
         "empty" => CheckResponse::default(),
         "denied-but-ok" => denied(rpc_status(Code::Ok), "denied"),
         "identity-header" => with_header(vec![granted, user], "impersonate-user", "root"),
@@ -85,6 +90,10 @@ fn answer(http: &HttpRequest, target: &str) -> Result<CheckResponse, Status> {
 
 fn jwt_granted() -> Vec<(String, String)> {
     vec![(names::GRANT_KEY.to_owned(), names::kubernetes_cluster(JWT_ROUTE))]
+}
+
+fn http_granted() -> Vec<(String, String)> {
+    vec![(names::GRANT_KEY.to_owned(), names::http_target(HTTP_ROUTE))]
 }
 
 fn with_token(metadata: Vec<(String, String)>) -> CheckResponse {
@@ -111,7 +120,11 @@ fn allow(metadata: Vec<(String, String)>, stream_milliseconds: &str) -> CheckRes
 }
 
 fn with_header(metadata: Vec<(String, String)>, name: &str, value: &str) -> CheckResponse {
-    ok(metadata, vec![header(name, value)])
+    with_headers(metadata, &[(name, value)])
+}
+
+fn with_headers(metadata: Vec<(String, String)>, headers: &[(&str, &str)]) -> CheckResponse {
+    ok(metadata, headers.iter().map(|(name, value)| header(name, value)).collect())
 }
 
 fn ok(metadata: Vec<(String, String)>, headers: Vec<HeaderValueOption>) -> CheckResponse {
