@@ -10,7 +10,7 @@ use super::address::{AddressError, InstallationAddress, RouteAddress};
 use super::arguments::{Arguments, Command, K8sCommand, KubeconfigArguments, Options};
 use super::caller::Caller;
 use super::credential::{CredentialError, Credentials};
-use super::installation::{ProtocolError, Transport, Wire};
+use super::installation::{ProtocolError, RouteKind, Transport, Wire};
 use super::kubeconfig::{self, Entry, KubeconfigError};
 use super::kubeconfig_file;
 use super::terminal::{printable, say};
@@ -161,7 +161,7 @@ fn end_session(cache: &TokenCache, told: &Told, login: &CachedLogin) -> Result<(
     Ok(cache.forget_installation(&login.installation)?)
 }
 
-/// One line for each route: name and URL, parted by a tab.
+/// One line for each route: name and URL, and of what is for a browser that it is; parted by tabs.
 fn routes(options: &Options) -> Result<(), CommandError> {
     let (cache, told) = (TokenCache::of_user()?, told(options)?);
     let logins = cache.logins();
@@ -175,7 +175,8 @@ fn routes(options: &Options) -> Result<(), CommandError> {
         match wire.and_then(|wire| wire.routes(&installation, &login.login_token)) {
             Ok(routes) => {
                 for route in routes {
-                    print_line(&format!("{}\t{}", printable(&route.name), printable(&route.url)))?;
+                    let kind = if route.kind == RouteKind::Http { "\tweb page" } else { "" };
+                    print_line(&format!("{}\t{}{kind}", printable(&route.name), printable(&route.url)))?;
                 }
             }
             Err(ProtocolError::LoginEnded) => failures.push(format!("the login has ended; run: kubepass login {installation}")),
@@ -214,12 +215,13 @@ fn write_kubeconfig(options: &Options, arguments: &KubeconfigArguments) -> Resul
 fn kubeconfig_ca(cache: &TokenCache, told: &Told, route: &RouteAddress) -> Result<Option<Vec<u8>>, CommandError> {
     let joined = |transport: Transport| (!transport.ca_bundles.is_empty()).then(|| transport.ca_bundles.join(&b"\n"[..]));
     let (as_told, remembered) = (told.transport_as_told(), told.transport(cache, &route.to_string()));
-    let answer = Wire::new(&as_told)?.installation_of(route);
-    if answer.is_err() && as_told.ca_bundles.is_empty() && Wire::new(&remembered)?.installation_of(route).is_ok() {
+    let answer = Wire::new(&as_told)?.check_cluster(route);
+    if answer.is_err() && as_told.ca_bundles.is_empty() && Wire::new(&remembered)?.check_cluster(route).is_ok() {
         return Ok(joined(remembered));
     }
     match answer {
-        Ok(_) => told.remember(cache, &route.to_string())?,
+        Err(error @ ProtocolError::NoCluster { .. }) => return Err(error.into()),
+        Ok(()) => told.remember(cache, &route.to_string())?,
         Err(error) => say(&format!("Warning: {error}")),
     }
     Ok(joined(as_told))

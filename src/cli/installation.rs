@@ -43,6 +43,8 @@ pub(crate) enum ProtocolError {
     Refused { server: String, message: String },
     #[error("{server} is no kubepass route: {why}")]
     NoRoute { server: String, why: String },
+    #[error("{server} is no cluster but a web page: open it in a browser")]
+    NoCluster { server: String },
     #[error("{server} gave an answer that is not understood: {why}")]
     Malformed { server: String, why: String },
     #[error("the route names an address for its logins that cannot be used: {0}")]
@@ -54,6 +56,21 @@ pub(crate) enum ProtocolError {
 struct RouteConfiguration {
     public_url: String,
     host: String,
+    /// Installations from before there were other kinds say nothing.
+    #[serde(default)]
+    kind: RouteKind,
+}
+
+/// What stands behind a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RouteKind {
+    #[default]
+    Kubernetes,
+    Http,
+    /// One that this CLI is too old for.
+    #[serde(other)]
+    Other,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +92,8 @@ pub(crate) struct SessionAnswer {
 pub(crate) struct RouteEntry {
     pub(crate) name: String,
     pub(crate) url: String,
+    #[serde(default)]
+    pub(crate) kind: RouteKind,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +163,21 @@ impl Wire {
     /// # Errors
     /// Also when the answer is for another host, and when a route behind TLS names logins without TLS.
     pub(crate) fn installation_of(&self, route: &RouteAddress) -> Result<InstallationAddress, ProtocolError> {
+        self.route(route).map(|(installation, _)| installation)
+    }
+
+    /// As [`Self::installation_of`], and that the route is one for kubectl.
+    ///
+    /// # Errors
+    /// Also when it is a web page's.
+    pub(crate) fn check_cluster(&self, route: &RouteAddress) -> Result<(), ProtocolError> {
+        match self.route(route)? {
+            (_, RouteKind::Http) => Err(ProtocolError::NoCluster { server: route.to_string() }),
+            (_, RouteKind::Kubernetes | RouteKind::Other) => Ok(()),
+        }
+    }
+
+    fn route(&self, route: &RouteAddress) -> Result<(InstallationAddress, RouteKind), ProtocolError> {
         let server = route.to_string();
         let response = send(self.client(route.is_plain_http()).get(route.configuration()), &server)?;
         let no_route = |why: &str| ProtocolError::NoRoute { server: server.clone(), why: why.to_owned() };
@@ -158,7 +192,7 @@ impl Wire {
         if installation.is_plain_http() && !route.is_plain_http() {
             return Err(AddressError::NotHttps(configuration.public_url).into());
         }
-        Ok(installation)
+        Ok((installation, configuration.kind))
     }
 
     pub(crate) fn exchange_code(

@@ -18,6 +18,7 @@ mod random;
 mod redirect;
 mod request;
 mod route_host;
+mod route_login;
 mod serve;
 mod tokens;
 
@@ -115,6 +116,15 @@ impl Web {
         self.sessions.live(&cookie::session(snapshot.token_keys(), headers)?, now)
     }
 
+    /// The browser's session, when it is one that may be handed on: long enough, and of an identity provider that `route` takes.
+    fn session_for(&self, snapshot: &Snapshot, headers: &HeaderMap, route: Option<&Route>, now: u64) -> Option<Arc<Session>> {
+        let least = limits::LEAST_SESSION_SECONDS.min(snapshot.config().sessions.lifetime_seconds / 2);
+        self.browser_session(snapshot, headers, now).filter(|session| {
+            session.expires_at.saturating_sub(now) > least
+                && route.is_none_or(|route| takes_provider(route, &session.identity.principal.idp))
+        })
+    }
+
     /// Writes an audit event before what it tells of happens.
     ///
     /// # Errors
@@ -139,6 +149,7 @@ pub fn router(web: Arc<Web>) -> Router {
         .route("/logout", post(portal::logout))
         .route("/cli/login", get(confirm::cli_login))
         .route("/pomerium/login", get(confirm::pomerium_login))
+        .route("/route/login", get(route_login::route_login))
         .route("/confirm", post(confirm::confirm))
         .route("/cli/token", post(tokens::login_token))
         .route("/cli/session-token", post(tokens::session_token))
@@ -152,6 +163,9 @@ pub fn router(web: Arc<Web>) -> Router {
         .with_state(Arc::clone(&web));
     let routes = Router::new()
         .route("/.kubepass/config", get(route_host::config))
+        .route("/.kubepass/start", get(route_login::start))
+        .route("/.kubepass/callback", get(route_login::callback))
+        .route("/.kubepass/logout", get(route_login::logout))
         .route("/.pomerium/api/v1/login", get(route_host::pomerium_login))
         .route("/.pomerium/api/v1/routes", get(route_host::pomerium_routes))
         .route("/healthz", get(route_host::probe))
@@ -202,12 +216,9 @@ fn callback_url(config: &Config) -> Result<Url, WebError> {
     config.public_url.url.join("/callback").map_err(|_| WebError::Internal)
 }
 
-/// `https://host[:port]` of a route: all hosts are served at the port of `public_url`.
+/// `https://host[:port]` of a route.
 fn route_url(config: &Config, route: &Route) -> String {
-    match config.public_url.url.port() {
-        Some(port) => format!("https://{}:{port}", route.host),
-        None => format!("https://{}", route.host),
-    }
+    config.public_url.origin_of(&route.host)
 }
 
 /// Whether a route takes sessions of this identity provider.

@@ -9,4 +9,5 @@ mod fake_idp;
 mod installation;
 mod pomerium;
 mod provider_tls;
+mod route_login;
 mod socket;

@@ -1,4 +1,4 @@
-//! One-time codes between the browser and the command line (RFC 6749 4.1 with PKCE, RFC 7636): kept as hashes, bound to challenge, redirect URI and
+//! One-time codes from the login pages to the command line and to the hosts of plain HTTP routes (RFC 6749 4.1 with PKCE, RFC 7636): kept as hashes, bound to challenge, redirect URI and
 //! session, gone at the first attempt. Time and randomness come as arguments.
 
 use std::collections::HashMap;
@@ -12,8 +12,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::session::SessionId;
 
 use super::limits::{CODE_SECONDS, CODES, CODES_PER_SESSION};
-use super::redirect::LoopbackUri;
-
 /// Bytes of randomness in a code.
 pub(super) const CODE_BYTES: usize = 32;
 
@@ -50,6 +48,11 @@ pub(super) enum CodeRefusal {
 }
 
 impl CodeChallenge {
+    /// Of a verifier that we made ourselves.
+    pub(super) fn of(verifier: &str) -> Self {
+        Self(sha256(verifier))
+    }
+
     /// `None` unless it is the base64url form, without padding, of 32 bytes.
     pub(super) fn parse(text: &str) -> Option<Self> {
         URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok().map(Self)
@@ -67,6 +70,8 @@ impl CodeChallenge {
 }
 
 impl OneTimeCodes {
+    /// `redirect_uri` was checked: the code travels there.
+    ///
     /// # Errors
     /// When too many codes are open, of all sessions or of this one.
     pub(super) fn issue(
@@ -74,7 +79,7 @@ impl OneTimeCodes {
         random: [u8; CODE_BYTES],
         session: SessionId,
         challenge: CodeChallenge,
-        redirect_uri: &LoopbackUri,
+        redirect_uri: &str,
         now: u64,
     ) -> Result<String, TooManyCodes> {
         let mut codes = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,8 +91,7 @@ impl OneTimeCodes {
             return Err(TooManyCodes);
         }
         let text = URL_SAFE_NO_PAD.encode(random);
-        let code =
-            Code { challenge, redirect_uri: redirect_uri.as_str().to_owned(), session, expires_at: now.saturating_add(CODE_SECONDS) };
+        let code = Code { challenge, redirect_uri: redirect_uri.to_owned(), session, expires_at: now.saturating_add(CODE_SECONDS) };
         codes.insert(sha256(&text), code);
         Ok(text)
     }
@@ -134,7 +138,7 @@ mod tests {
     }
 
     fn issue(codes: &OneTimeCodes, random: u8, of: SessionId, now: u64) -> Result<String, TooManyCodes> {
-        codes.issue([random; CODE_BYTES], of, CodeChallenge::parse(CHALLENGE).unwrap(), &LoopbackUri::parse(REDIRECT).unwrap(), now)
+        codes.issue([random; CODE_BYTES], of, CodeChallenge::parse(CHALLENGE).unwrap(), REDIRECT, now)
     }
 
     #[track_caller]
@@ -181,6 +185,7 @@ mod tests {
     #[test]
     fn a_challenge_is_32_bytes_of_base64url() {
         assert_eq!(CodeChallenge::parse(CHALLENGE).unwrap().to_text(), CHALLENGE);
+        assert_eq!(CodeChallenge::of(VERIFIER).to_text(), CHALLENGE);
         for text in
             ["", "abc", &CHALLENGE.replace('-', "+"), &format!("{CHALLENGE}="), &format!("{CHALLENGE}AA"), &VERIFIER.replace('k', "é")]
         {

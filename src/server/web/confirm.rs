@@ -18,7 +18,6 @@ use crate::snapshot::Snapshot;
 use super::codes::CodeChallenge;
 use super::error::WebError;
 use super::form::{self, Purpose, is_same_origin};
-use super::limits::LEAST_SESSION_SECONDS;
 use super::pages::{Confirmation, Page};
 use super::redirect::{LoopbackUri, query};
 use super::request::{Origin, host_name};
@@ -106,12 +105,7 @@ fn show(web: &Web, headers: &HeaderMap, ask: Ask) -> Result<Response, WebError> 
     let redirect_uri = LoopbackUri::parse(ask.redirect_uri())?;
     let route = ask.route(&snapshot)?;
     let now = now();
-    let least = LEAST_SESSION_SECONDS.min(snapshot.config().sessions.lifetime_seconds / 2);
-    let session = web.browser_session(&snapshot, headers, now).filter(|session| {
-        session.expires_at.saturating_sub(now) > least
-            && route.as_deref().is_none_or(|route| takes_provider(route, &session.identity.principal.idp))
-    });
-    let Some(session) = session else {
+    let Some(session) = web.session_for(&snapshot, headers, route.as_deref(), now) else {
         let mut pairs = vec![("return", ask.address())];
         pairs.extend(route.as_deref().map(|route| ("route", route.host.clone())));
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -152,7 +146,7 @@ async fn decide(web: &Web, headers: &HeaderMap, origin: &Origin, body: ConfirmFo
         }
         (Ask::Code { challenge, state, .. }, _) => {
             let challenge = CodeChallenge::parse(&challenge).ok_or(WebError::Internal)?;
-            let code = web.codes.issue(random::bytes(), session.id, challenge, &redirect_uri, now).map_err(|_| WebError::Busy)?;
+            let code = web.codes.issue(random::bytes(), session.id, challenge, redirect_uri.as_str(), now).map_err(|_| WebError::Busy)?;
             see_other(&redirect_uri.with_query(&[("code", &code), ("state", &state)]))
         }
         (Ask::Token { .. }, Some(route)) if allowed => token_redirect(web, &snapshot, origin, &session, &route, &redirect_uri, now).await,

@@ -6,11 +6,14 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use crate::session::SessionId;
 use crate::token::{SealError, TokenKeys};
 
+use super::limits::PARALLEL_LOGINS;
 use super::random;
 
 pub(super) const SESSION: &str = "__Host-kubepass-session";
 /// Followed by the login's own id, so that log-ins in several tabs do not disturb each other.
 pub(super) const LOGIN_PREFIX: &str = "__Host-kubepass-login-";
+/// The same on the host of a plain HTTP route.
+pub(super) const START_PREFIX: &str = "__Host-kubepass-start-";
 
 /// `Set-Cookie` for a session that has `seconds` left.
 pub(super) fn set_session(keys: &TokenKeys, session: SessionId, seconds: u64) -> Result<HeaderValue, SealError> {
@@ -35,6 +38,20 @@ pub(super) fn set(name: &str, value: &str, seconds: u64) -> HeaderValue {
 /// `Set-Cookie` that removes a cookie.
 pub(super) fn remove(name: &str) -> HeaderValue {
     set(name, "", 0)
+}
+
+/// Removes the cookies of log-ins that this browser has left open, when they are many: they would fill its headers.
+pub(super) fn surplus(headers: &HeaderMap, prefix: &str) -> Vec<HeaderValue> {
+    let open: Vec<_> = cookies(headers).filter_map(|(name, _)| name.strip_prefix(prefix)).filter(|id| is_id(id)).collect();
+    if open.len() < PARALLEL_LOGINS {
+        return Vec::new();
+    }
+    open.iter().map(|id| remove(&format!("{prefix}{id}"))).collect()
+}
+
+/// Whether a text has the form of [`random::id`].
+pub(super) fn is_id(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// Name and value of every cookie that the browser sent (RFC 6265, 5.4), in order.

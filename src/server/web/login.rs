@@ -7,7 +7,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::token::TokenKeys;
 
 use super::error::WebError;
-use super::limits::{LOGIN_SECONDS, PARALLEL_LOGINS, SESSIONS_PER_PERSON, StateRefusal};
+use super::limits::{LOGIN_SECONDS, SESSIONS_PER_PERSON, StateRefusal};
 use super::pages::{LoginChoice, Page};
 use super::redirect::ReturnPath;
 use super::request::{Origin, host_name};
@@ -162,34 +162,17 @@ async fn redirect_to_provider(
     let value = snapshot.token_keys().seal_cookie(&name, &text, random::bytes()).map_err(|_| WebError::Internal)?;
     let mut response = see_other(start.url.as_str())?;
     let cookies = response.headers_mut();
-    for surplus in surplus_logins(headers) {
+    for surplus in cookie::surplus(headers, cookie::LOGIN_PREFIX) {
         cookies.append(header::SET_COOKIE, surplus);
     }
     cookies.append(header::SET_COOKIE, cookie::set(&name, &value, LOGIN_SECONDS));
     Ok(response)
 }
 
-/// Removes the log-ins that this browser has left open, when they are many: they would fill its headers.
-fn surplus_logins(headers: &HeaderMap) -> Vec<HeaderValue> {
-    let open: Vec<_> = cookie::cookies(headers).filter_map(|(name, _)| login_id(name)).collect();
-    if open.len() < PARALLEL_LOGINS {
-        return Vec::new();
-    }
-    open.iter().map(|id| cookie::remove(&format!("{}{id}", cookie::LOGIN_PREFIX))).collect()
-}
-
-fn login_id(name: &str) -> Option<&str> {
-    name.strip_prefix(cookie::LOGIN_PREFIX).filter(|id| is_id(id))
-}
-
-fn is_id(text: &str) -> bool {
-    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
-}
-
 /// The login that this answer belongs to, with its cookie's name; from here on the state is used.
 fn under_way(web: &Web, keys: &TokenKeys, headers: &HeaderMap, state: Option<&str>) -> Result<(String, LoginUnderWay), WebError> {
     let state = state.ok_or(WebError::Parameter { name: "state", problem: "it is missing" })?;
-    let id = state.split_once('.').map(|(id, _)| id).filter(|id| is_id(id)).ok_or(WebError::LoginUnknown)?;
+    let id = state.split_once('.').map(|(id, _)| id).filter(|id| cookie::is_id(id)).ok_or(WebError::LoginUnknown)?;
     let name = format!("{}{id}", cookie::LOGIN_PREFIX);
     let (_, value) = cookie::cookies(headers).find(|(found, _)| *found == name).ok_or(WebError::LoginUnknown)?;
     let text = keys.open_cookie(&name, value).ok_or(WebError::LoginUnknown)?;

@@ -26,9 +26,9 @@ pub struct LoginChoice {
 
 /// A route as the portal shows it.
 #[derive(Debug)]
-pub struct PortalRoute {
-    pub name: String,
-    pub url: String,
+pub enum PortalRoute {
+    Cluster { name: String, url: String },
+    Page { name: String, url: String },
 }
 
 /// What the portal shows to a user who is logged in.
@@ -97,13 +97,7 @@ impl Page {
             }
             body = body.raw("</ul>");
         }
-        body = body.raw("<h2>Clusters</h2>");
-        if portal.routes.is_empty() {
-            body = body.raw("<p>None that takes log-ins of this identity provider.</p>");
-        }
-        for route in &portal.routes {
-            body = body.raw("<h3>").text(&route.name).raw("</h3><pre>kubepass kubeconfig ").text(&route.url).raw("</pre>");
-        }
+        body = portal_routes(body, &portal.routes);
         body = body.raw("<form method=post action=\"/logout\"><input type=hidden name=form value=\"").text(&portal.logout_form);
         Self::new(StatusCode::OK, "kubepass", body.raw("\"><button>Log out</button></form>"))
     }
@@ -184,6 +178,30 @@ impl IntoResponse for Page {
         }
         response
     }
+}
+
+fn portal_routes(body: Html, routes: &[PortalRoute]) -> Html {
+    let mut clusters = Html::new();
+    let mut pages = Html::new();
+    for route in routes {
+        match route {
+            PortalRoute::Cluster { name, url } => {
+                clusters = clusters.raw("<h3>").text(name).raw("</h3><pre>kubepass kubeconfig ").text(url).raw("</pre>");
+            }
+            PortalRoute::Page { name, url } => {
+                pages = pages.raw("<li><a href=\"").text(url).raw("/\">").text(name).raw("</a></li>");
+            }
+        }
+    }
+    let has = |wanted: fn(&PortalRoute) -> bool| routes.iter().any(wanted);
+    let mut body = body.raw("<h2>Clusters</h2>").join(&clusters);
+    if !has(|route| matches!(route, PortalRoute::Cluster { .. })) {
+        body = body.raw("<p>None that takes log-ins of this identity provider.</p>");
+    }
+    if has(|route| matches!(route, PortalRoute::Page { .. })) {
+        body = body.raw("<h2>Pages</h2><ul class=choices>").join(&pages).raw("</ul>");
+    }
+    body
 }
 
 fn document(title: &'static str, body: &Html) -> String {

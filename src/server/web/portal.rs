@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use crate::config::OnAuditFailure;
+use crate::config::{Config, OnAuditFailure, Route, Target};
 use crate::server::ending::EndError;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
@@ -41,10 +41,18 @@ pub(super) async fn portal(State(web): State<Arc<Web>>, headers: HeaderMap) -> R
         provider: idp.clone(),
         groups: session.identity.groups.as_slice().to_vec(),
         minutes_left: session.expires_at.saturating_sub(now) / 60,
-        routes: routes.map(|route| PortalRoute { name: route.name.clone(), url: route_url(config, route) }).collect(),
+        routes: routes.map(|route| shown(config, route)).collect(),
         logout_form,
     };
     Page::portal(&portal).into_response()
+}
+
+fn shown(config: &Config, route: &Route) -> PortalRoute {
+    let (name, url) = (route.name.clone(), route_url(config, route));
+    match route.target {
+        Target::Kubernetes(_) => PortalRoute::Cluster { name, url },
+        Target::Http(_) => PortalRoute::Page { name, url },
+    }
 }
 
 pub(super) async fn logout(State(web): State<Arc<Web>>, headers: HeaderMap, body: Result<Form<LogoutForm>, FormRejection>) -> Response {

@@ -3,6 +3,8 @@
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::access::return_path::is_return_path;
+
 /// The longest redirect URI of a client, in bytes.
 const MAX_REDIRECT_BYTES: usize = 256;
 /// The longest way back, in bytes: it travels in a cookie.
@@ -12,7 +14,7 @@ const FIRST_USER_PORT: u16 = 1024;
 /// `localhost` too: unmodified clients use it. It is the user's own browser that resolves it.
 const LOOPBACK_HOSTS: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"];
 /// Pages that a login may lead back to; the query, where there is one, is checked by the page itself.
-const RETURN_PAGES: [&str; 2] = ["/cli/login?", "/pomerium/login?"];
+const RETURN_PAGES: [&str; 3] = ["/cli/login?", "/pomerium/login?", "/route/login?"];
 
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -118,6 +120,25 @@ impl ReturnPath {
             path if path.starts_with("/pomerium/") => "pomerium-cli",
             _ => "browser",
         }
+    }
+}
+
+/// Where a login on a plain HTTP route leads: a path of that very host, with its query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RoutePath(String);
+
+impl RoutePath {
+    /// `None` for every text that [`is_return_path`] does not take.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        is_return_path(text).then(|| Self(text.to_owned()))
+    }
+
+    pub(super) fn start() -> Self {
+        Self("/".to_owned())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -234,7 +255,12 @@ mod tests {
 
     #[test]
     fn a_login_leads_back_to_our_own_pages_only() {
-        for (text, client) in [("/", "browser"), ("/cli/login?state=a%20b", "kubepass"), ("/pomerium/login?route=x", "pomerium-cli")] {
+        for (text, client) in [
+            ("/", "browser"),
+            ("/cli/login?state=a%20b", "kubepass"),
+            ("/pomerium/login?route=x", "pomerium-cli"),
+            ("/route/login?route=x&state=y", "browser"),
+        ] {
             assert_eq!(ReturnPath::parse(text).map(|path| path.client()), Some(client), "{text}");
         }
         for text in [

@@ -1,5 +1,5 @@
-//! What kubepass answers on a route's own host: where to log in, and the contract of pomerium-cli. Everything else there is the API server's. Clients come
-//! here, no browsers, so nothing redirects and no cookie counts.
+//! What kubepass answers clients on a route's own host: where to log in, and the contract of pomerium-cli. Everything else there is the upstream's.
+//! Nothing here redirects and no cookie counts: for browsers, which plain HTTP routes have, there is `route_login`.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(super) struct PomeriumQuery {
 /// `GET /.kubepass/config`: where the command line logs in.
 pub(super) async fn config(State(web): State<Arc<Web>>, Extension(AskedRoute(route)): Extension<AskedRoute>) -> Response {
     let public_url = public_origin(web.snapshot.load().config());
-    Json(json!({"public_url": public_url, "route": route.name, "host": route.host})).into_response()
+    Json(json!({"public_url": public_url, "route": route.name, "host": route.host, "kind": route.kind()})).into_response()
 }
 
 /// `GET /.pomerium/api/v1/login`: the address that pomerium-cli opens in a browser.

@@ -9,9 +9,10 @@ use axum::extract::{Form, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::audit::{AuditEvent, TokenIssuedEvent};
+use crate::config::{Config, Route};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 
@@ -77,12 +78,11 @@ pub(super) async fn session_token(
     let session = authenticated(&web, &snapshot, &headers, now)?;
     let Form(form) = form.map_err(|_| ApiError::invalid_request("the form needs host"))?;
     let route = host_name(&form.host).and_then(|host| snapshot.route_by_host(&host).cloned());
-    let route = route.ok_or_else(|| {
-        ApiError::new(StatusCode::NOT_FOUND, "unknown_route", "there is no cluster at this host: check the address in your kubeconfig")
-    })?;
+    let route =
+        route.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "unknown_route", "there is no route at this host: check the address"))?;
     let idp = &session.identity.principal.idp;
     if !takes_provider(&route, idp) {
-        let text = format!("the cluster {} takes no log-ins of the identity provider {idp}: log in at one that it takes", route.name);
+        let text = format!("the route {} takes no log-ins of the identity provider {idp}: log in at one that it takes", route.name);
         return Err(ApiError::new(StatusCode::FORBIDDEN, "access_denied", text));
     }
     let claims = session.session_token_claims(&route.host, random::id(), now);
@@ -107,8 +107,12 @@ pub(super) async fn routes(State(web): State<Arc<Web>>, headers: HeaderMap) -> R
     let session = authenticated(&web, &snapshot, &headers, now())?;
     let config = snapshot.config();
     let routes = config.routes.iter().filter(|route| takes_provider(route, &session.identity.principal.idp));
-    let routes: Vec<_> = routes.map(|route| json!({"name": route.name, "host": route.host, "url": route_url(config, route)})).collect();
+    let routes: Vec<_> = routes.map(|route| route_entry(config, route)).collect();
     Ok(Json(json!({"routes": routes})).into_response())
+}
+
+fn route_entry(config: &Config, route: &Route) -> Value {
+    json!({"name": route.name, "host": route.host, "url": route_url(config, route), "kind": route.kind()})
 }
 
 fn limited(web: &Web, headers: &HeaderMap) -> Result<Origin, ApiError> {

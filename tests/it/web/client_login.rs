@@ -9,7 +9,7 @@ use kubepass::server::trail::Trail;
 use tower::ServiceExt;
 use url::Url;
 
-use super::installation::{Answer, Browser, Installation, Options, PROD, PUBLIC, program};
+use super::installation::{Answer, Browser, Installation, Options, PROD, PUBLIC, WIKI, program};
 
 const REDIRECT: &str = "http://127.0.0.1:45123/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -55,7 +55,7 @@ async fn session_token(installation: &Installation, login_token: &str, host: &st
 async fn from_nothing_to_a_session_token() {
     let installation = Installation::new().await;
     let config = program(&installation.router, "GET", &format!("{PROD}/.kubepass/config"), None, &[]).await.json();
-    assert_eq!(config, serde_json::json!({"public_url": PUBLIC, "route": "prod", "host": "prod.k8s.example.com"}));
+    assert_eq!(config, serde_json::json!({"public_url": PUBLIC, "route": "prod", "host": "prod.k8s.example.com", "kind": "kubernetes"}));
 
     let mut browser = installation.browser();
     let to_login = browser.get(&address(REDIRECT, Some("prod.k8s.example.com"))).await.location();
@@ -91,7 +91,9 @@ async fn from_nothing_to_a_session_token() {
     assert!(installation.sessions.authenticate(snapshot.token_keys(), token, "partner.k8s.example.com", now).is_err(), "one route only");
 
     let routes = program(&installation.router, "GET", "/cli/routes", Some(login_token), &[]).await.json();
-    assert_eq!(routes, serde_json::json!({"routes": [{"name": "prod", "host": "prod.k8s.example.com", "url": PROD}]}));
+    let wiki = serde_json::json!({"name": "wiki", "host": "wiki.example.com", "url": WIKI, "kind": "http"});
+    let prod = serde_json::json!({"name": "prod", "host": "prod.k8s.example.com", "url": PROD, "kind": "kubernetes"});
+    assert_eq!(routes, serde_json::json!({"routes": [prod, wiki]}));
     assert_eq!(installation.audit_events(), ["login", "token_issued", "token_issued"]);
     let audit = format!("{:?}", installation.audit());
     assert!(!audit.contains(token) && !audit.contains(login_token), "no token in the trail");

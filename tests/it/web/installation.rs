@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use kubepass::config::{
-    Admin, AuditSettings, AuditSink, Config, ControlPlane, Durability, GroupSettings, IdentityProvider, Impersonate, KubernetesTarget,
-    Method, OnAuditFailure, PublicUrl, Route, ServerAddress, SessionSettings, StoreSettings, Target,
+    Admin, AuditSettings, AuditSink, Config, ControlPlane, Durability, GroupSettings, HttpTarget, IdentityProvider, Impersonate,
+    KubernetesTarget, Method, OnAuditFailure, PublicUrl, Route, ServerAddress, SessionSettings, StoreSettings, Target,
 };
 use kubepass::identity::IdentityMapping;
 use kubepass::policy::Policy;
@@ -35,6 +35,9 @@ use super::fake_idp::{CLIENT_ID, CLIENT_SECRET, FakeIdp};
 pub(crate) const PUBLIC: &str = "https://pass.example.com";
 pub(crate) const PROD: &str = "https://prod.k8s.example.com";
 pub(crate) const PARTNER: &str = "https://partner.k8s.example.com";
+/// Web pages, and web pages for one identity provider's users only.
+pub(crate) const WIKI: &str = "https://wiki.example.com";
+pub(crate) const PARTNER_WIKI: &str = "https://partner-wiki.example.com";
 
 pub(crate) struct Installation {
     pub(crate) idp: FakeIdp,
@@ -93,6 +96,8 @@ impl Installation {
             routes: vec![
                 Arc::new(route("prod", "prod.k8s.example.com", None, true)),
                 Arc::new(route("partner", "partner.k8s.example.com", Some(vec!["partner".to_owned()]), false)),
+                Arc::new(pages("wiki", "wiki.example.com", None)),
+                Arc::new(pages("partner-wiki", "partner-wiki.example.com", Some(vec!["partner".to_owned()]))),
             ],
             audit: AuditSettings {
                 sinks: vec![AuditSink::File { path: audit }],
@@ -125,7 +130,7 @@ impl Installation {
     }
 
     pub(crate) fn browser(&self) -> Browser {
-        Browser { router: self.router.clone(), cookies: BTreeMap::new() }
+        Browser { router: self.router.clone(), cookies: BTreeMap::new(), elsewhere: BTreeMap::new() }
     }
 
     /// A browser that is logged in at the only identity provider.
@@ -180,6 +185,18 @@ fn route(name: &str, host: &str, identity_providers: Option<Vec<String>>, pomeri
     }
 }
 
+fn pages(name: &str, host: &str, identity_providers: Option<Vec<String>>) -> Route {
+    let upstream = ServerAddress { host: "10.0.0.9".to_owned(), port: 8080, server_name: "10.0.0.9".to_owned() };
+    let target = HttpTarget {
+        upstream,
+        tls: None,
+        identity_header: "x-kubepass-jwt-assertion".to_owned(),
+        audience: format!("https://{host}"),
+        websocket: false,
+    };
+    Route { target: Target::Http(target), ..route(name, host, identity_providers, false) }
+}
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -226,7 +243,10 @@ impl Answer {
 #[derive(Clone)]
 pub(crate) struct Browser {
     router: Router,
+    /// Of the login pages, by name.
     pub(crate) cookies: BTreeMap<String, String>,
+    /// Of all other hosts, by host and name.
+    pub(crate) elsewhere: BTreeMap<(String, String), String>,
 }
 
 impl Browser {
@@ -248,14 +268,18 @@ impl Browser {
 
     pub(crate) async fn send(&mut self, method: &str, address: &str, headers: &[(&str, &str)], body: String) -> Answer {
         let url = Url::parse(PUBLIC).unwrap().join(address).unwrap();
-        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let host = url.host_str().unwrap().to_owned();
+        let is_public = host == "pass.example.com";
+        let elsewhere = self.elsewhere.iter().filter(|((of, _), _)| *of == host).map(|((_, name), value)| (name, value));
+        let pairs: Vec<_> = if is_public { self.cookies.iter().collect() } else { elsewhere.collect() };
+        let cookies: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = Request::builder()
             .method(method)
             .uri(&url[url::Position::BeforePath..])
-            .header(header::HOST, url.host_str().unwrap())
+            .header(header::HOST, &host)
             .header("x-forwarded-for", "203.0.113.7, 192.0.2.1")
             .header(header::USER_AGENT, "browser/1");
-        if url.host_str() == Some("pass.example.com") && !cookies.is_empty() {
+        if !cookies.is_empty() {
             request = request.header(header::COOKIE, cookies.join("; "));
         }
         if !body.is_empty() {
@@ -273,10 +297,12 @@ impl Browser {
             assert!(text.starts_with("__Host-") && !text.contains("Domain"), "{text}");
             assert!(text.len() < 4096, "browsers drop longer cookies: {}", text.len());
             let (name, rest) = text.split_once('=').unwrap();
-            if text.contains("Max-Age=0") {
-                self.cookies.remove(name);
-            } else {
-                self.cookies.insert(name.to_owned(), rest.split(';').next().unwrap().to_owned());
+            let (at, value) = ((host.clone(), name.to_owned()), rest.split(';').next().unwrap().to_owned());
+            match (is_public, text.contains("Max-Age=0")) {
+                (true, true) => drop(self.cookies.remove(name)),
+                (true, false) => drop(self.cookies.insert(name.to_owned(), value)),
+                (false, true) => drop(self.elsewhere.remove(&at)),
+                (false, false) => drop(self.elsewhere.insert(at, value)),
             }
         }
         answer
@@ -285,11 +311,11 @@ impl Browser {
 
 /// A program without cookies.
 pub(crate) async fn program(router: &Router, method: &str, address: &str, bearer: Option<&str>, pairs: &[(&str, &str)]) -> Answer {
-    let mut browser = Browser { router: router.clone(), cookies: BTreeMap::new() };
+    let mut browser = Browser { router: router.clone(), cookies: BTreeMap::new(), elsewhere: BTreeMap::new() };
     let bearer = bearer.map(|token| format!("Bearer {token}"));
     let headers: Vec<_> = bearer.iter().map(|value| ("authorization", value.as_str())).collect();
     let answer = browser.send(method, address, &headers, form(pairs)).await;
-    assert!(browser.cookies.is_empty(), "programs get no cookies: {answer:?}");
+    assert!(browser.cookies.is_empty() && browser.elsewhere.is_empty(), "programs get no cookies: {answer:?}");
     answer
 }
 

@@ -21,7 +21,7 @@ fn hostile_values_stay_text_on_every_page() {
         provider: hostile(),
         groups: vec![hostile()],
         minutes_left: 1,
-        routes: vec![PortalRoute { name: hostile(), url: hostile() }],
+        routes: vec![PortalRoute::Cluster { name: hostile(), url: hostile() }, PortalRoute::Page { name: hostile(), url: hostile() }],
         logout_form: hostile(),
     };
     check(&Page::portal(&portal).document());
