@@ -9,7 +9,7 @@ use kubepass::access::request::{Credential, RequestHeaders};
 use kubepass::config;
 use kubepass::kubernetes::request_info::RequestInfo;
 use kubepass::policy::{Effect, Policy, RuleSource};
-use kubepass::token::{Secret, TokenKeys};
+use kubepass::token::{JwkSet, Secret, TokenKeys};
 
 /// A name and what it calls.
 pub type Target = (&'static str, fn(&[u8]));
@@ -70,6 +70,10 @@ pub fn expression(data: &[u8]) {
     }
 }
 
+/// The key of RFC 7517, A.1, under its thumbprint: nobody signs with it here.
+const PUBLISHED: &str = r#"{"keys": [{"kid": "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s", "use": "sig", "alg": "ES256", "kty": "EC", "crv": "P-256",
+    "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+
 /// A bearer: never ours, since the key is made here.
 pub fn token(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -77,4 +81,7 @@ pub fn token(data: &[u8]) {
     assert!(keys.verify_session_token(text, "prod.k8s.example.com", 1_767_225_600).is_err());
     assert!(keys.verify_login_token(text, "https://pass.example.com", 1_767_225_600).is_err());
     assert!(keys.open("session", data).is_none());
+    let jwks: JwkSet = serde_json::from_str(PUBLISHED).expect("a JWKS");
+    assert!(jwks.verify_upstream_token(text, "https://pass.example.com", "prod", 1_767_225_600).is_err());
+    assert!(jwks.verify_assertion_token(text, "https://pass.example.com", "https://wiki.example.com", 1_767_225_600).is_err());
 }

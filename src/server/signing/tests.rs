@@ -252,10 +252,12 @@ proptest! {
                 session: &session, route_id: &route_id, issuer: ISSUER, audience: &audience, lifetime_seconds: lifetime, username: &username,
                 uid: uid.then_some("u"), groups: &groups, extra: &extra, policy_version: &version,
             };
-            let token = match signing.upstream_token(&request, now) {
-                Ok(token) => token,
-                Err(refusal) => {
-                    prop_assert_eq!(refusal, MintRefusal::SessionEnded);
+            let asserted = AssertionTokenRequest { session: &session, route_id: &route_id, issuer: ISSUER, audience: &audience };
+            let (token, assertion) = match (signing.upstream_token(&request, now), signing.assertion_token(&asserted, now)) {
+                (Ok(token), Ok(assertion)) => (token, assertion),
+                (token, assertion) => {
+                    prop_assert_eq!(token.err(), Some(MintRefusal::SessionEnded));
+                    prop_assert_eq!(assertion.err(), Some(MintRefusal::SessionEnded));
                     prop_assert!(now >= session.expires_at);
                     continue;
                 }
@@ -275,6 +277,13 @@ proptest! {
             prop_assert!(claims.issued_at <= now && now < claims.expires_at);
             prop_assert_eq!(claims.expires_at, (claims.issued_at + lifetime).min(session.expires_at));
             prop_assert!((now - claims.issued_at) * 10 < (claims.expires_at - claims.issued_at) * 9);
+
+            let jwks = signing.assertion_ring().jwks(now);
+            let claims = jwks.verify_assertion_token(assertion.expose(), ISSUER, &audience, now).unwrap();
+            prop_assert_eq!((&claims.session, &claims.subject), (&session.id, &format!("corp:user-{who}")));
+            prop_assert_eq!((&claims.username, &claims.email), (&session.identity.username, &session.identity.email));
+            prop_assert_eq!(claims.groups.as_slice(), session.identity.groups.as_slice());
+            prop_assert_eq!(claims.expires_at, (claims.issued_at + 300).min(session.expires_at));
         }
     }
 }
