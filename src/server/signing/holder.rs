@@ -1,12 +1,12 @@
 //! The keys of one kind of token: the ring in force, and what the store keeps of it (the ledger, and a key of our own where none is configured).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::Config;
+use crate::config::{Config, KubernetesTarget, Method, Target};
 use crate::server::signing::{SigningError, generate_pem};
 use crate::server::store::{Record, Store};
 use crate::token::{KeyChange, KeyLedger, KeyRing, SigningAlgorithm, SigningKey};
@@ -33,6 +33,8 @@ pub(super) struct KeyHolder {
     /// The ledger as log and audit trail tell it.
     recorded: ArcSwap<KeyLedger>,
     minted: AtomicU64,
+    /// Whether it was said already that replicas need keys in common.
+    warned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -51,14 +53,17 @@ impl KeyHolder {
         let own = own.map(Arc::new);
         let ring = build(kind, config, own.as_deref(), &ledger, now);
         keep_ledger(kind, store, ring.ledger()).await?;
-        Ok(Self {
+        let holder = Self {
             kind,
             kept: ArcSwap::from_pointee(ring.ledger().clone()),
             ring: ArcSwap::from_pointee(ring),
             own: ArcSwapOption::new(own),
             recorded: ArcSwap::new(ledger),
             minted: AtomicU64::new(0),
-        })
+            warned: AtomicBool::new(false),
+        };
+        holder.warn_of_replicas(config);
+        Ok(holder)
     }
 
     /// A holder of this ring, of which nothing is kept.
@@ -71,6 +76,7 @@ impl KeyHolder {
             own: ArcSwapOption::empty(),
             recorded: ArcSwap::default(),
             minted: AtomicU64::new(0),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -92,12 +98,25 @@ impl KeyHolder {
             }
             self.own.store(own.clone());
         }
+        self.warn_of_replicas(config);
         let before = self.ring.load();
         let ring = build(self.kind, config, own.as_deref(), before.ledger(), now);
         let ledger = ring.ledger().clone();
         self.ring.store(Arc::new(ring));
         if let Err(error) = self.keep(store, own.as_deref(), ledger, seal_anew).await {
             tracing::error!(key.tokens = self.kind.name(), %error, "signing_key.not_kept");
+        }
+    }
+
+    /// Says it when routes begin to depend on a key that one store holds alone.
+    fn warn_of_replicas(&self, config: &Config) {
+        let depends = self.kind.configured(config).is_empty() && self.kind.is_used(config);
+        if depends && !self.warned.swap(true, Ordering::Relaxed) {
+            let (tokens, setting) = (self.kind.name(), self.kind.setting());
+            tracing::warn!(
+                key.tokens = tokens,
+                "signing_key.own: routes depend on a key that only this store holds, and several replicas would each have another: configure `{setting}` for them"
+            );
         }
     }
 
@@ -142,6 +161,22 @@ impl Kind {
         match self {
             Self::Upstream => &config.signing_keys,
             Self::Assertion => &config.assertion_keys,
+        }
+    }
+
+    /// Whether any route needs tokens of this kind.
+    fn is_used(self, config: &Config) -> bool {
+        config.routes.iter().any(|route| match self {
+            Self::Upstream => matches!(&route.target, Target::Kubernetes(KubernetesTarget { method: Method::Jwt(_), .. })),
+            Self::Assertion => !matches!(&route.target, Target::Kubernetes(_)),
+        })
+    }
+
+    /// The key of the configuration that names the files.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Upstream => "signing_keys",
+            Self::Assertion => "assertion_keys",
         }
     }
 
@@ -215,11 +250,7 @@ async fn make_own_key(kind: Kind, store: &Store) -> Result<OwnKey, SigningError>
     let pem = generate_pem(OWN_ALGORITHM)?;
     let key = SigningKey::from_pem(pem.expose_secret(), Some(OWN_ALGORITHM))?;
     keep_own_key(kind, store, &pem).await?;
-    tracing::warn!(
-        key.tokens = kind.name(),
-        key.id = key.kid(),
-        "signing_key.made: none is configured, so one was made and is kept in the session store; several replicas would each have their own, so configure `signing_keys` and `assertion_keys` for them"
-    );
+    tracing::info!(key.tokens = kind.name(), key.id = key.kid(), "signing_key.made: none is configured, so the store keeps one");
     Ok(OwnKey { key: Arc::new(key), pem })
 }
 
