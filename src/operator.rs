@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::kubernetes::authentication_configuration::ApiVersion;
+use crate::server::app::WhichEnvoy;
 use crate::server::telemetry::{self, LogFormat};
 use crate::server::{clock, publisher};
 use crate::token::SigningAlgorithm;
@@ -32,6 +33,8 @@ struct CommandLine {
 enum Verb {
     /// Run the control plane and an Envoy that it starts and supervises.
     Up(UpArgs),
+    /// Run the control plane alone; Envoys that others start connect to it (see `bootstrap`).
+    Serve(ServeArgs),
     /// Check a configuration: exit code 0 good, 1 bad, 2 unreadable.
     CheckConfig {
         /// Otherwise that of `--config`.
@@ -107,6 +110,23 @@ struct UpArgs {
     /// The Envoy binary; otherwise `envoy` on PATH.
     #[arg(long, env = "KUBEPASS_ENVOY", value_name = "FILE")]
     envoy: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    /// A version of Envoy that may connect although no test has shown how it treats headers, for example `1.39.2`.
+    #[arg(long, value_name = "VERSION")]
+    allow_envoy: Vec<String>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
     #[arg(long, env = "KUBEPASS_LOG_FORMAT", value_enum, default_value = "human")]
     log_format: LogFormat,
     /// What to log, for example `info` or `kubepass=debug`.
@@ -227,7 +247,8 @@ enum SessionVerb {
 /// Runs the verb that the command line names.
 pub fn main() -> ExitCode {
     match CommandLine::parse().verb {
-        Verb::Up(args) => run_up(&args),
+        Verb::Up(args) => run(&args.config, WhichEnvoy::Managed(args.envoy), &args.log),
+        Verb::Serve(args) => run(&args.config, WhichEnvoy::Others { allowed: args.allow_envoy }, &args.log),
         Verb::CheckConfig { file, config } => {
             let file = file.unwrap_or(config.config);
             ExitCode::from(check_config::check_config(&file, &mut std::io::stdout(), &mut std::io::stderr()))
@@ -267,11 +288,11 @@ fn explain(config: &Path, route: &str, user: &str, email: Option<&str>, groups: 
     policy_explain::explain(&snapshot, &question, clock::unix_now()).map(|explanation| explanation.text)
 }
 
-fn run_up(args: &UpArgs) -> ExitCode {
-    if let Err(error) = telemetry::install(args.log_format, &args.log) {
+fn run(config: &ConfigArg, envoy: WhichEnvoy, log: &LogArgs) -> ExitCode {
+    if let Err(error) = telemetry::install(log.log_format, &log.log) {
         return complain(&error);
     }
-    match up::run(&args.config.config, args.envoy.as_deref()) {
+    match up::run(&config.config, envoy) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -1,19 +1,19 @@
-//! `up`: the control plane and an Envoy beside it, until a signal or the failure of a part.
+//! `up` and `serve`: the control plane, with an Envoy that it starts or without, until a signal or the failure of a part.
 
 use std::path::Path;
 
-use crate::server::app::{App, Options};
+use crate::server::app::{App, Options, WhichEnvoy};
 use crate::server::lifecycle;
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// A text for the operator: why it does not start, or which part failed.
-pub fn run(config: &Path, envoy: Option<&Path>) -> Result<(), String> {
+pub fn run(config: &Path, envoy: WhichEnvoy) -> Result<(), String> {
     // Another provider can only be there in a test process; any will do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let options = Options { config: config.to_owned(), envoy: envoy.map(Path::to_owned) };
+    let options = Options { config: config.to_owned(), envoy };
     runtime.block_on(async {
         let app = App::start(&options).await.map_err(|error| error.to_string())?;
         let stop = async {

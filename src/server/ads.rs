@@ -3,6 +3,7 @@
 //!
 //! Both protocols, aggregated and as a service for each type: one task (`stream_task`) serves every kind of stream.
 
+mod admission;
 mod dispatch;
 mod pace;
 mod services;
@@ -23,6 +24,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::xds::resource::{ResourceSet, TypeUrl};
 use crate::xds::stream::{Limits, Protocol};
 
+pub use admission::Admission;
 pub use dispatch::Services;
 pub use state::{AdsState, StreamView, TypeCounts, TypeView};
 
@@ -66,6 +68,7 @@ pub struct Ads {
     streams: Arc<Semaphore>,
     /// Of all streams; see `AdsLimits`.
     name_cost: Arc<AtomicUsize>,
+    admission: Admission,
     draining: CancellationToken,
 }
 
@@ -80,8 +83,19 @@ impl Ads {
         limits: AdsLimits,
         draining: CancellationToken,
     ) -> Services {
+        Self::service_for(Admission::Tried, resources, state, limits, draining)
+    }
+
+    /// As `service`, for some Envoys only.
+    pub fn service_for(
+        admission: Admission,
+        resources: watch::Receiver<Arc<ResourceSet>>,
+        state: AdsState,
+        limits: AdsLimits,
+        draining: CancellationToken,
+    ) -> Services {
         let streams = Arc::new(Semaphore::new(limits.streams));
-        services::of(Arc::new(Self { resources, state, limits, streams, name_cost: Arc::default(), draining }))
+        services::of(Arc::new(Self { resources, state, limits, streams, name_cost: Arc::default(), admission, draining }))
     }
 
     /// `only`: the type of a service of one type.

@@ -8,7 +8,7 @@ mod state;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::StoreSettings;
 use crate::server::admin::http::{Condition, Readiness};
-use crate::server::ads::AdsState;
+use crate::server::ads::{Admission, AdsState};
 use crate::server::clock;
 use crate::server::lifecycle::{Failures, TaskFailure, Tasks};
-use crate::server::managed_envoy::{self, EnvoyMetrics, LocateError, SelfTestFailure, Settings};
+use crate::server::managed_envoy::{self, EnvoyMetrics, EnvoyProgram, LocateError, SelfTestFailure, Settings};
 use crate::server::oidc::Providers;
 use crate::server::publisher::{LoadError, Publisher};
 use crate::server::signing::{Signing, SigningError};
@@ -39,8 +39,16 @@ const IDP_RETRY: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Options {
     pub config: PathBuf,
-    /// The Envoy to run; `None` searches `PATH`.
-    pub envoy: Option<PathBuf>,
+    pub envoy: WhichEnvoy,
+}
+
+/// Who starts Envoy.
+#[derive(Debug, Clone)]
+pub enum WhichEnvoy {
+    /// kubepass does, and supervises it: this program, or else the first on `PATH`.
+    Managed(Option<PathBuf>),
+    /// Others do, as many as they like: of versions that were tested, or that are named here.
+    Others { allowed: Vec<String> },
 }
 
 /// Why kubepass does not start.
@@ -91,21 +99,28 @@ struct Parts {
 }
 
 impl App {
-    /// Starts everything. Returns when all is bound and Envoy is on its way; readiness comes when Envoy has acknowledged its listener.
+    /// Starts everything. Returns when all is bound and a managed Envoy is on its way; readiness comes when that has acknowledged its listener.
     ///
     /// # Errors
     /// `StartError`; nothing is left running.
     pub async fn start(options: &Options) -> Result<Self, StartError> {
         let parts = Parts::build(options).await?;
-        let program = managed_envoy::locate(options.envoy.as_deref()).await?;
-        managed_envoy::self_test(&program.path).await?;
-        tracing::info!(envoy.path = %program.path.display(), envoy.version = program.version, "this Envoy treats headers as we rely on");
+        let program = match &options.envoy {
+            WhichEnvoy::Managed(path) => Some(tried(path.as_deref()).await?),
+            WhichEnvoy::Others { .. } => None,
+        };
         let (tasks, failures) = Tasks::new();
-        let readiness = Arc::new(parts.readiness(&tasks));
-        let admin_address = parts.serve(&tasks, &readiness)?;
-        let settings = Settings::new(program.path, parts.snapshot.load().config().control_plane.socket_dir.clone());
-        // It ends first: open streams and the requests of its last connections need all the others.
-        tasks.spawn_first("envoy", managed_envoy::run(settings, parts.envoy.clone(), tasks.draining()));
+        let readiness = Arc::new(parts.readiness(&tasks, program.is_some()));
+        let admission = match &options.envoy {
+            WhichEnvoy::Managed(_) => Admission::Tried,
+            WhichEnvoy::Others { allowed } => Admission::Tested { allowed: allowed.clone() },
+        };
+        let admin_address = parts.serve(admission, &tasks, &readiness)?;
+        if let Some(program) = program {
+            let settings = Settings::new(program.path, parts.snapshot.load().config().control_plane.socket_dir.clone());
+            // It ends first: open streams and the requests of its last connections need all the others.
+            tasks.spawn_first("envoy", managed_envoy::run(settings, parts.envoy.clone(), tasks.draining()));
+        }
         parts.work(&tasks);
         tracing::info!(admin.address = %admin_address, "kubepass runs");
         Ok(Self { tasks, failures, readiness, admin_address })
@@ -131,6 +146,14 @@ impl App {
         // A part that broke while the drain went on is a failure as well.
         failure.or_else(|| self.failures.any()).map_or(Ok(()), Err)
     }
+}
+
+/// The Envoy to run, after it was seen that it does as the identity path needs.
+async fn tried(path: Option<&Path>) -> Result<EnvoyProgram, StartError> {
+    let program = managed_envoy::locate(path).await?;
+    managed_envoy::self_test(&program.path).await?;
+    tracing::info!(envoy.path = %program.path.display(), envoy.version = program.version, "this Envoy treats headers as we rely on");
+    Ok(program)
 }
 
 impl Parts {
@@ -170,16 +193,18 @@ impl Parts {
         Ok(parts)
     }
 
-    fn readiness(&self, tasks: &Tasks) -> Readiness {
-        let (listener, store, trail) = (self.ads.listener_acknowledged(), self.store.clone(), self.trail.clone());
-        let (draining, accepts) = (tasks.draining(), readiness::Accepts::new(Arc::clone(&self.snapshot)));
-        Readiness(vec![
-            Condition { name: "the end of the drain", holds: Box::new(move || !draining.is_cancelled()) },
-            Condition { name: "Envoy to acknowledge its listener", holds: Box::new(move || *listener.borrow()) },
-            Condition { name: "Envoy to accept connections", holds: Box::new(move || accepts.holds()) },
-            Condition { name: "the session store", holds: Box::new(move || store.healthy()) },
-            Condition { name: "the audit trail", holds: Box::new(move || trail.healthy()) },
-        ])
+    /// `managed`: with an Envoy of our own, traffic may come when that takes it. Envoys of others have a readiness of their own.
+    fn readiness(&self, tasks: &Tasks, managed: bool) -> Readiness {
+        let (store, trail, draining) = (self.store.clone(), self.trail.clone(), tasks.draining());
+        let mut conditions = vec![Condition { name: "the end of the drain", holds: Box::new(move || !draining.is_cancelled()) }];
+        if managed {
+            let (listener, accepts) = (self.ads.listener_acknowledged(), readiness::Accepts::new(Arc::clone(&self.snapshot)));
+            conditions.push(Condition { name: "Envoy to acknowledge its listener", holds: Box::new(move || *listener.borrow()) });
+            conditions.push(Condition { name: "Envoy to accept connections", holds: Box::new(move || accepts.holds()) });
+        }
+        conditions.push(Condition { name: "the session store", holds: Box::new(move || store.healthy()) });
+        conditions.push(Condition { name: "the audit trail", holds: Box::new(move || trail.healthy()) });
+        Readiness(conditions)
     }
 
     /// Everything that runs in the background and answers nobody.

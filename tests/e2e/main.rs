@@ -20,5 +20,6 @@ mod pomerium;
 mod rbac;
 mod readme;
 mod request_info;
+mod serve;
 mod shared;
 mod stories;

@@ -228,8 +228,14 @@ impl World {
 
     /// `kubepass-server up`; returns when it is ready.
     pub fn start_kubepass(&mut self) {
+        let envoy = self.tools.envoy().display().to_string();
+        self.start_server(&["up", "--envoy", &envoy]);
+    }
+
+    /// `kubepass-server VERB ...`; returns when it is ready.
+    pub fn start_server(&mut self, verb: &[&str]) {
         let mut command = leash::command(server_binary());
-        command.arg("up").arg("--config").arg(self.config_path()).arg("--envoy").arg(self.tools.envoy());
+        command.args(verb).arg("--config").arg(self.config_path());
         command.current_dir(self.run.dir("kubepass"));
         let mut process = self.run.start("kubepass-server", command);
         let url = format!("http://127.0.0.1:{}/readyz", self.admin_port);

@@ -10,7 +10,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::pace::Pace;
 use super::state::AdsState;
-use super::{Ads, AdsLimits};
+use super::{Admission, Ads, AdsLimits};
 use crate::xds::resource::{ResourceSet, TypeUrl};
 use crate::xds::stream::{Protocol, Stream, StreamError, StreamEvent};
 
@@ -25,6 +25,9 @@ pub(super) struct StreamTask<P: Protocol> {
     state: AdsState,
     outbound: mpsc::Sender<Result<P::Response, Status>>,
     limits: AdsLimits,
+    admission: Admission,
+    /// It was, by its first request.
+    admitted: bool,
     pace: Pace,
     /// The sum over all streams, and this stream's part in it.
     all_name_cost: Arc<AtomicUsize>,
@@ -49,6 +52,8 @@ impl<P: Protocol> StreamTask<P> {
             state: ads.state.clone(),
             outbound,
             limits,
+            admission: ads.admission.clone(),
+            admitted: false,
             pace: Pace::new(limits.burst, limits.requests_per_second, Instant::now()),
             all_name_cost: Arc::clone(&ads.name_cost),
             name_cost: 0,
@@ -104,7 +109,11 @@ impl<P: Protocol> StreamTask<P> {
     fn on_request(&mut self, mut request: P::Request, set: &ResourceSet) -> Result<Vec<P::Response>, Status> {
         self.pace.taken(Instant::now());
         // Envoy names itself in the first request only.
-        if let Some(node) = P::take_node(&mut request).filter(|_| self.node.is_empty()) {
+        let node = P::take_node(&mut request);
+        if !std::mem::replace(&mut self.admitted, true) {
+            self.admission.check(node.as_ref())?;
+        }
+        if let Some(node) = node.filter(|_| self.node.is_empty()) {
             self.node = claim(&node.id);
             let doubts = self.state.identified(self.id, &self.node, &claim(&node.cluster));
             self.stream.remember(doubts);

@@ -11,7 +11,7 @@ use crate::server::access_log::{AccessLog, AccessLogCounts};
 use crate::server::admin::http::Readiness;
 use crate::server::admin::v1::admin_server::AdminServer;
 use crate::server::admin::{self, AdminService};
-use crate::server::ads::{Ads, AdsLimits};
+use crate::server::ads::{Admission, Ads, AdsLimits};
 use crate::server::ending::SessionEnder;
 use crate::server::ext_authz::ExtAuthz;
 use crate::server::lifecycle::Tasks;
@@ -20,14 +20,14 @@ use crate::server::web::{self, Web};
 
 impl Parts {
     /// Binds every socket, then serves; returns the admin address that was bound.
-    pub(super) fn serve(&self, tasks: &Tasks, readiness: &Arc<Readiness>) -> Result<SocketAddr, StartError> {
+    pub(super) fn serve(&self, admission: Admission, tasks: &Tasks, readiness: &Arc<Readiness>) -> Result<SocketAddr, StartError> {
         let config = Arc::clone(self.snapshot.load().config());
         let folder = &config.control_plane.socket_dir;
         let bind = |name: &str| UnixSocket::bind(&folder.join(name));
         let (xds, ext_authz, access_log, web) = (bind("xds.sock")?, bind("ext_authz.sock")?, bind("access_log.sock")?, bind("web.sock")?);
         let admin = UnixSocket::bind(&config.admin.socket)?;
         let address = self.serve_http(config.admin.address, tasks, readiness)?;
-        self.serve_xds(xds, tasks)?;
+        self.serve_xds(admission, xds, tasks)?;
         self.serve_ext_authz(ext_authz, tasks);
         self.serve_access_log(access_log, tasks);
         self.serve_web(web, tasks);
@@ -35,8 +35,8 @@ impl Parts {
         Ok(address)
     }
 
-    fn serve_xds(&self, socket: UnixSocket, tasks: &Tasks) -> Result<(), StartError> {
-        let service = Ads::service(self.resources(tasks)?, self.ads.clone(), AdsLimits::default(), tasks.ending());
+    fn serve_xds(&self, admission: Admission, socket: UnixSocket, tasks: &Tasks) -> Result<(), StartError> {
+        let service = Ads::service_for(admission, self.resources(tasks)?, self.ads.clone(), AdsLimits::default(), tasks.ending());
         tasks.spawn("xds", serve_grpc(service, socket, tasks.clone()));
         Ok(())
     }

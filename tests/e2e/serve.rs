@@ -1,0 +1,67 @@
+//! kubepass beside an Envoy that somebody else runs: `serve`, and what `bootstrap` prints.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::support::leash::{self, Process};
+use super::support::run::Run;
+use super::support::tools::Tools;
+use super::support::wait::eventually;
+use super::support::world::{PROD_HOST, World, WorldOptions};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn an_envoy_of_ones_own_carries_the_requests() {
+    let mut world = World::prepare(Tools::ensure(), Run::new("serve"), WorldOptions::default());
+    world.permit("prod", &world.prod);
+    world.permit("staging", &world.staging);
+    world.start_server(&["serve"]);
+    assert_eq!(state(&world)["xds"]["streams"], serde_json::json!([]), "kubepass is ready, and started none itself");
+
+    let mut envoy = start_envoy(&world, "edge-1");
+    until_served(&world, &mut envoy);
+    let foo = world.person("foo");
+    foo.set_up(&world.url(PROD_HOST)).ok();
+    let whoami = || foo.kubectl(&["--context", PROD_HOST, "auth", "whoami", "-o", "json"]);
+    let who: Value = serde_json::from_str(&whoami().ok()).unwrap();
+    assert_eq!(who["status"]["userInfo"]["username"], "foo@example.com");
+    let event = world.prod.audit_find("foo's whoami", |event| event["objectRef"]["resource"] == "selfsubjectreviews");
+    assert_eq!(event["impersonatedUser"]["username"], "foo@example.com");
+
+    // Without kubepass nothing passes; when it is back, the same Envoy goes on.
+    world.stop_kubepass(false);
+    let refused = whoami();
+    assert!(!refused.stderr.is_empty() && !refused.stdout.contains("foo@example.com"), "{refused:?}");
+    world.start_server(&["serve"]);
+    until_served(&world, &mut envoy);
+    eventually("requests pass again", PATIENCE, || whoami().stdout.contains("foo@example.com").then_some(()));
+    assert!(envoy.ended().is_none());
+
+    let name = &state(&world)["xds"]["streams"][0]["node"];
+    assert_eq!(name, "edge-1");
+    world.stop_kubepass(false);
+}
+
+/// As the operator does: what the verb prints, and the command line that stands in it.
+fn start_envoy(world: &World, node: &str) -> Process {
+    let printed = world.operator(&["bootstrap", "--node", node]).ok();
+    let said = printed.lines().find_map(|line| line.strip_prefix("#   envoy --config-path FILE ")).expect("how to start it");
+    let file = world.run.write(&format!("{node}.yaml"), &printed);
+    let mut command = leash::command(world.tools().envoy());
+    command.arg("--config-path").arg(file).args(said.split(' ')).args(["--concurrency", "1", "--log-level", "info"]);
+    world.run.start(node, command)
+}
+
+fn until_served(world: &World, envoy: &mut Process) {
+    envoy.until("Envoy has its listener", PATIENCE, || {
+        let listeners = &state(world)["xds"]["streams"][0]["types"]["lds"];
+        (listeners["wanted"] == listeners["acknowledged"] && !listeners["wanted"].is_null()).then_some(())
+    });
+    envoy.until("Envoy accepts", PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", world.port)).ok());
+}
+
+fn state(world: &World) -> Value {
+    serde_json::from_str(&world.operator(&["state"]).ok()).unwrap()
+}
