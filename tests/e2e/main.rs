@@ -23,3 +23,4 @@ mod request_info;
 mod serve;
 mod shared;
 mod stories;
+mod web_pages;

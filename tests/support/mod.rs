@@ -28,6 +28,8 @@ pub mod ports;
 pub mod proxy;
 pub mod raw;
 pub mod run;
+pub mod site;
 pub mod tools;
+pub mod upstream;
 pub mod wait;
 pub mod world;
