@@ -46,6 +46,10 @@ impl Bench {
     }
 
     fn at(snapshot: Arc<Snapshot>, groups: &[&str]) -> Self {
+        Self::at_route(snapshot, groups, "prod")
+    }
+
+    fn at_route(snapshot: Arc<Snapshot>, groups: &[&str], route: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = AuditSettings {
             sinks: vec![AuditSink::File { path: folder.path().join("audit.jsonl") }],
@@ -67,7 +71,7 @@ impl Bench {
             client: "kubepass".into(),
             source_ip: String::new(),
         };
-        let claims = session.session_token_claims(&snapshot.route("prod").unwrap().host, "jti".into(), now);
+        let claims = session.session_token_claims(&snapshot.route(route).unwrap().host, "jti".into(), now);
         let token = snapshot.token_keys().sign_session_token(&claims).unwrap();
         let sessions = Arc::new(SessionTable::new());
         sessions.insert(Arc::new(session)).unwrap();
@@ -226,6 +230,50 @@ fn groups_that_do_not_fit_into_a_token_are_a_refusal_that_says_so() {
     assert_eq!((verdict(&answer, ""), text(&answer, "reason")), (None, Some("token_too_large")));
     let Some(HttpResponse::DeniedResponse(denied)) = &answer.http_response else { panic!("{answer:?}") };
     assert!(denied.body.contains("with your 32 groups the token that this route needs would be too large"), "{}", denied.body);
+}
+
+/// The value of a header that an answer sets.
+fn set_header<'a>(response: &'a CheckResponse, name: &str) -> Option<&'a str> {
+    let HttpResponse::OkResponse(ok) = response.http_response.as_ref()? else { return None };
+    ok.headers.iter().filter_map(|option| option.header.as_ref()).find(|header| header.key == name).map(|header| header.value.as_str())
+}
+
+#[test]
+fn a_web_pages_upstream_gets_a_token_and_its_own_cookies_and_metadata_says_nothing() {
+    let snapshot = fixture::snapshot_of("config/web-pages.yaml");
+    let bench = Bench::at_route(Arc::clone(&snapshot), &["sre", "team-b"], "wiki");
+    let route = snapshot.route("wiki").unwrap();
+    let ask = |headers: &[(&str, &str)]| {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+        let mut question = check(&format!("http:{}", route.id()), "GET", "/x?y", &headers);
+        let attributes = question.attributes.as_mut().unwrap();
+        attributes.request.as_mut().unwrap().http.as_mut().unwrap().host.clone_from(&route.host);
+        attributes.tls_session.as_mut().unwrap().sni.clone_from(&route.host);
+        bench.ask(&question)
+    };
+    let bearer = format!("Bearer {}", bench.token);
+    let answer = ask(&[("authorization", &bearer), ("cookie", "app=1; __Host-kubepass-route=x")]);
+    assert_eq!(answer.status.as_ref().unwrap().code, 0);
+    let metadata: Vec<_> = answer.dynamic_metadata.as_ref().unwrap().fields.keys().collect();
+    assert_eq!(metadata, ["grant"]);
+    assert_eq!(text(&answer, "grant"), Some(format!("http:{}", route.id()).as_str()));
+    assert_eq!(set_header(&answer, "x-kubepass-cookie"), Some("app=1"));
+    assert_eq!((set_header(&answer, "x-kubepass-authorization"), set_header(&answer, "authorization")), (None, None));
+    let (now, token) = (clock::unix_now(), set_header(&answer, "x-kubepass-assertion").unwrap());
+    let (issuer, audience) = ("https://pass.example.com", "https://wiki.k8s.example.com");
+    let claims = bench.signing.assertion_ring().jwks(now).verify_assertion_token(token, issuer, audience, now).unwrap();
+    assert_eq!((claims.username.as_str(), claims.email.as_str()), ("sre@example.com", "sre@example.com"));
+    assert_eq!((claims.groups, claims.session), (vec!["sre".to_owned(), "team-b".to_owned()], SessionId::from_random([9; 16])));
+    assert!(bench.signing.upstream_ring().jwks(now).verify_upstream_token(token, issuer, audience, now).is_err(), "no token for a cluster");
+    assert_eq!(set_header(&ask(&[("authorization", &bearer)]), "x-kubepass-cookie"), None);
+    // A browser is led to the login, and a refusal has nothing of a grant.
+    let led = ask(&[("accept", "text/html")]);
+    assert_ne!(led.status.as_ref().unwrap().code, 0);
+    let Some(HttpResponse::DeniedResponse(denied)) = &led.http_response else { panic!("{led:?}") };
+    assert_eq!(denied.status.as_ref().unwrap().code, 302);
+    let location = denied.headers.iter().filter_map(|option| option.header.as_ref()).find(|header| header.key == "location");
+    assert_eq!(location.map(|header| header.value.as_str()), Some("/.kubepass/start?return=%2Fx%3Fy"));
+    assert_eq!((text(&led, "grant"), text(&led, "reason")), (None, Some("no_credential")));
 }
 
 #[test]
