@@ -57,7 +57,9 @@ fn page(answer: &Answer, request: &AccessRequest<'_>, public_url: &str) -> Strin
         403 => "Refused",
         _ => "This does not work now",
     };
-    let log_in = if answer.status.code == 401 { format!("<p><a href=\"{START}\">Log in</a></p>") } else { String::new() };
+    // Who is logged in at a provider that the route does not take is offered those that it takes.
+    let may_log_in = answer.status.code == 401 || answer.word == "identity_provider";
+    let log_in = if may_log_in { format!("<p><a href=\"{START}\">Log in</a></p>") } else { String::new() };
     let (message, request_id, public_url) = (escape(&answer.status.message), escape(request.request_id), escape(public_url));
     document(&format!(
         "<h1>{title}</h1><p>{message}</p>{log_in}\
