@@ -84,10 +84,10 @@ fn outcome<'a>(
     })?;
     let seconds = stream_seconds(route, session, now).ok_or(Outcome::Challenge(Challenge::SessionAboutToEnd))?;
     let grant = Grant::new(Arc::clone(route), Arc::clone(session), identity, seconds.saturating_mul(1_000));
-    Ok(Outcome::Allow(match &route.target {
+    Ok(Outcome::Allow(Box::new(match &route.target {
         Target::Kubernetes(_) => grant,
         Target::Http(_) => grant.with_cookies(request.headers.cookies.for_upstream()),
-    }))
+    })))
 }
 
 /// Envoy and we must mean the same kind of upstream, or its guard and header path would be another's.

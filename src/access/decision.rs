@@ -23,7 +23,7 @@ pub struct Decision<'a> {
 pub enum Outcome {
     /// Goes to kubepass's own web part, without any identity.
     Web,
-    Allow(Grant),
+    Allow(Box<Grant>),
     /// Log in (again): 401.
     Challenge(Challenge),
     Deny(DenyReason),

@@ -33,7 +33,7 @@ pub(super) struct RouteDraft {
 
 #[derive(Debug)]
 enum TargetDraft {
-    Kubernetes(KubernetesDraft),
+    Kubernetes(Box<KubernetesDraft>),
     Http(HttpDraft),
 }
 
@@ -138,7 +138,7 @@ impl TargetDraft {
     /// Reads the one key of the two that a route has.
     fn read(section: &mut Section<'_>, reading: &mut Reading) -> Option<Self> {
         match (section.optional("kubernetes"), section.optional("http")) {
-            (Some(item), None) => KubernetesDraft::read(&item, reading).map(Self::Kubernetes),
+            (Some(item), None) => KubernetesDraft::read(&item, reading).map(Box::new).map(Self::Kubernetes),
             (None, Some(item)) => HttpDraft::read(&item, reading).map(Self::Http),
             (Some(_), Some(http)) => {
                 reading.faults.add(&http.spot(), "`http` beside `kubernetes`: a route leads to one of them; make two routes");
