@@ -35,9 +35,9 @@ pub fn run(config: &Path, options: &Options) -> Result<String, String> {
     let snapshot = load_before_tokens(config).map_err(|error| error.to_string())?;
     let route = route_named(&snapshot, &options.route)?;
     let issuer = snapshot.config().public_url.origin();
-    let discovery_url = options.discovery_url.as_deref().map(|url| checked_discovery_url(url, &issuer)).transpose()?;
+    let discovery_url = options.discovery_url.as_deref().map(|url| checked_discovery_url(url, issuer)).transpose()?;
     let certificate_authority = options.discovery_ca.as_deref().map(certificates).transpose()?;
-    let mut input = input(snapshot.config(), route, &issuer)?;
+    let mut input = input(snapshot.config(), route, issuer)?;
     input.discovery_url = discovery_url.as_deref();
     input.certificate_authority = certificate_authority.as_deref();
     match &options.merge {
