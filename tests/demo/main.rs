@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod second_cluster;
 mod story;
 mod teller;
 mod up;

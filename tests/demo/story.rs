@@ -1,4 +1,4 @@
-//! The story: a company's developers reach two clusters through kubepass.
+//! The story: a company's developers reach two clusters through kubepass, which enters each by another method.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::second_cluster;
 use super::support::person::Person;
 use super::support::run::Run;
 use super::support::tools::Tools;
-use super::support::world::{POLICY, PROD_HOST, STAGING_HOST, World, WorldOptions};
+use super::support::world::{Method, POLICY, PROD_HOST, STAGING_HOST, World, WorldOptions};
 use super::teller::Teller;
 
-const READ_PODS: &str = r#"
+pub(super) const READ_PODS: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: pod-reader, namespace: default}
@@ -26,7 +27,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: pod-reader}
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: foo@example.com}]
 "#;
 
-const GROUP_MAY_EXEC: &str = r#"
+pub(super) const GROUP_MAY_EXEC: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: pod-exec, namespace: default}
@@ -51,6 +52,7 @@ pub(super) fn run() -> ExitCode {
     rbac_does_the_rest(&mut teller, &world, &foo);
     streams(&mut teller, &foo);
     policy(&mut teller, &world, &foo);
+    second_cluster::visit(&mut teller, &world, &foo);
     attacks(&mut teller, &world, &foo);
     audit(&mut teller, &world);
     log_out(&mut teller, &world, &foo);
@@ -62,14 +64,14 @@ pub(super) fn run() -> ExitCode {
 fn start(teller: &mut Teller, tools: &Tools) -> World {
     teller.step("Two Kubernetes clusters, an OpenID Connect provider, kubepass and its Envoy start on this machine");
     teller.note("(etcd + kube-apiserver + kwok twice, about ten seconds; nothing leaves loopback)");
-    let mut world = World::prepare(tools, Run::new("demo"), WorldOptions::default());
+    let options = WorldOptions { staging: Method::Jwt, ..WorldOptions::default() };
+    let mut world = World::prepare(tools, Run::new("demo"), options);
     let version = world.prod.kubectl_admin(&["version"]);
     teller.command("kubectl version        # as the cluster's administrator, straight to the API server", &version);
     teller.check("kube-apiserver 1.36.3 answers", version.stdout.contains("v1.36.3"));
 
-    teller.step("The operator checks the configuration, lets kubepass impersonate on each cluster, and starts it");
+    teller.step("The operator checks the configuration, lets kubepass impersonate on the first cluster, and starts it");
     world.permit("prod", &world.prod);
-    world.permit("staging", &world.staging);
     let checked = world.operator(&["check-config"]);
     teller.command("kubepass-server check-config --config kubepass.yaml", &checked);
     teller.check("the configuration is good", checked.code == Some(0));
@@ -81,6 +83,7 @@ fn start(teller: &mut Teller, tools: &Tools) -> World {
         &format!("kubepass is ready after {:.1} s: Envoy passed its header self-test and has the listener", began.elapsed().as_secs_f32()),
         true,
     );
+    second_cluster::trust(teller, &world);
     world
 }
 
@@ -220,7 +223,8 @@ fn audit(teller: &mut Teller, world: &World) {
         line["user"] == "foo@example.com" && line["outcome"] == "deny",
     );
     let exec = world.audit_line("the exec", |line| {
-        line["event"] == "decision" && line["outcome"] == "allow" && line["kubernetes"]["subresource"] == "exec"
+        let of_prod = line["event"] == "decision" && line["outcome"] == "allow" && line["route"] == "prod";
+        of_prod && line["kubernetes"]["subresource"] == "exec"
     });
     let id = exec["request_id"].as_str().unwrap_or_default().to_owned();
     let seen = world.prod.audit_by_id(&id);

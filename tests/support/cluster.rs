@@ -21,6 +21,8 @@ use super::{echo, http};
 
 const START: Duration = Duration::from_secs(60);
 
+const AUTHENTICATION_CONFIG: &str = "authentication.yaml";
+
 /// What a cluster may differ in.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterOptions {
@@ -30,8 +32,10 @@ pub struct ClusterOptions {
     pub api_server_flags: Vec<String>,
     /// Another binary of kube-apiserver: [`Tools::kube_apiserver_of`].
     pub api_server: Option<PathBuf>,
-    /// Content of `--authentication-config` (structured authentication).
-    pub authentication_config: Option<String>,
+    /// Structured authentication, at first without an issuer: see [`Cluster::authentication_config`].
+    pub structured_authentication: bool,
+    /// The API server's environment besides: proxies.
+    pub api_server_env: Vec<(String, String)>,
 }
 
 /// A running cluster. Dropping it ends its processes.
@@ -44,6 +48,7 @@ pub struct Cluster {
     ca_pem: String,
     api_server: PathBuf,
     flags: Vec<String>,
+    env: Vec<(String, String)>,
     echo_port: u16,
     kubectl: PathBuf,
     kwok: Option<Process>,
@@ -66,6 +71,7 @@ impl Cluster {
             ca_pem: authority.pem().to_owned(),
             api_server: options.api_server.unwrap_or_else(|| tools.kube_apiserver_under_test()),
             flags,
+            env: options.api_server_env,
             echo_port: echo::start(),
             kubectl: tools.kubectl(),
             kwok: None,
@@ -122,6 +128,15 @@ impl Cluster {
         self.admin().run_with(&["apply", "-f", "-"], manifests.as_bytes()).ok();
     }
 
+    /// A pod of one container on the node, and the wait until it runs; harmless when it does already. Its namespace must be there.
+    pub fn run_pod(&self, namespace: &str, name: &str) {
+        self.apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}\n\
+             spec:\n  nodeName: node-1\n  containers: [{{name: {name}, image: 'registry.example/{name}:1', ports: [{{containerPort: 80}}]}}]\n"
+        ));
+        self.kubectl_admin(&["wait", "-n", namespace, "--for=condition=Ready", &format!("pod/{name}"), "--timeout=30s"]).ok();
+    }
+
     pub fn create_service_account(&self, namespace: &str, name: &str) {
         self.apply(&format!("apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: {namespace}}}\n"));
     }
@@ -158,8 +173,50 @@ impl Cluster {
 
     /// Appends a line to what every pod logs.
     pub fn append_log(&self, line: &str) {
-        let mut file = File::options().append(true).create(true).open(self.dir.join("pod.log")).expect("the pod's log");
+        self.append("pod.log", line);
+    }
+
+    fn append(&self, file: &str, line: &str) {
+        let mut file = File::options().append(true).create(true).open(self.dir.join(file)).expect("the pod's log");
         writeln!(file, "2026-01-01T00:00:00.000000000Z stdout F {line}").expect("the pod's log");
+    }
+
+    /// Appends a line to what pods called `quiet` log.
+    pub fn append_quiet_log(&self, line: &str) {
+        self.append("quiet.log", line);
+    }
+
+    /// The file of `--authentication-config`.
+    pub fn authentication_config(&self) -> PathBuf {
+        self.dir.join(AUTHENTICATION_CONFIG)
+    }
+
+    /// Replaces that file in one step, as an operator does.
+    pub fn set_authentication_config(&self, text: &str) {
+        let part = write(&self.dir, "authentication.part", text);
+        std::fs::rename(part, self.authentication_config()).expect("the authentication configuration");
+    }
+
+    /// The same, and the wait until the API server has taken it over while it runs. With an issuer that is ten seconds: it asks at once whether
+    /// the keys are there, which they never are yet, and then every ten seconds; the old configuration serves meanwhile.
+    pub fn reload_authentication_config(&self, text: &str) {
+        let before = ["success", "failure"].map(|result| self.authentication_reloads(result));
+        self.set_authentication_config(text);
+        eventually("the API server reads its authentication configuration again", Duration::from_secs(60), || {
+            let now = ["success", "failure"].map(|result| self.authentication_reloads(result));
+            assert_eq!(now[1], before[1], "it refused the file; its log is {}", self.log.display());
+            (now[0] > before[0]).then_some(())
+        });
+    }
+
+    /// How often the API server took over a changed `--authentication-config` since its start, or failed to.
+    fn authentication_reloads(&self, result: &str) -> u64 {
+        let metrics = self.kubectl_admin(&["get", "--raw", "/metrics"]).ok();
+        let lines = metrics.lines().filter(|line| {
+            line.starts_with("apiserver_authentication_config_controller_automatic_reloads_total{")
+                && line.contains(&format!("\"{result}\""))
+        });
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).map(|count| count as u64).sum()
     }
 
     /// Where `exec` runs; `cp` to a relative path ends up here.
@@ -182,7 +239,7 @@ impl Cluster {
     /// Starts kube-apiserver on the same port, with the same keys and data; returns when it is ready.
     pub fn start_api_server(&self) {
         let mut command = leash::command(&self.api_server);
-        command.args(&self.flags).current_dir(&self.dir);
+        command.args(&self.flags).envs(self.env.iter().cloned()).current_dir(&self.dir);
         let mut process = Process::start("kube-apiserver", &self.log, command);
         let client = http::client(&[self.ca_pem.as_str()]);
         let url = format!("{}/readyz", self.url());
@@ -206,8 +263,8 @@ impl Cluster {
     fn start_kwok(&self, tools: &Tools, run: &Run, authority: &Authority) -> Process {
         let work_dir = self.work_dir();
         std::fs::create_dir_all(&work_dir).expect("the pod's directory");
-        let logs = write(&self.dir, "pod.log", "");
-        let config = manifests::kwok_config(&stages(&tools.kwok_stages()), &work_dir, &logs, self.echo_port);
+        let (logs, quiet_logs) = (write(&self.dir, "pod.log", ""), write(&self.dir, "quiet.log", ""));
+        let config = manifests::kwok_config(&stages(&tools.kwok_stages()), &work_dir, &logs, &quiet_logs, self.echo_port);
         let config = write(&self.dir, "kwok.yaml", &config);
         let (cert, key) = write_pair(&self.dir, "kubelet", &authority.server(&["localhost", "127.0.0.1"]));
         let port = free_port();
@@ -287,8 +344,8 @@ fn api_server_flags(dir: &Path, authority: &Authority, port: u16, etcd: &str, op
         "--shutdown-delay-duration=0s",
     ];
     flags.extend(fixed.map(str::to_owned));
-    if let Some(config) = &options.authentication_config {
-        flags.push(flag("--authentication-config", &write(dir, "authentication.yaml", config)));
+    if options.structured_authentication {
+        flags.push(flag("--authentication-config", &write(dir, AUTHENTICATION_CONFIG, manifests::NO_ISSUERS)));
     }
     flags.extend(options.api_server_flags.iter().cloned());
     flags

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-/// Every request is logged when it is answered, and long ones also when they begin; not those of the cluster's own parts.
+/// What the harness itself asks an API server for, to see whether it takes kubepass's tokens yet.
+pub const PROBE: &str = "/asked-by-the-harness";
+
+/// Every request is logged when it is answered, and long ones also when they begin; not those of the cluster's own parts and not [`PROBE`].
 pub(super) const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -10,7 +13,15 @@ omitStages: [RequestReceived]
 rules:
   - level: None
     users: [system:apiserver, kwok]
+  - level: None
+    nonResourceURLs: [/asked-by-the-harness]
   - level: Metadata
+";
+
+/// Structured authentication that trusts nobody yet: issuers are added to the file later.
+pub const NO_ISSUERS: &str = "\
+apiVersion: apiserver.config.k8s.io/v1
+kind: AuthenticationConfiguration
 ";
 
 /// One node, and on it one running pod `web` in `default` whose container is also called `web`.
@@ -38,9 +49,10 @@ spec:
       ports: [{containerPort: 80}]
 ";
 
-/// What kwok answers for a pod: commands run on this machine in `work_dir`, logs come from a file, every forwarded port leads to one server.
-pub(super) fn kwok_config(stages: &str, work_dir: &Path, logs: &Path, forward_to: u16) -> String {
-    let (work_dir, logs) = (work_dir.display(), logs.display());
+/// What kwok answers for a pod: commands run on this machine in `work_dir`, logs come from a file (of its own for a pod called `quiet`), every
+/// forwarded port leads to one server.
+pub(super) fn kwok_config(stages: &str, work_dir: &Path, logs: &Path, quiet_logs: &Path, forward_to: u16) -> String {
+    let (work_dir, logs, quiet_logs) = (work_dir.display(), logs.display(), quiet_logs.display());
     format!(
         "{stages}
 ---
@@ -50,6 +62,14 @@ metadata: {{name: local}}
 spec:
   execs:
     - local: {{workDir: {work_dir}}}
+---
+apiVersion: kwok.x-k8s.io/v1alpha1
+kind: ClusterLogs
+metadata: {{name: quiet}}
+spec:
+  selector: {{matchNames: [quiet]}}
+  logs:
+    - {{logsFile: {quiet_logs}, follow: true}}
 ---
 apiVersion: kwok.x-k8s.io/v1alpha1
 kind: ClusterLogs

@@ -34,6 +34,11 @@ impl Proxy {
         self.names.lock().unwrap().insert(authority.to_ascii_lowercase(), port);
     }
 
+    /// A name leads nowhere from now on, at any port. Connections that are open stay.
+    pub fn unmap(&self, host: &str) {
+        self.names.lock().unwrap().retain(|authority, _| authority.split(':').next() != Some(host));
+    }
+
     /// For `HTTPS_PROXY` and `proxy-url`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

@@ -1,26 +1,29 @@
 //! A whole installation on loopback: clusters, an identity provider, kubepass with its Envoy, and people who use it.
 //!
-//! It is set up as the README tells an operator to: a configuration file, `cluster rbac` applied, a token made, `up`.
+//! It is set up as the README tells an operator to: a configuration file; on each cluster `cluster rbac` applied and a token made, or the API
+//! server started with what `cluster authentication-config` prints; `up`.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, ClusterOptions};
 use super::http;
 use super::idp::{CLIENT_ID, CLIENT_SECRET, Idp, IdpOptions};
+use super::jwt::Signer;
 use super::kubectl::{Kubectl, Output};
 use super::leash::{self, Process};
+use super::manifests;
 use super::person::{Person, Place};
-use super::pki::Authority;
+use super::pki::{self, Authority};
 use super::ports::free_port;
 use super::proxy::Proxy;
 use super::run::Run;
 use super::tools::Tools;
-use super::wait::eventually;
+use super::wait::{eventually, eventually_ok};
 
 pub const PUBLIC_HOST: &str = "pass.localhost";
 pub const PROD_HOST: &str = "prod.k8s.localhost";
@@ -30,11 +33,23 @@ pub const STAGING_HOST: &str = "staging.k8s.localhost";
 pub const NAMESPACE: &str = "kubepass";
 pub const SERVICE_ACCOUNT: &str = "kubepass";
 
+/// The audience of the route `staging` where it uses tokens.
+pub const STAGING_AUDIENCE: &str = "staging-cluster";
+
 /// The policy of both routes unless a test brings its own.
 pub const POLICY: &str = r#"
   - {name: staff, allow: user.email.endsWith("@example.com")}
   - {name: no-secrets, deny: 'k8s.resource == "secrets" && !("sre" in user.groups)', message: "ask the SRE on call"}
 "#;
+
+/// How kubepass gets into a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// By a service account that may impersonate.
+    Impersonate,
+    /// By tokens that kubepass signs and the API server verifies.
+    Jwt,
+}
 
 /// How an installation differs from the usual one.
 #[derive(Clone)]
@@ -44,6 +59,8 @@ pub struct WorldOptions {
     /// Whether URLs carry the listener's port instead of relying on the harness's proxy.
     pub port_in_urls: bool,
     pub users: Value,
+    /// Of the route `staging`; `prod` always impersonates.
+    pub staging: Method,
     /// YAML list items under `policy:`, indented by two.
     pub policy: String,
     /// Further keys of the route `prod`, and of its `kubernetes` section, one-line YAML each.
@@ -63,6 +80,7 @@ impl Default for WorldOptions {
                 "bar": {"email": "bar@example.com", "email_verified": true, "name": "Bar", "groups": ["sre"]},
                 "eve": {"email": "eve@evil.example", "email_verified": true, "name": "Eve", "groups": []},
             }),
+            staging: Method::Impersonate,
             policy: POLICY.to_owned(),
             prod_route: String::new(),
             prod_kubernetes: String::new(),
@@ -79,6 +97,8 @@ pub struct World {
     pub prod: Arc<Cluster>,
     pub staging: Arc<Cluster>,
     pub proxy: Proxy,
+    /// The same names as seen by the API server of `staging`, which reads kubepass's keys.
+    pub cluster_proxy: Proxy,
     pub authority: Authority,
     pub port: u16,
     pub admin_port: u16,
@@ -91,10 +111,13 @@ impl World {
     /// Everything but kubepass itself: see [`World::start_kubepass`].
     pub fn prepare(tools: &Tools, run: Run, options: WorldOptions) -> Self {
         let port = if options.port == 0 { free_port() } else { options.port };
-        let proxy = Proxy::start();
+        let (proxy, cluster_proxy) = (Proxy::start(), Proxy::start());
         for host in [PUBLIC_HOST, PROD_HOST, STAGING_HOST] {
             proxy.map(&format!("{host}:443"), port);
             proxy.map(&format!("{host}:{port}"), port);
+        }
+        for port_in_url in [443, port] {
+            cluster_proxy.map(&format!("{PUBLIC_HOST}:{port_in_url}"), port);
         }
         let url_port = if options.port_in_urls { format!(":{port}") } else { String::new() };
         let idp_options = IdpOptions {
@@ -104,8 +127,7 @@ impl World {
         };
         let (prod, staging, idp) = std::thread::scope(|scope| {
             let prod = scope.spawn(|| Cluster::start(tools, &run, ClusterOptions { name: "prod".into(), ..ClusterOptions::default() }));
-            let staging =
-                scope.spawn(|| Cluster::start(tools, &run, ClusterOptions { name: "staging".into(), ..ClusterOptions::default() }));
+            let staging = scope.spawn(|| Cluster::start(tools, &run, staging_options(&options, &cluster_proxy)));
             let idp = Idp::start(tools, &run, idp_options);
             (prod.join().expect("the cluster prod"), staging.join().expect("the cluster staging"), idp)
         });
@@ -118,6 +140,7 @@ impl World {
             server: None,
             run,
             proxy,
+            cluster_proxy,
             idp,
             port,
             options,
@@ -130,8 +153,16 @@ impl World {
     pub fn start(tools: &Tools, run: Run, options: WorldOptions) -> Self {
         let mut world = Self::prepare(tools, run, options);
         world.permit("prod", &world.prod);
-        world.permit("staging", &world.staging);
-        world.start_kubepass();
+        match world.options.staging {
+            Method::Impersonate => {
+                world.permit("staging", &world.staging);
+                world.start_kubepass();
+            }
+            Method::Jwt => {
+                world.start_kubepass();
+                world.trust("staging", &world.staging);
+            }
+        }
         world
     }
 
@@ -163,6 +194,9 @@ impl World {
         self.run.write("kubepass/ca.pem", self.authority.pem());
         self.secret("secret", "a secret for tests only, long enough for keys to derive from it");
         self.secret("client-secret", CLIENT_SECRET);
+        if self.options.staging == Method::Jwt {
+            self.secret("signing.pem", &pki::key_pair().0);
+        }
         self.run.write("kubepass/prod-ca.crt", self.prod.ca_pem());
         self.run.write("kubepass/staging-ca.crt", self.staging.ca_pem());
         self.write_config(&self.config(&self.options.policy));
@@ -190,20 +224,26 @@ impl World {
         let dir = dir.display();
         let route = |name: &str, host: &str, cluster: &Cluster, more: &str, kubernetes: &str| {
             format!(
-                "- name: {name}\n  host: {host}\n{more}  kubernetes:\n    server: {}\n    ca: {{file: {name}-ca.crt}}\n    \
-                 impersonate: {{token: {{file: {name}-token}}}}\n{kubernetes}  policy:{policy}",
+                "- name: {name}\n  host: {host}\n{more}  kubernetes:\n    server: {}\n    ca: {{file: {name}-ca.crt}}\n\
+                 {kubernetes}  policy:{policy}",
                 cluster.url()
             )
         };
+        let impersonate = |name: &str| format!("    impersonate: {{token: {{file: {name}-token}}}}\n");
+        let (staging_method, signing_keys) = match self.options.staging {
+            Method::Impersonate => (impersonate("staging"), ""),
+            Method::Jwt => (format!("    jwt: {{audience: {STAGING_AUDIENCE}}}\n"), "signing_keys: [{file: signing.pem}]\n"),
+        };
         let indent = |text: &str, by: &str| text.lines().map(|line| format!("{by}{line}\n")).collect::<String>();
-        let prod = route("prod", PROD_HOST, &self.prod, &indent(prod_route, "  "), &indent(prod_kubernetes, "    "));
-        let staging = route("staging", STAGING_HOST, &self.staging, "", "");
+        let prod =
+            route("prod", PROD_HOST, &self.prod, &indent(prod_route, "  "), &(impersonate("prod") + &indent(prod_kubernetes, "    ")));
+        let staging = route("staging", STAGING_HOST, &self.staging, "", &staging_method);
         format!(
             "public_url: {public}\n\
              listeners:\n- {{address: 127.0.0.1:{port}, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}\n\
              control_plane: {{socket_dir: {dir}}}\n\
              admin: {{address: 127.0.0.1:{admin_port}, socket: {dir}/admin.sock}}\n\
-             secrets: [{{file: secret}}]\n\
+             secrets: [{{file: secret}}]\n{signing_keys}\
              identity_providers:\n- name: corp\n  issuer: {issuer}\n  client_id: {CLIENT_ID}\n  client_secret: {{file: client-secret}}\n  \
              scopes: [openid, email, profile, groups]\n  identity: {{username: claims.email, groups: claims.groups}}\n\
              sessions: {{lifetime: 12h, store: {{embedded: {{path: kubepass.db}}}}}}\n\
@@ -218,6 +258,55 @@ impl World {
         cluster.apply(&manifest);
         let token = cluster.create_token(NAMESPACE, SERVICE_ACCOUNT);
         self.secret(&format!("{route}-token"), &token);
+    }
+
+    /// Lets a cluster trust kubepass's tokens: adds what `cluster authentication-config` prints to the API server's configuration, and starts
+    /// it with that.
+    pub fn trust(&self, route: &str, cluster: &Cluster) {
+        cluster.set_authentication_config(&self.authentication_config(route, cluster, &[]));
+        cluster.restart_api_server();
+        self.until_trusted(cluster);
+    }
+
+    /// The same without a restart.
+    pub fn trust_while_running(&self, route: &str, cluster: &Cluster) {
+        cluster.reload_authentication_config(&self.authentication_config(route, cluster, &[]));
+        self.until_trusted(cluster);
+    }
+
+    /// What `cluster authentication-config ROUTE` makes of the cluster's present configuration.
+    pub fn authentication_config(&self, route: &str, cluster: &Cluster, more: &[&str]) -> String {
+        let (present, ca) = (cluster.authentication_config().display().to_string(), self.run.file("kubepass/ca.pem").display().to_string());
+        let args = ["cluster", "authentication-config", route, "--merge", &present, "--discovery-ca", &ca];
+        self.operator(&[&args, more].concat()).ok()
+    }
+
+    /// Waits until the API server of `staging` takes a token: it reads the keys beside its start. It leaves this out of its audit log.
+    pub fn until_trusted(&self, cluster: &Cluster) {
+        let (client, url) = (http::client(&[cluster.ca_pem()]), format!("{}{}", cluster.url(), manifests::PROBE));
+        let signer = self.signer();
+        let header = json!({"alg": "ES256", "typ": "kubepass-upstream+jwt", "kid": signer.kid()});
+        eventually_ok("the API server takes kubepass's tokens", Duration::from_secs(30), || {
+            let token = signer.sign(&header, &self.upstream_claims("harness"));
+            let answer = client.get(&url).bearer_auth(token).send().map_err(|error| error.to_string())?;
+            // It knows who asks, and that they may not.
+            if answer.status() == 403 { Ok(()) } else { Err(format!("{} {}", answer.status(), answer.text().unwrap_or_default())) }
+        });
+    }
+
+    /// kubepass's first signing key, where the harness made it.
+    pub fn signer(&self) -> Signer {
+        Signer::from_pem(&std::fs::read_to_string(self.run.file("kubepass/signing.pem")).expect("the signing key"))
+    }
+
+    /// The claims of a good token for `staging`, as kubepass would write them, valid for a minute.
+    pub fn upstream_claims(&self, username: &str) -> Value {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs();
+        json!({
+            "iss": self.url(PUBLIC_HOST), "aud": STAGING_AUDIENCE, "sub": format!("corp:{username}"), "iat": now, "nbf": now, "exp": now + 60,
+            "jti": format!("{username}-{now}"), "token_use": "upstream", "username": username, "groups": [],
+            "kubepass_session": "made-by-the-harness", "kubepass_policy": "none",
+        })
     }
 
     /// `kubepass-server VERB ...` on this installation's configuration.
@@ -288,6 +377,21 @@ impl World {
     pub fn client(&self) -> reqwest::blocking::Client {
         let proxy = reqwest::Proxy::https(self.proxy.url()).expect("the proxy's URL");
         http::builder(&[self.authority.pem()]).proxy(proxy).build().expect("a client")
+    }
+}
+
+/// The API server reads kubepass's keys by name, for which it needs the proxy.
+fn staging_options(options: &WorldOptions, proxy: &Proxy) -> ClusterOptions {
+    let name = "staging".to_owned();
+    match options.staging {
+        Method::Impersonate => ClusterOptions { name, ..ClusterOptions::default() },
+        Method::Jwt => ClusterOptions {
+            name,
+            structured_authentication: true,
+            // `localhost` would stand for every name below it as well.
+            api_server_env: vec![("HTTPS_PROXY".to_owned(), proxy.url()), ("NO_PROXY".to_owned(), "127.0.0.1".to_owned())],
+            ..ClusterOptions::default()
+        },
     }
 }
 
