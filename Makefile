@@ -24,7 +24,7 @@ test-matrix: tools ## the end-to-end stories against other Kubernetes versions, 
 	@tests/tools/ensure --matrix > /dev/null
 	KUBEPASS_TEST_MATRIX=1 $(CARGO) test --test e2e endurance
 	@# Constrained impersonation, which the story of the stolen token is about, came with 1.36.
-	KUBEPASS_TEST_KUBERNETES=1.34 $(CARGO) test --test e2e -- --skip endurance --skip rbac
+	KUBEPASS_TEST_KUBERNETES=1.34 $(CARGO) test --test e2e -- --skip endurance --skip rbac::
 	KUBEPASS_TEST_KUBERNETES=1.37 $(CARGO) test --test e2e -- --skip endurance
 
 lint: ## formatting, clippy, licences and sources of dependencies

@@ -341,7 +341,7 @@ impl Broken {
 }
 
 /// The Envoy processes of this installation, without the shells that guard them.
-fn envoys(world: &World) -> Vec<u32> {
+pub(super) fn envoys(world: &World) -> Vec<u32> {
     let socket_dir = world.run.file("kubepass/run").display().to_string();
     let of_proc = |pid: u32, file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let numbers = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -352,7 +352,7 @@ fn envoys(world: &World) -> Vec<u32> {
     numbers.filter(is_ours).collect()
 }
 
-fn kill(pid: u32) {
+pub(super) fn kill(pid: u32) {
     kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
 }
 

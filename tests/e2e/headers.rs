@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::headers_attacks::{ATTACKS, Attack, HEADERS, Verdict};
+use super::rows::{ROWS, Row};
 use super::support::cluster::Cluster;
 use super::support::raw::{Answer, Connection};
 use super::support::run::Run;
 use super::support::tools::Tools;
 use super::support::wait::eventually;
-use super::support::world::{NAMESPACE, POLICY, PROD_HOST, PUBLIC_HOST, SERVICE_ACCOUNT, STAGING_HOST, World, WorldOptions};
+use super::support::world::{Method, POLICY, PROD_HOST, PUBLIC_HOST, STAGING_AUDIENCE, World, WorldOptions};
 
 /// An installation that sends a uid and an extra value as well, with people of odd names.
 pub(super) fn world() -> MutexGuard<'static, World> {
@@ -21,75 +22,98 @@ pub(super) fn world() -> MutexGuard<'static, World> {
     let world = WORLD.get_or_init(|| {
         let options = WorldOptions {
             users: super::headers_names::users(),
+            staging: Method::Jwt,
             policy: "\n  - {name: all, allow: \"true\"}\n".to_owned(),
             ..WorldOptions::default()
         };
         let policy = options.policy.clone();
         let mut world = World::prepare(Tools::ensure(), Run::new("headers"), options);
-        let more = "token: {file: prod-token}, uid: user.claims.sub, extra: {example.com/team: user.idp, team: user.idp}";
-        let config = world.config(&policy).replace("token: {file: prod-token}", more);
-        assert!(config.contains(more) && !config.contains(POLICY));
+        let prod = "token: {file: prod-token}, uid: user.claims.sub, extra: {example.com/team: user.idp, team: user.idp}";
+        let staging = format!("audience: {STAGING_AUDIENCE}, uid: user.claims.sub, extra: {{example.com/team: user.idp}}");
+        let config = world.config(&policy).replace("token: {file: prod-token}", prod);
+        let config = config.replace(&format!("audience: {STAGING_AUDIENCE}"), &staging);
+        assert!(config.contains(prod) && config.contains(&staging) && !config.contains(POLICY));
         world.write_config(&config);
         world.permit("prod", &world.prod);
-        world.permit("staging", &world.staging);
         world.start_kubepass();
+        world.trust("staging", &world.staging);
         Mutex::new(world)
     });
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the API server must say of a request that a person may send.
-pub(super) fn impersonated(user: &str, uid: &str, groups: &[&str]) -> Value {
+pub(super) fn person(row: Row, user: &str, uid: &str, groups: &[&str]) -> Value {
     let groups: Vec<&str> = groups.iter().copied().chain(["system:authenticated"]).collect();
-    json!({"username": user, "uid": uid, "groups": groups, "extra": {"example.com/team": ["corp"], "team": ["corp"]}})
+    let mut extra = json!({"example.com/team": ["corp"]});
+    if row.method == Method::Impersonate {
+        // Structured authentication takes keys with a domain only.
+        extra["team"] = json!(["corp"]);
+    }
+    json!({"username": user, "uid": uid, "groups": groups, "extra": extra})
 }
 
-/// The API server's word on who sent a request: kubepass's service account, for a user.
-pub(super) fn check_identity(event: &Value, expected: &Value) -> Result<(), String> {
-    let service_account = format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}");
-    if event["user"]["username"] != service_account.as_str() {
-        return Err(format!("sent by {}", event["user"]));
+/// The API server's word on whom it served, and that this came the way of the route.
+pub(super) fn check_identity(row: Row, event: &Value, expected: &Value) -> Result<(), String> {
+    let mut served = row.served(event)?.clone();
+    if row.method == Method::Jwt {
+        let extra = served["extra"].as_object_mut().ok_or("no extra values")?;
+        for key in ["kubepass.dev/session", "kubepass.dev/policy"] {
+            extra.remove(key).ok_or_else(|| format!("no {key}"))?;
+        }
+        // What the API server adds by itself: the token's own id.
+        extra.remove("authentication.kubernetes.io/credential-id");
     }
-    if event["impersonatedUser"] != *expected {
-        return Err(format!("sent for {}, expected {expected}", event["impersonatedUser"]));
-    }
-    Ok(())
+    if served == *expected { Ok(()) } else { Err(format!("sent for {served}, expected {expected}")) }
 }
 
 #[test]
 fn nothing_forged_reaches_an_api_server() {
     let world = world();
+    for row in ROWS {
+        forged(&world, row);
+    }
+}
+
+fn forged(world: &World, row: Row) {
+    let (host, other) = (row.host, row.other().host);
     let person = world.person("foo");
-    let token = person.session_token(&world.url(PROD_HOST));
-    let staging_token = person.session_token(&world.url(STAGING_HOST));
+    let token = person.session_token(&world.url(host));
+    let other_token = person.session_token(&world.url(other));
     let text = |template: &str, name: &str| {
-        let at = format!("/version?attack={name}.");
-        let pairs =
-            [("{at}", at.as_str()), ("{host}", PROD_HOST), ("{staging}", STAGING_HOST), ("{public}", PUBLIC_HOST), ("{name}", name)];
+        let at = format!("/version?attack={}.", named(row, name));
+        let pairs = [
+            ("{at}", at.as_str()),
+            ("{host}", host),
+            ("{other}", other),
+            ("{HOST}", &host.to_ascii_uppercase()),
+            ("{public}", PUBLIC_HOST),
+            ("{name}", name),
+        ];
         let text = pairs.iter().fold(template.to_owned(), |text, (mark, value)| text.replace(mark, value));
-        text.replace("{token}", &token).replace("{staging token}", &staging_token)
+        text.replace("{token}", &token).replace("{other token}", &other_token)
     };
     let mut answers: HashMap<String, Option<Answer>> = HashMap::new();
     for (name, lines, _) in HEADERS {
         let request = format!("GET {{at}} HTTP/1.1\r\nhost: {{host}}\r\nauthorization: Bearer {{token}}\r\n{lines}\r\n\r\n");
-        answers.insert((*name).to_owned(), exchange(&world, Some(PROD_HOST), &text(&request, name)));
+        answers.insert(named(row, name), exchange(world, Some(host), &text(&request, name)));
     }
     for attack in ATTACKS {
         let name = match attack.server_name {
             "" => None,
             name => Some(text(name, attack.name)),
         };
-        answers.insert(attack.name.to_owned(), exchange(&world, name.as_deref(), &text(attack.request, attack.name)));
+        answers.insert(named(row, attack.name), exchange(world, name.as_deref(), &text(attack.request, attack.name)));
     }
     let probe = "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n";
-    let last = exchange(&world, Some(PROD_HOST), &text(probe, "last")).expect("an answer");
-    world.prod.audit_by_id(last.header("audit-id").expect("an audit id"));
+    let last = exchange(world, Some(host), &text(probe, "last")).expect("an answer");
+    row.cluster(world).audit_by_id(last.header("audit-id").expect("an audit id"));
 
     let verdicts = HEADERS.iter().map(|(name, _, verdict)| (*name, *verdict));
     let verdicts = verdicts.chain(ATTACKS.iter().map(|Attack { name, verdict, .. }| (*name, *verdict)));
-    let findings = judge(&world, verdicts.map(|(name, verdict)| (name.to_owned(), verdict)), &answers);
-    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
-    let smuggled = both(&world).into_iter().filter(|event| event["requestURI"].as_str().is_some_and(|uri| uri.contains("smuggled")));
+    let findings = judge(world, row, verdicts.map(|(name, verdict)| (named(row, name), verdict)), &answers);
+    assert!(findings.is_empty(), "{row:?}: {} findings:\n{}", findings.len(), findings.join("\n"));
+    let smuggled = both(world).into_iter().filter(|event| event["requestURI"].as_str().is_some_and(|uri| uri.contains("smuggled")));
     assert_eq!(smuggled.count(), 0, "a smuggled request arrived");
 }
 
@@ -97,12 +121,18 @@ fn nothing_forged_reaches_an_api_server() {
 #[test]
 fn nothing_forged_reaches_an_api_server_over_http2() {
     let world = world();
-    let token = world.person("foo").session_token(&world.url(PROD_HOST));
+    for row in ROWS {
+        forged_over_http2(&world, row);
+    }
+}
+
+fn forged_over_http2(world: &World, row: Row) {
+    let token = world.person("foo").session_token(&world.url(row.host));
     let client = world.client();
     let mut answers: HashMap<String, Option<Answer>> = HashMap::new();
     let mut verdicts = Vec::new();
     for (name, lines, verdict) in HEADERS {
-        let name = format!("h2-{name}");
+        let name = format!("h2-{}", named(row, name));
         let lines: Option<Vec<(reqwest::header::HeaderName, reqwest::header::HeaderValue)>> = lines
             .split("\r\n")
             .map(|line| {
@@ -114,7 +144,7 @@ fn nothing_forged_reaches_an_api_server_over_http2() {
         let mut headers = reqwest::header::HeaderMap::new();
         headers.append("authorization", format!("Bearer {token}").parse().unwrap());
         lines.into_iter().for_each(|(name, value)| _ = headers.append(name, value));
-        let answer = client.get(format!("{}/version?attack={name}.", world.url(PROD_HOST))).headers(headers).send().ok();
+        let answer = client.get(format!("{}/version?attack={name}.", world.url(row.host))).headers(headers).send().ok();
         let answer = answer.map(|answer| {
             assert_eq!(answer.version(), reqwest::Version::HTTP_2);
             let headers =
@@ -125,8 +155,13 @@ fn nothing_forged_reaches_an_api_server_over_http2() {
         verdicts.push((name, *verdict));
     }
     assert!(verdicts.len() > 30, "only {} could be sent", verdicts.len());
-    let findings = judge(&world, verdicts.into_iter(), &answers);
-    assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
+    let findings = judge(world, row, verdicts.into_iter(), &answers);
+    assert!(findings.is_empty(), "{row:?}: {} findings:\n{}", findings.len(), findings.join("\n"));
+}
+
+/// An attack's name in what the API servers log.
+fn named(row: Row, attack: &str) -> String {
+    format!("{}-{attack}", row.route)
 }
 
 /// While nobody answers the check, nobody passes; afterwards everybody does again.
@@ -169,8 +204,13 @@ pub(super) fn exchange(world: &World, server_name: Option<&str>, request: &str) 
 }
 
 /// What is not as it must be.
-fn judge(world: &World, verdicts: impl Iterator<Item = (String, Verdict)>, answers: &HashMap<String, Option<Answer>>) -> Vec<String> {
-    let person = impersonated("foo@example.com", "foo", &["group1", "group2"]);
+fn judge(
+    world: &World,
+    row: Row,
+    verdicts: impl Iterator<Item = (String, Verdict)>,
+    answers: &HashMap<String, Option<Answer>>,
+) -> Vec<String> {
+    let person = person(row, "foo@example.com", "foo", &["group1", "group2"]);
     let verdicts: Vec<(String, Verdict)> = verdicts.collect();
     let awaited = |events: &[Value]| verdicts.iter().all(|(name, verdict)| *verdict != Verdict::AsSelf || !of(events, name).is_empty());
     // It writes a moment after it has answered; one that never comes is a finding.
@@ -183,11 +223,11 @@ fn judge(world: &World, verdicts: impl Iterator<Item = (String, Verdict)>, answe
     for (name, verdict) in verdicts {
         let answer = answers[&name].as_ref();
         let events = of(&all, &name);
-        let shown = |event: &&Value| format!("{} for {}", event["requestURI"], event["impersonatedUser"]);
+        let shown = |event: &&Value| format!("{} by {} for {}", event["requestURI"], event["user"], event["impersonatedUser"]);
         let status = answer.map_or(0, |answer| answer.status);
         let found = match (verdict, events.as_slice()) {
             (Verdict::Refused(statuses), []) if statuses.contains(&status) || (status == 0 && name.starts_with("h2-")) => continue,
-            (Verdict::AsSelf, [event]) => match as_self(event, answer, &person) {
+            (Verdict::AsSelf, [event]) => match as_self(row, event, answer, &person) {
                 Ok(()) => continue,
                 Err(why) => why,
             },
@@ -198,8 +238,8 @@ fn judge(world: &World, verdicts: impl Iterator<Item = (String, Verdict)>, answe
     findings
 }
 
-fn as_self(event: &Value, answer: Option<&Answer>, person: &Value) -> Result<(), String> {
-    check_identity(event, person)?;
+fn as_self(row: Row, event: &Value, answer: Option<&Answer>, person: &Value) -> Result<(), String> {
+    check_identity(row, event, person)?;
     // For a client on its own machine Envoy names the machine; the API server adds Envoy's address, which is loopback. A forged one would
     // be a third, or the first.
     let addresses: Vec<&str> = event["sourceIPs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

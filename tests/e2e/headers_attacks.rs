@@ -60,6 +60,7 @@ pub(super) const HEADERS: &[(&str, &str, Verdict)] = &[
     ("envoy-timeouts", "x-envoy-upstream-rq-timeout-ms: 1\r\nx-envoy-upstream-stream-duration-ms: 1\r\nx-envoy-retry-on: 5xx", AsSelf),
     ("envoy-hosts", "x-envoy-decorator-operation: x\r\nx-envoy-original-dst-host: 127.0.0.1:1\r\nx-envoy-force-trace: true", AsSelf),
     ("own-names", "x-kubepass-authorization: Bearer x\r\nx-pomerium-authorization: x\r\nx-kubepass-user: root", AsSelf),
+    ("own-token", "x-kubepass-authorization: Bearer {token}\r\nX-Kubepass-Authorization: Bearer {token}", AsSelf),
     ("method-override", "x-http-method-override: DELETE\r\nx-http-method: DELETE\r\nx-method-override: DELETE", AsSelf),
     ("cookie", "cookie: authorization=Bearer x; __Host-kubepass=x\r\ncookie: impersonate-user=x", AsSelf),
     ("proxy-authorization", "proxy-authorization: Bearer x", AsSelf),
@@ -68,6 +69,7 @@ pub(super) const HEADERS: &[(&str, &str, Verdict)] = &[
     ("connection-close-user", "Connection: close, Impersonate-User, Impersonate-Group", AsSelf),
     ("connection-authorization", "connection: keep-alive, authorization", Refused(&[401])),
     ("connection-audit-id", "connection: audit-id", AsSelf),
+    ("connection-own-names", "connection: x-kubepass-authorization, x-kubepass-user", AsSelf),
     ("connection-lines", "connection: keep-alive\r\nConnection: x-request-id", AsSelf),
     ("connection-tabs", "connection: close,\timpersonate-extra-team", AsSelf),
     (
@@ -131,7 +133,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("proxy-token", "GET {at} HTTP/1.1\r\nhost: {host}\r\nproxy-authorization: Bearer {token}\r\n\r\n", Refused(&[401])),
     attack("pomerium-header", "GET {at} HTTP/1.1\r\nhost: {host}\r\nx-pomerium-authorization: {token}\r\n\r\n", Refused(&[401])),
     attack("pomerium-bearer", "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer Pomerium-{token}\r\n\r\n", Refused(&[401])),
-    attack("token-of-staging", "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {staging token}\r\n\r\n", Refused(&[401])),
+    attack("token-of-staging", "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {other token}\r\n\r\n", Refused(&[401])),
     attack("token-list", "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}, Bearer {token}\r\n\r\n", MALFORMED),
     attack("token-list-other", "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer a, Bearer {token}\r\n\r\n", MALFORMED),
     attack(
@@ -258,7 +260,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     attack(
         "after-refused-upgrade",
-        "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nGET /api?smuggled HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {staging token}\r\n\r\n",
+        "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\nupgrade: other\r\n\r\nGET /api?smuggled HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {other token}\r\n\r\n",
         Refused(&[403]),
     ),
     attack("version-0.9", "GET {at}\r\n\r\n", UNREADABLE),
@@ -282,32 +284,24 @@ pub(super) const ATTACKS: &[Attack] = &[
     // Which host is meant.
     attack("absolute", "GET https://{host}{at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n", AsSelf),
     attack("absolute-http", "GET http://{host}{at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n", AsSelf),
-    attack("absolute-over-host", "GET https://{host}{at} HTTP/1.1\r\nhost: {staging}\r\nauthorization: Bearer {token}\r\n\r\n", AsSelf),
-    attack(
-        "absolute-other",
-        "GET https://{staging}{at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n",
-        Refused(&[421]),
-    ),
+    attack("absolute-over-host", "GET https://{host}{at} HTTP/1.1\r\nhost: {other}\r\nauthorization: Bearer {token}\r\n\r\n", AsSelf),
+    attack("absolute-other", "GET https://{other}{at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[421])),
     attack(
         "absolute-other-token",
-        "GET https://{staging}{at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {staging token}\r\n\r\n",
+        "GET https://{other}{at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {other token}\r\n\r\n",
         Refused(&[421]),
     ),
     attack(
         "absolute-user",
-        "GET https://{host}@{staging}{at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n",
+        "GET https://{host}@{other}{at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n",
         Refused(&[0, 400, 404, 421]),
     ),
-    attack("host-of-staging", "GET {at} HTTP/1.1\r\nhost: {staging}\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[421])),
-    attack(
-        "host-of-staging-token",
-        "GET {at} HTTP/1.1\r\nhost: {staging}\r\nauthorization: Bearer {staging token}\r\n\r\n",
-        Refused(&[421]),
-    ),
+    attack("host-of-staging", "GET {at} HTTP/1.1\r\nhost: {other}\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[421])),
+    attack("host-of-staging-token", "GET {at} HTTP/1.1\r\nhost: {other}\r\nauthorization: Bearer {other token}\r\n\r\n", Refused(&[421])),
     attack("host-of-web", "GET {at} HTTP/1.1\r\nhost: {public}\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[421])),
     attack(
         "host-twice",
-        "GET {at} HTTP/1.1\r\nhost: {host}\r\nhost: {staging}\r\nauthorization: Bearer {token}\r\n\r\n",
+        "GET {at} HTTP/1.1\r\nhost: {host}\r\nhost: {other}\r\nauthorization: Bearer {token}\r\n\r\n",
         Refused(&[0, 400, 404]),
     ),
     attack(
@@ -318,7 +312,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("host-missing", "GET {at} HTTP/1.1\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[0, 400, 404])),
     attack("host-empty", "GET {at} HTTP/1.1\r\nhost: \r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[0, 400, 404])),
     attack("host-unknown", "GET {at} HTTP/1.1\r\nhost: x.{host}\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[404])),
-    attack("host-upper", "GET {at} HTTP/1.1\r\nhost: PROD.K8s.localhost\r\nauthorization: Bearer {token}\r\n\r\n", AsSelf),
+    attack("host-upper", "GET {at} HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {token}\r\n\r\n", AsSelf),
     attack("host-dot", "GET {at} HTTP/1.1\r\nhost: {host}.\r\nauthorization: Bearer {token}\r\n\r\n", AsSelf),
     attack("host-dots", "GET {at} HTTP/1.1\r\nhost: {host}..\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[400, 404, 421])),
     attack("host-port", "GET {at} HTTP/1.1\r\nhost: {host}:443\r\nauthorization: Bearer {token}\r\n\r\n", AsSelf),
@@ -329,7 +323,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         Refused(&[0, 400, 404, 421]),
     ),
     attack("host-user", "GET {at} HTTP/1.1\r\nhost: x@{host}\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[0, 400, 404, 421])),
-    attack("host-list", "GET {at} HTTP/1.1\r\nhost: {host}, {staging}\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[0, 400, 404])),
+    attack("host-list", "GET {at} HTTP/1.1\r\nhost: {host}, {other}\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[0, 400, 404])),
     attack("host-path", "GET {at} HTTP/1.1\r\nhost: {host}/x\r\nauthorization: Bearer {token}\r\n\r\n", Refused(&[0, 400, 404])),
     Attack {
         name: "no-server-name",
@@ -345,7 +339,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "server-name-of-staging",
-        server_name: "{staging}",
+        server_name: "{other}",
         request: "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n",
         verdict: Refused(&[421]),
     },
@@ -357,7 +351,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "server-name-upper",
-        server_name: "PROD.k8s.LOCALHOST",
+        server_name: "{HOST}",
         request: "GET {at} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n",
         verdict: AsSelf,
     },

@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::headers::{check_identity, exchange, impersonated, world};
-use super::support::world::{PROD_HOST, PUBLIC_HOST, World};
+use super::headers::{check_identity, exchange, person, world};
+use super::rows::{ROWS, Row};
+use super::support::world::{PUBLIC_HOST, World};
 
 /// Groups that have broken a header somewhere.
 const ODD: [&str; 14] = [
@@ -77,19 +78,24 @@ fn many(count: usize) -> Vec<String> {
 #[test]
 fn names_arrive_as_they_are() {
     let world = world();
-    check(&world, "none", "none@example.com", &[]);
-    check(&world, "odd", "\u{fc}ber, \"x\" y@example.com", &ODD);
     let many = many(64);
-    check(&world, "sixty-four", "many@example.com", &many.iter().map(String::as_str).collect::<Vec<_>>());
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for row in ROWS {
+        check(&world, row, "none", "none@example.com", &[]);
+        check(&world, row, "odd", "\u{fc}ber, \"x\" y@example.com", &ODD);
+        check(&world, row, "sixty-four", "many@example.com", &many);
+    }
 }
 
 #[test]
 fn one_group_more_than_fits_is_refused_with_the_numbers() {
     let world = world();
-    let (status, text) = ask(&world, "sixty-five", &token(&world, "sixty-five"));
-    assert_eq!(status, 403, "{text}");
-    assert!(text.contains("65 groups") && text.contains("64 at most"), "{text}");
-    nothing_arrived(&world, "sixty-five");
+    for row in ROWS {
+        let (status, text) = ask(&world, row, "sixty-five");
+        assert_eq!(status, 403, "{text}");
+        assert!(text.contains("65 groups") && text.contains("64 at most"), "{text}");
+        nothing_arrived(&world, row, "sixty-five");
+    }
 }
 
 #[test]
@@ -100,41 +106,40 @@ fn names_of_kubernetes_and_blank_ones_are_refused() {
         let page = world.person(login).visit(&format!("{}/login", world.url(PUBLIC_HOST)));
         let logins = world.audit_lines();
         if logins.iter().any(|line| line["event"] == "login" && line["subject"] == *login) {
-            let (status, text) = ask(&world, login, &token(&world, login));
-            assert_eq!(status, 403, "{login}: {text}");
-            assert!(text.contains("your "), "{login}: the refusal must say which name: {text}");
+            for row in ROWS {
+                let (status, text) = ask(&world, row, login);
+                assert_eq!(status, 403, "{row:?} {login}: {text}");
+                assert!(text.contains("your "), "{login}: the refusal must say which name: {text}");
+            }
         } else {
             at_login += 1;
             let refused = logins.iter().filter(|line| line["event"] == "login_refused").count();
             assert_eq!(refused, at_login, "{login} was neither let in nor refused: {page:?}");
         }
-        nothing_arrived(&world, login);
+        ROWS.iter().for_each(|row| nothing_arrived(&world, *row, login));
     }
     println!("{at_login} of {} were refused at login already", REFUSED.len());
     assert!((1..REFUSED.len()).contains(&at_login), "{at_login}");
 }
 
 #[track_caller]
-fn check(world: &World, login: &str, user: &str, groups: &[&str]) {
-    let (status, text) = ask(world, login, &token(world, login));
-    assert_eq!(status, 200, "{login}: {text}");
-    let event = world.prod.audit_find(login, |event| is_of(event, login));
-    check_identity(&event, &impersonated(user, login, groups)).unwrap_or_else(|why| panic!("{login}: {why}"));
+fn check(world: &World, row: Row, login: &str, user: &str, groups: &[&str]) {
+    let (status, text) = ask(world, row, login);
+    assert_eq!(status, 200, "{row:?} {login}: {text}");
+    let event = row.cluster(world).audit_find(login, |event| is_of(event, login));
+    check_identity(row, &event, &person(row, user, login, groups)).unwrap_or_else(|why| panic!("{login}: {why}"));
 }
 
-fn token(world: &World, login: &str) -> String {
-    world.person(login).session_token(&world.url(PROD_HOST))
-}
-
-fn ask(world: &World, login: &str, token: &str) -> (u16, String) {
+fn ask(world: &World, row: Row, login: &str) -> (u16, String) {
+    let (host, token) = (row.host, world.person(login).session_token(&world.url(row.host)));
     let request =
-        format!("GET /version?as={login}. HTTP/1.1\r\nhost: {PROD_HOST}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n");
-    let answer = exchange(world, Some(PROD_HOST), &request).expect("an answer");
+        format!("GET /version?as={login}. HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n");
+    let answer = exchange(world, Some(host), &request).expect("an answer");
     (answer.status, answer.text())
 }
 
-fn nothing_arrived(world: &World, login: &str) {
-    assert!(!world.prod.audit_events().iter().any(|event| is_of(event, login)), "{login} arrived");
+fn nothing_arrived(world: &World, row: Row, login: &str) {
+    assert!(!row.cluster(world).audit_events().iter().any(|event| is_of(event, login)), "{login} arrived");
 }
 
 fn is_of(event: &Value, login: &str) -> bool {

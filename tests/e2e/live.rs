@@ -9,18 +9,19 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::rows::{ROWS, Row};
 use super::shared::own_world;
 use super::support::http;
+use super::support::jwt;
 use super::support::kubectl::Running;
 use super::support::person::Person;
 use super::support::pki::{Authority, Pair};
 use super::support::raw::Connection;
 use super::support::wait::eventually;
-use super::support::world::{NAMESPACE, POLICY, PROD_HOST, PUBLIC_HOST, SERVICE_ACCOUNT, STAGING_HOST, World, WorldOptions};
+use super::support::world::{Method, NAMESPACE, POLICY, PROD_HOST, PUBLIC_HOST, SERVICE_ACCOUNT, STAGING_HOST, World, WorldOptions};
 
 /// By when a change must be in force.
 const IN_FORCE: Duration = Duration::from_secs(2);
@@ -31,14 +32,16 @@ const SERVICES: &str = "/api/v1/namespaces/default/services";
 
 #[test]
 fn changes_cut_nothing_and_are_in_force_within_two_seconds() {
-    let mut world = own_world("live", WorldOptions::default());
+    let mut world = own_world("live", WorldOptions { staging: Method::Jwt, ..WorldOptions::default() });
     for cluster in [&world.prod, &world.staging] {
         cluster.kubectl_admin(&["create", "clusterrolebinding", "foo", "--clusterrole=cluster-admin", "--user=foo@example.com"]).ok();
     }
     let mut mount = Mount::of(&world);
     world.write_config(&config(&world, POLICY, false));
     let foo = world.person("foo");
-    foo.set_up(&world.url(PROD_HOST)).ok();
+    for host in [STAGING_HOST, PROD_HOST] {
+        foo.set_up(&world.url(host)).ok();
+    }
     let token = foo.session_token(&world.url(PROD_HOST));
     let mut open = Open::start(&foo);
     open.go_on(&world, "before any change");
@@ -51,18 +54,14 @@ fn changes_cut_nothing_and_are_in_force_within_two_seconds() {
     nothing_was_drained(&world);
     assert_eq!(foo.logins(), 1);
 
-    let Open { exec, spdy, watch, .. } = open;
-    for exec in [exec, spdy] {
-        assert_eq!(exec.finish().code, Some(0), "the streams were open to their own end");
-    }
-    drop(watch);
+    open.end();
     the_drain_lets_an_open_exec_finish(&mut world, &foo, &token);
 }
 
 /// A route that is new, and the CA bundle of its cluster: first one that does not fit, then the old and the new.
 fn add_a_route(world: &World, foo: &Person, mount: &mut Mount, open: &mut Open) {
     world.proxy.map(&format!("{EXTRA_HOST}:443"), world.port);
-    mount.put(&[("extra-ca.crt", world.prod.ca_pem())]);
+    mount.put(&[("extra-ca.crt", world.staging.ca_pem())]);
     let client = world.client();
     assert_eq!(get(&client, EXTRA_HOST, None, "/api").0, 404, "no such route yet");
     world.write_config(&config(world, POLICY, true));
@@ -119,7 +118,7 @@ fn rotate_the_serving_certificate(world: &World, mount: &mut Mount, open: &mut O
 fn rotate_the_service_account_token(world: &World, token: &str, mount: &mut Mount, open: &mut Open) {
     let client = world.client();
     let fresh = world.prod.create_token(NAMESPACE, SERVICE_ACCOUNT);
-    let wanted = format!("JTI={}", token_id(&fresh));
+    let wanted = format!("JTI={}", jwt::claims(&fresh)["jti"].as_str().unwrap());
     let used_by = |path: &str| -> Value {
         assert_eq!(get(&client, PROD_HOST, Some(token), path).0, 200);
         let event = world.prod.audit_find(path, |event| event["requestURI"] == path && event["stage"] == "ResponseComplete");
@@ -273,37 +272,57 @@ impl Mount {
     }
 }
 
-/// Streams of one person that must not be cut: exec by WebSocket and by SPDY, and a watch.
+/// Streams of one person on both clusters that must not be cut.
 struct Open {
+    streams: [Streams; 2],
+    rounds: usize,
+}
+
+/// On one cluster: exec by WebSocket and by SPDY, and a watch.
+struct Streams {
+    row: Row,
     exec: Running,
     spdy: Running,
     watch: Running,
-    rounds: usize,
 }
 
 impl Open {
     fn start(person: &Person) -> Self {
         let kubectl = person.kubectl_command().limit(Duration::from_secs(15));
-        let echo = ["exec", "-i", "web", "--", "sh", "-c", "while read -r word; do echo got $word; done"];
-        Self {
-            exec: kubectl.start(&echo),
-            spdy: kubectl.clone().env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false").start(&echo),
-            watch: kubectl.start(&["get", "configmaps", "-n", "default", "-w", "-o", "name"]),
-            rounds: 0,
-        }
+        let streams = ROWS.map(|row| {
+            let echo = ["--context", row.host, "exec", "-i", "web", "--", "sh", "-c", "while read -r word; do echo got $word; done"];
+            Streams {
+                row,
+                exec: kubectl.start(&echo),
+                spdy: kubectl.clone().env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false").start(&echo),
+                watch: kubectl.start(&["--context", row.host, "get", "configmaps", "-n", "default", "-w", "-o", "name"]),
+            }
+        });
+        Self { streams, rounds: 0 }
     }
 
     /// Each stream carries something that was not there before.
     fn go_on(&mut self, world: &World, what: &str) {
         self.rounds += 1;
         let word = format!("round-{}", self.rounds);
-        for exec in [&mut self.exec, &mut self.spdy] {
-            exec.write(format!("{word}\n").as_bytes());
-            exec.wait_text(&format!("got {word}"));
+        for Streams { row, exec, spdy, watch } in &mut self.streams {
+            for exec in [&mut *exec, &mut *spdy] {
+                exec.write(format!("{word}\n").as_bytes());
+                exec.wait_text(&format!("got {word}"));
+            }
+            row.cluster(world).kubectl_admin(&["create", "configmap", &word]).ok();
+            watch.wait_text(&word);
+            assert!(exec.is_running() && spdy.is_running() && watch.is_running(), "{row:?}: {what}");
         }
-        world.prod.kubectl_admin(&["create", "configmap", &word]).ok();
-        self.watch.wait_text(&word);
-        assert!(self.exec.is_running() && self.spdy.is_running() && self.watch.is_running(), "{what}");
+    }
+
+    fn end(self) {
+        for Streams { row, exec, spdy, watch } in self.streams {
+            for exec in [exec, spdy] {
+                assert_eq!(exec.finish().code, Some(0), "{row:?}: the streams were open to their own end");
+            }
+            drop(watch);
+        }
     }
 }
 
@@ -316,8 +335,8 @@ fn config(world: &World, policy: &str, extra: bool) -> String {
     if extra {
         let route = format!(
             "- name: extra\n  host: {EXTRA_HOST}\n  kubernetes:\n    server: {}\n    ca: {{file: mount/extra-ca.crt}}\n    \
-             impersonate: {{token: {{file: staging-token}}}}\n  policy:{POLICY}",
-            world.staging.url()
+             impersonate: {{token: {{file: mount/prod-token}}}}\n  policy:{POLICY}",
+            world.prod.url()
         );
         text = text.replace("\naudit:", &format!("\n{route}\naudit:"));
     }
@@ -341,12 +360,6 @@ fn get(client: &reqwest::blocking::Client, host: &str, token: Option<&str>, path
 fn secrets(world: &World) -> Value {
     let state: Value = serde_json::from_str(&world.operator(&["state"]).ok()).unwrap();
     state["xds"]["streams"][0]["types"]["sds"].clone()
-}
-
-/// The `jti` of a JWT, unverified.
-fn token_id(token: &str) -> String {
-    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
-    serde_json::from_slice::<Value>(&claims).unwrap()["jti"].as_str().unwrap().to_owned()
 }
 
 /// What the managed Envoy says of itself now.

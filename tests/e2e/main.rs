@@ -20,6 +20,7 @@ mod pomerium;
 mod rbac;
 mod readme;
 mod request_info;
+mod rows;
 mod serve;
 mod shared;
 mod stories;

@@ -1,4 +1,5 @@
-//! What people do with plain kubectl and helm on two clusters, told as they would tell it. What a story rests on is the API server's own
+//! What people do with plain kubectl and helm, told as they would tell it, on two clusters that kubepass enters by different methods: each
+//! story is told for both rows of [`super::rows`]. What a story rests on is the API server's own
 //! answer and audit log; at its end both audit trails must still agree on every request.
 
 mod access;
@@ -16,12 +17,8 @@ pub(super) const NAMESPACE: &str = "stories";
 
 /// The namespace of the stories with a running pod `web` in it; harmless when it is there.
 pub(super) fn namespace(cluster: &Cluster) {
-    cluster.apply(&format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n---\napiVersion: v1\nkind: Pod\n\
-         metadata: {{name: web, namespace: {NAMESPACE}, labels: {{app: web}}}}\n\
-         spec:\n  nodeName: node-1\n  containers: [{{name: web, image: 'registry.example/web:1', ports: [{{containerPort: 80}}]}}]\n"
-    ));
-    cluster.kubectl_admin(&["wait", "-n", NAMESPACE, "--for=condition=Ready", "pod/web", "--timeout=30s"]).ok();
+    cluster.apply(&format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n"));
+    cluster.run_pod(NAMESPACE, "web");
 }
 
 /// A Role called `name` with one rule (YAML flow keys), bound to a `User` or `Group`.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::rows::{ROWS, Row, for_each_row};
 use super::super::shared::world;
 use super::super::support::kubectl::Kubectl;
 use super::super::support::raw::Connection;
@@ -11,16 +12,21 @@ use super::super::support::world::{PROD_HOST, PUBLIC_HOST, World};
 fn kubectl_shows_why_and_a_request_id_that_the_trail_knows() {
     let world = world();
     let _logs = world.run.watch();
+    for_each_row(&world, why_and_a_request_id);
+}
+
+fn why_and_a_request_id(world: &World, row: Row) {
     // 401: kubectl says that one must log in, whatever else stands in the answer.
     let ca = world.run.file("kubepass/ca.pem").display().to_string();
-    let server = world.url(PROD_HOST);
-    let stranger = Kubectl::new(&world.tools().kubectl(), &world.run.file("no-kubeconfig"), &world.run.dir("stranger"))
-        .env("HTTPS_PROXY", &world.proxy.url());
+    let server = world.url(row.host);
+    let home = world.run.dir(&format!("stranger-{}", row.route));
+    let stranger = Kubectl::new(&world.tools().kubectl(), &world.run.file("no-kubeconfig"), &home).env("HTTPS_PROXY", &world.proxy.url());
     let output = stranger.run(&["--server", &server, "--certificate-authority", &ca, "--token", "none-of-yours", "get", "pods"]);
     let error = output.err();
     assert!(error.contains("You must be logged in to the server"), "{error}");
     let line = world.audit_line("the refused token", |line| {
-        line["event"] == "decision" && line["reason"] == "token_invalid" && line["user_agent"].as_str().unwrap().starts_with("kubectl/")
+        let agent = line["user_agent"].as_str().unwrap_or_default();
+        line["event"] == "decision" && line["route"] == row.route && line["reason"] == "token_invalid" && agent.starts_with("kubectl/")
     });
     assert_eq!(line["outcome"], "challenge");
 
@@ -34,7 +40,7 @@ fn kubectl_shows_why_and_a_request_id_that_the_trail_knows() {
     let id = line.unwrap_or_else(|| panic!("{error}")).to_owned();
     let line = world.audit_line("the refusal", |line| line["request_id"] == id.as_str() && line["event"] == "decision");
     assert_eq!((&line["reason"], &line["rule"], &line["user"]), (&"policy_denied".into(), &"no-secrets".into(), &"foo@example.com".into()));
-    assert!(world.prod.audit_events().iter().all(|event| event["auditID"] != id.as_str()), "it reached the API server");
+    assert!(row.cluster(world).audit_events().iter().all(|event| event["auditID"] != id.as_str()), "it reached the API server");
 
     let error = foo.kubectl(&["get", "pods", "--as", "admin"]).err();
     assert!(error.contains("kubepass does not let clients impersonate"), "{error}");
@@ -53,11 +59,11 @@ fn a_browser_on_a_kubernetes_host_gets_a_page() {
     let world = world();
     let _logs = world.run.watch();
     let foo = world.person("foo");
-    for path in ["", "/", "/api/v1/namespaces/default/pods"] {
-        let page = foo.browse(|browser| browser.open(&format!("{}{path}", world.url(PROD_HOST))));
+    for (Row { host, .. }, path) in ROWS.iter().flat_map(|row| ["", "/", "/api/v1/namespaces/default/pods"].map(|path| (row, path))) {
+        let page = foo.browse(|browser| browser.open(&format!("{}{path}", world.url(host))));
         assert_eq!((page.status, page.header("content-type")), (401, "text/html; charset=utf-8"), "{page}");
         let text = page.text();
-        assert!(text.contains(&format!("kubepass kubeconfig https://{PROD_HOST}")), "{text}");
+        assert!(text.contains(&format!("kubepass kubeconfig https://{host}")), "{text}");
         assert!(page.link(PUBLIC_HOST).href.starts_with(&world.url(PUBLIC_HOST)), "{page}");
         assert!(page.header("content-security-policy").contains("default-src 'none'"), "{page}");
     }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::rows::{ROWS, Row};
 use super::super::shared::own_world;
+use super::super::support::kubectl::Running;
 use super::super::support::person::Person;
 use super::super::support::wait::eventually;
-use super::super::support::world::{POLICY, PROD_HOST, PUBLIC_HOST, STAGING_HOST, World, WorldOptions};
+use super::super::support::world::{Method, POLICY, PROD_HOST, PUBLIC_HOST, STAGING_HOST, World, WorldOptions};
 use super::trails::{assert_trails_agree, decision, last, phases};
 use super::{ANYTHING, bind};
 
@@ -17,7 +19,7 @@ const IN_FORCE: Duration = Duration::from_secs(5);
 
 #[test]
 fn changes_and_failures_under_open_sessions() {
-    let world = own_world("incident", WorldOptions::default());
+    let world = own_world("incident", WorldOptions { staging: Method::Jwt, ..WorldOptions::default() });
     let _logs = world.run.watch();
     for cluster in [&world.prod, &world.staging] {
         bind(cluster, "default", "foo", ANYTHING, ("User", "foo@example.com"));
@@ -36,36 +38,63 @@ fn changes_and_failures_under_open_sessions() {
     the_api_server_is_away(&world, &foo);
 }
 
-fn policy_changes_under_an_exec_and_a_watch(world: &World, person: &Person) {
-    let mut exec = person.kubectl_command().start(&["exec", "-i", "web", "--", "cat"]);
-    exec.write(b"before\n");
-    exec.wait_text("before");
-    let mut watch = person.kubectl_command().start(&["get", "pods", "-w", "-o", "jsonpath={.metadata.labels}{'\\n'}"]);
-    watch.wait_text("\"app\":\"web\"");
-    let (exec_id, watch_id) =
-        (decision(world, "exec", |words| words["subresource"] == "exec"), decision(world, "watch", |words| words["verb"] == "watch"));
+/// Streams of one person on a route, and the ids of their decisions.
+struct Open {
+    row: Row,
+    exec: Running,
+    watch: Running,
+    exec_id: String,
+    watch_id: String,
+}
 
+impl Open {
+    fn start(world: &World, row: Row, person: &Person) -> Self {
+        let mut exec = person.kubectl_command().start(&["--context", row.host, "exec", "-i", "web", "--", "cat"]);
+        exec.write(b"before\n");
+        exec.wait_text("before");
+        let labels = "jsonpath={.metadata.labels}{'\\n'}";
+        let mut watch = person.kubectl_command().start(&["--context", row.host, "get", "pods", "-w", "-o", labels]);
+        watch.wait_text("\"app\":\"web\"");
+        let exec_id = decision(world, row, "exec", |words| words["subresource"] == "exec");
+        let watch_id = decision(world, row, "watch", |words| words["verb"] == "watch");
+        Self { row, exec, watch, exec_id, watch_id }
+    }
+
+    fn go_on(&mut self, world: &World) {
+        self.exec.write(b"after\n");
+        self.exec.wait_text("after");
+        self.row.cluster(world).kubectl_admin(&["label", "pod", "web", "seen=during-the-freeze"]).ok();
+        self.watch.wait_text("during-the-freeze");
+        assert!(self.exec.is_running() && self.watch.is_running(), "{:?}", self.row);
+    }
+
+    /// Returns the id of the exec's decision.
+    fn end(mut self, world: &World) -> String {
+        assert_eq!(self.exec.finish().code, Some(0));
+        self.watch.interrupt();
+        drop(self.watch);
+        phases(world, &self.exec_id);
+        let (_, end) = phases(world, &self.watch_id);
+        assert_eq!(end["status"], 200);
+        self.exec_id
+    }
+}
+
+fn policy_changes_under_an_exec_and_a_watch(world: &World, person: &Person) {
+    let mut open = ROWS.map(|row| Open::start(world, row, person));
     let frozen = format!("{POLICY}  - {{name: freeze, deny: 'k8s.resource == \"pods\"', message: \"freeze until Monday\"}}\n");
     world.write_config(&world.config(&frozen));
-    let refused = eventually("the new policy is in force", IN_FORCE, || {
-        let output = person.kubectl(&["get", "pods"]);
-        (output.code != Some(0)).then_some(output.stderr)
-    });
-    assert!(refused.contains("denied by policy: freeze until Monday"), "{refused}");
-    let error = person.kubectl(&["exec", "web", "--", "true"]).err();
-    assert!(error.contains("freeze until Monday"), "the next exec: {error}");
-
-    exec.write(b"after\n");
-    exec.wait_text("after");
-    world.prod.kubectl_admin(&["label", "pod", "web", "seen=during-the-freeze"]).ok();
-    watch.wait_text("during-the-freeze");
-    assert!(exec.is_running() && watch.is_running());
-    assert_eq!(exec.finish().code, Some(0));
-    watch.interrupt();
-    drop(watch);
-    phases(world, &exec_id);
-    let (_, end) = phases(world, &watch_id);
-    assert_eq!(end["status"], 200);
+    for row in ROWS {
+        let refused = eventually("the new policy is in force", IN_FORCE, || {
+            let output = person.kubectl(&["--context", row.host, "get", "pods"]);
+            (output.code != Some(0)).then_some(output.stderr)
+        });
+        assert!(refused.contains("denied by policy: freeze until Monday"), "{refused}");
+        let error = person.kubectl(&["--context", row.host, "exec", "web", "--", "true"]).err();
+        assert!(error.contains("freeze until Monday"), "the next exec: {error}");
+    }
+    open.iter_mut().for_each(|open| open.go_on(world));
+    let [exec_id, _] = open.map(|open| open.end(world));
 
     let changed = last(world, "config_changed", |line| line["outcome"] == "applied");
     let refusal = world.audit_line("the refusal", |line| line["event"] == "decision" && line["rule"] == "freeze");
@@ -151,9 +180,10 @@ fn the_identity_provider_gives_a_bad_answer(world: &World) {
 
 fn the_api_server_is_away(world: &World, person: &Person) {
     let token = person.session_token(&world.url(PROD_HOST));
-    let mut watch = person.kubectl_command().start(&["get", "pods", "-w"]);
-    watch.wait_text("web");
-    let watched = decision(world, "watch", |words| words["verb"] == "watch");
+    // Of something that nobody watched before, so that its decision is no earlier one.
+    let mut watch = person.kubectl_command().start(&["get", "services", "-w"]);
+    watch.wait_text("kubernetes");
+    let watched = decision(world, ROWS[0], "watch", |words| words["verb"] == "watch" && words["resource"] == "services");
     world.prod.stop_api_server();
     let (_, end) = phases(world, &watched);
     assert!(end["ended_by"].as_str().unwrap().contains("upstream"), "the trail says who ended the watch: {end}");

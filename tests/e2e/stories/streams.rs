@@ -4,11 +4,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::super::rows::{Row, for_each_row};
 use super::super::shared::world;
 use super::super::support::http;
 use super::super::support::person::Person;
 use super::super::support::wait::eventually;
-use super::super::support::world::{PROD_HOST, World};
+use super::super::support::world::World;
 use super::trails::assert_trails_agree;
 use super::{ANYTHING, NAMESPACE, bind, forwarded_port, namespace};
 
@@ -22,7 +25,15 @@ const COPIED_BYTES: u32 = 64 << 20;
 fn exec_attach_and_logs() {
     let world = world();
     let _logs = world.run.watch();
-    let foo = set_up(&world);
+    for_each_row(&world, |world, row| {
+        let foo = set_up(world, row);
+        exec(world, row, &foo);
+        attach_and_logs(world, row, &foo);
+    });
+    assert_trails_agree(&world);
+}
+
+fn exec(world: &World, row: Row, foo: &Person) {
     for (switch, method) in [("true", "get"), ("false", "create")] {
         let kubectl = foo.kubectl_command().env(EXEC_PROTOCOL, switch);
         let script = "tr a-z A-Z; echo to-stderr >&2; exit 7";
@@ -30,23 +41,28 @@ fn exec_attach_and_logs() {
         assert_eq!((output.code, output.stdout.as_str()), (Some(7), "HELLO\n"), "{}", output.stderr);
         assert!(output.stderr.contains("to-stderr"), "{}", output.stderr);
         // A GET is a WebSocket, a POST is SPDY: the test must not have taken one twice.
-        let event = world.prod.audit_find(&format!("exec by {method}"), |event| {
+        let event = row.cluster(world).audit_find(&format!("exec by {method}"), |event| {
             event["objectRef"]["subresource"] == "exec"
                 && event["objectRef"]["namespace"] == NAMESPACE
                 && event["verb"] == method
                 && event["stage"] == "ResponseComplete"
         });
-        assert_eq!((&event["responseStatus"]["code"], &event["impersonatedUser"]["username"]), (&101.into(), &"foo@example.com".into()));
+        assert_eq!(event["responseStatus"]["code"], 101, "{row:?}");
+        assert_eq!(row.served(&event).unwrap()["username"], "foo@example.com");
     }
+}
+
+fn attach_and_logs(world: &World, row: Row, foo: &Person) {
+    let cluster = row.cluster(world);
     let mut logs = foo.kubectl_command().start(&["logs", "-n", NAMESPACE, "-f", "web"]);
-    world.prod.append_log("one for the logs");
+    cluster.append_log("one for the logs");
     logs.wait_text("one for the logs");
     for switch in ["true", "false"] {
         let mut attached = foo.kubectl_command().env(EXEC_PROTOCOL, switch).start(&["attach", "-n", NAMESPACE, "web"]);
         let line = format!("seen with {EXEC_PROTOCOL}={switch}");
         // Who attaches sees only what comes after, so lines are added until one is seen.
         eventually("the attached terminal shows a line", Duration::from_secs(20), || {
-            world.prod.append_log(&line);
+            cluster.append_log(&line);
             std::thread::sleep(Duration::from_millis(100));
             attached.seen().contains(&line).then_some(())
         });
@@ -54,15 +70,17 @@ fn exec_attach_and_logs() {
         logs.wait_text(&line);
     }
     assert!(logs.is_running());
-    drop(logs);
-    assert_trails_agree(&world);
 }
 
 #[test]
 fn cp_of_64_mib_there_and_back() {
     let world = world();
     let _logs = world.run.watch();
-    let foo = set_up(&world);
+    for_each_row(&world, there_and_back);
+}
+
+fn there_and_back(world: &World, row: Row) {
+    let foo = set_up(world, row);
     let bytes: Vec<u8> = (0..COPIED_BYTES).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     std::fs::write(foo.home.join("there.bin"), &bytes).unwrap();
     let wanted = hash(&bytes);
@@ -71,12 +89,15 @@ fn cp_of_64_mib_there_and_back() {
         let kubectl = foo.kubectl_command().env(EXEC_PROTOCOL, switch);
         let (in_pod, back) = (format!("{switch}.bin"), format!("back-{switch}.bin"));
         kubectl.run(&["cp", "-n", NAMESPACE, "there.bin", &format!("web:{in_pod}")]).ok();
-        assert_eq!(hash(&std::fs::read(world.prod.work_dir().join(&in_pod)).unwrap()), wanted, "the copy in the pod differs");
+        assert_eq!(hash(&std::fs::read(row.cluster(world).work_dir().join(&in_pod)).unwrap()), wanted, "the copy in the pod differs");
         kubectl.run(&["cp", "-n", NAMESPACE, &format!("web:{in_pod}"), &back]).ok();
         assert_eq!(hash(&std::fs::read(foo.home.join(&back)).unwrap()), wanted, "the copy that came back differs");
     }
+    let decisions = world.audit_lines().into_iter().filter(|line| line["event"] == "decision" && line["route"] == row.route);
+    let ids: Vec<Value> = decisions.map(|line| line["request_id"].clone()).collect();
     let end = world.audit_line("the end of a copy", |line| {
-        line["event"] == "completion" && line["phase"] == "end" && line["bytes_received"].as_u64() > Some(u64::from(COPIED_BYTES))
+        let large = line["bytes_received"].as_u64() > Some(u64::from(COPIED_BYTES));
+        line["event"] == "completion" && line["phase"] == "end" && large && ids.contains(&line["request_id"])
     });
     assert_eq!(end["status"], 101, "{end}");
 }
@@ -85,7 +106,12 @@ fn cp_of_64_mib_there_and_back() {
 fn port_forward_reaches_the_server_behind_the_pod() {
     let world = world();
     let _logs = world.run.watch();
-    let foo = set_up(&world);
+    for_each_row(&world, port_forward);
+    assert_trails_agree(&world);
+}
+
+fn port_forward(world: &World, row: Row) {
+    let foo = set_up(world, row);
     for (switch, method) in [("true", "get"), ("false", "create")] {
         let mut forward = foo.kubectl_command().env(FORWARD_PROTOCOL, switch).start(&["port-forward", "-n", NAMESPACE, "pod/web", ":80"]);
         let port = forwarded_port(&mut forward);
@@ -111,18 +137,18 @@ fn port_forward_reaches_the_server_behind_the_pod() {
         assert!(forward.is_running());
         forward.interrupt();
         drop(forward);
-        world.prod.audit_find(&format!("port-forward by {method}"), |event| {
-            event["objectRef"]["subresource"] == "portforward" && event["verb"] == method && event["responseStatus"]["code"] == 101
+        row.cluster(world).audit_find(&format!("port-forward by {method}"), |event| {
+            let upgraded = event["objectRef"]["subresource"] == "portforward" && event["responseStatus"]["code"] == 101;
+            upgraded && event["verb"] == method && row.is_for(event, "foo@example.com")
         });
     }
-    assert_trails_agree(&world);
 }
 
-fn set_up(world: &World) -> Person {
-    namespace(&world.prod);
-    bind(&world.prod, NAMESPACE, "foo", ANYTHING, ("User", "foo@example.com"));
+fn set_up(world: &World, row: Row) -> Person {
+    namespace(row.cluster(world));
+    bind(row.cluster(world), NAMESPACE, "foo", ANYTHING, ("User", "foo@example.com"));
     let person = world.person("foo");
-    person.set_up(&world.url(PROD_HOST)).ok();
+    person.set_up(&world.url(row.host)).ok();
     person
 }
 

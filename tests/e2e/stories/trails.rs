@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::super::rows::{ROWS, Row, for_each_row};
 use super::super::shared::world;
-use super::super::support::cluster::Cluster;
 use super::super::support::person::Person;
 use super::super::support::wait::eventually_ok;
-use super::super::support::world::{NAMESPACE as OWN_NAMESPACE, PROD_HOST, SERVICE_ACCOUNT, STAGING_HOST, World};
+use super::super::support::world::{Method, PROD_HOST, STAGING_HOST, World};
 use super::{ANYTHING, NAMESPACE, bind, namespace};
 
 /// Events and completions come a moment after what they tell.
@@ -19,33 +19,38 @@ const SETTLED: Duration = Duration::from_secs(10);
 const LEFT: u64 = 0;
 
 /// Fails unless every request that kubepass let through since its start is in the audit log of the API server that it was for, as the same
-/// person, every request that an API server got from kubepass's service account has its decision, and every request that was answered has
-/// its completion with the same status. Returns how many were joined.
+/// person, every request that an API server got from kubepass (its service account, or a token of its own) has its decision, and every
+/// request that was answered has its completion with the same status. Returns how many were joined.
 pub(super) fn assert_trails_agree(world: &World) -> usize {
     eventually_ok("the audit trails agree", SETTLED, || {
         let lines = world.audit_lines();
-        let joined = join(&lines, "prod", &world.prod)? + join(&lines, "staging", &world.staging)?;
+        let joined = ROWS.iter().map(|row| join(world, &lines, *row)).sum::<Result<usize, String>>()?;
         refusals_are_complete(&lines)?;
         if joined == 0 { Err("nothing to join".to_owned()) } else { Ok(joined) }
     })
 }
 
-fn join(lines: &[Value], route: &str, cluster: &Cluster) -> Result<usize, String> {
+fn join(world: &World, lines: &[Value], row: Row) -> Result<usize, String> {
+    let route = row.route;
     let allowed: HashMap<&str, &Value> = lines
         .iter()
         .filter(|line| line["event"] == "decision" && line["outcome"] == "allow" && line["route"] == route)
         .map(|line| (line["request_id"].as_str().unwrap(), line))
         .collect();
-    let account = format!("system:serviceaccount:{OWN_NAMESPACE}:{SERVICE_ACCOUNT}");
-    let events = cluster.audit_events();
+    let events = row.cluster(world).audit_events();
     let ends = ends(lines);
     let mut seen = HashSet::new();
-    for event in events.iter().filter(|event| event["user"]["username"] == account.as_str()) {
+    for (event, served) in events.iter().filter_map(|event| Some((event, row.served(event).ok()?))) {
         let id = event["auditID"].as_str().unwrap();
         let line =
             allowed.get(id).ok_or_else(|| format!("{route}: kubepass's trail has no decision for the API server's event {event}"))?;
-        if event["impersonatedUser"]["username"] != line["upstream_user"] {
+        if served["username"] != line["upstream_user"] {
             return Err(format!("{route}: two persons\n{line}\n{event}"));
+        }
+        if row.method == Method::Jwt
+            && !(is_first(served, "session", &line["session"]) && is_first(served, "policy", &line["policy_version"]))
+        {
+            return Err(format!("{route}: another session or policy\n{line}\n{event}"));
         }
         let end = ends.get(id).map(|end| &end["status"]);
         if event["stage"] == "ResponseComplete" && ![&event["responseStatus"]["code"], &json!(LEFT)].map(Some).contains(&end) {
@@ -57,6 +62,11 @@ fn join(lines: &[Value], route: &str, cluster: &Cluster) -> Result<usize, String
         Some((_, line)) => Err(format!("{route}: the API server's log has no event for the decision {line}")),
         None => Ok(seen.len()),
     }
+}
+
+/// What the token carries, as the API server's log shows it.
+fn is_first(served: &Value, key: &str, expected: &Value) -> bool {
+    served["extra"][format!("kubepass.dev/{key}")][0] == *expected
 }
 
 fn ends(lines: &[Value]) -> HashMap<&str, &Value> {
@@ -84,39 +94,48 @@ fn refusals_are_complete(lines: &[Value]) -> Result<(), String> {
 fn an_exec_and_a_watch_have_a_start_and_an_end() {
     let world = world();
     let _logs = world.run.watch();
-    let foo = set_up(&world);
+    for_each_row(&world, |world, row| {
+        let foo = set_up(world, row);
+        an_exec(world, row, &foo);
+        a_watch(world, row, &foo);
+    });
+    assert_trails_agree(&world);
+}
+
+fn an_exec(world: &World, row: Row, foo: &Person) {
     let exec = foo.kubectl_command().run_with(&["exec", "-n", NAMESPACE, "-i", "web", "--", "sh", "-c", "cat; sleep 0.3"], &[b'x'; 5_000]);
     assert_eq!(exec.stdout.len(), 5_000, "{}", exec.stderr);
-    let decision = decision(&world, "exec", |words| words["subresource"] == "exec" && words["namespace"] == NAMESPACE);
+    let decision = decision(world, row, "exec", |words| words["subresource"] == "exec" && words["namespace"] == NAMESPACE);
     let line = world.audit_line("the exec's decision", |line| line["event"] == "decision" && line["request_id"] == decision.as_str());
     assert_told(&line, &["session", "subject", "upstream_user", "upstream_groups", "rule", "stream_limit_ms"]);
-    assert_eq!((&line["source_ip"], &line["host"], &line["rule"]), (&"127.0.0.1".into(), &PROD_HOST.into(), &"staff".into()));
+    assert_eq!((&line["source_ip"], &line["host"], &line["rule"]), (&"127.0.0.1".into(), &row.host.into(), &"staff".into()));
     assert!(line["user_agent"].as_str().unwrap().starts_with("kubectl/v1.36.3 "), "{line}");
-    let (start, end) = phases(&world, &decision);
+    let (start, end) = phases(world, &decision);
     assert_eq!((&start["status"], &end["status"]), (&101.into(), &101.into()));
     assert!(end["bytes_received"].as_u64() > Some(5_000) && end["bytes_sent"].as_u64() > Some(5_000), "{end}");
     assert!((300..20_000).contains(&end["duration_ms"].as_u64().unwrap()), "{end}");
     assert_ne!(end["ended_by"], "", "{end}");
+}
 
+fn a_watch(world: &World, row: Row, foo: &Person) {
     let mut watch = foo.kubectl_command().start(&["get", "pods", "-n", NAMESPACE, "-w", "--request-timeout=2s"]);
     watch.wait_text("web");
-    let decision = self::decision(&world, "watch", |words| words["verb"] == "watch" && words["resource"] == "pods");
+    let decision = decision(world, row, "watch", |words| words["verb"] == "watch" && words["resource"] == "pods");
     let started = world.audit_line("the watch's start", |line| is_completion(line, &decision, "start"));
     assert!(watch.is_running(), "the start is told while the watch is open");
     assert_eq!((&started["bytes_sent"], &started["ended_by"]), (&0.into(), &"".into()), "{started}");
     drop(watch.finish());
-    let (_, end) = phases(&world, &decision);
+    let (_, end) = phases(world, &decision);
     assert_eq!(end["status"], 200);
     assert!(end["duration_ms"].as_u64() > Some(1_000) && end["bytes_sent"].as_u64() > Some(0), "{end}");
     assert_ne!(end["ended_by"], "", "{end}");
-    assert_trails_agree(&world);
 }
 
 #[test]
 fn logins_refusals_and_log_outs_are_told_and_no_secret_is() {
     let world = world();
     let _logs = world.run.watch();
-    let foo = set_up(&world);
+    let foo = set_up(&world, ROWS[0]);
     let token = foo.session_token(&world.url(PROD_HOST));
     let login = last(&world, "login", |line| line["user"] == "foo@example.com");
     let session = login["session"].as_str().unwrap().to_owned();
@@ -162,18 +181,18 @@ fn logins_refusals_and_log_outs_are_told_and_no_secret_is() {
 
     let trail = std::fs::read_to_string(world.audit_path()).unwrap();
     let file = |name: &str| std::fs::read_to_string(world.run.file(&format!("kubepass/{name}"))).unwrap().trim().to_owned();
-    let secrets = [token, bars, foreign.to_owned(), file("prod-token"), file("staging-token"), file("secret"), file("client-secret")];
+    let secrets = [token, bars, foreign.to_owned(), file("prod-token"), file("signing.pem"), file("secret"), file("client-secret")];
     for secret in secrets.iter().chain(&cookies).chain(&["eyJ".to_owned(), "Bearer ".to_owned(), "__Host-".to_owned()]) {
         assert!(!trail.contains(secret.as_str()), "the trail holds {secret:?}");
     }
     assert_trails_agree(&world);
 }
 
-fn set_up(world: &World) -> Person {
-    namespace(&world.prod);
-    bind(&world.prod, NAMESPACE, "foo", ANYTHING, ("User", "foo@example.com"));
+fn set_up(world: &World, row: Row) -> Person {
+    namespace(row.cluster(world));
+    bind(row.cluster(world), NAMESPACE, "foo", ANYTHING, ("User", "foo@example.com"));
     let person = world.person("foo");
-    person.set_up(&world.url(PROD_HOST)).ok();
+    person.set_up(&world.url(row.host)).ok();
     person
 }
 
@@ -186,9 +205,11 @@ fn assert_told(line: &Value, more: &[&str]) {
     }
 }
 
-/// The id of the last decision whose Kubernetes words fit.
-pub(super) fn decision(world: &World, what: &str, fits: impl Fn(&Value) -> bool) -> String {
-    let line = world.audit_line(what, |line| line["event"] == "decision" && line["outcome"] == "allow" && fits(&line["kubernetes"]));
+/// The id of the last decision on a route whose Kubernetes words fit.
+pub(super) fn decision(world: &World, row: Row, what: &str, fits: impl Fn(&Value) -> bool) -> String {
+    let line = world.audit_line(what, |line| {
+        line["event"] == "decision" && line["route"] == row.route && line["outcome"] == "allow" && fits(&line["kubernetes"])
+    });
     line["request_id"].as_str().unwrap().to_owned()
 }
 
