@@ -8,6 +8,7 @@ pub mod keys;
 pub mod policy_explain;
 pub mod session;
 pub mod up;
+pub mod xds;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -66,6 +67,9 @@ enum Verb {
     /// The sessions of a running kubepass.
     #[command(subcommand)]
     Session(SessionVerb),
+    /// What Envoys have of the configuration.
+    #[command(subcommand)]
+    Xds(XdsVerb),
     /// What a running kubepass has in force: configuration, Envoy, identity providers, audit trail.
     State(RunningArg),
 }
@@ -222,6 +226,20 @@ enum PolicyVerb {
 }
 
 #[derive(Debug, Subcommand)]
+enum XdsVerb {
+    /// The connected Envoys: for each type what it should have and has, how long it took, and why not.
+    Status(RunningArg),
+    /// What a configuration file would change for Envoys, and whether open connections would drain.
+    Diff {
+        /// The new configuration; the one in force is that of `--config`.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum SessionVerb {
     /// Print the live sessions.
     List {
@@ -266,6 +284,8 @@ pub fn main() -> ExitCode {
         }
         Verb::Session(SessionVerb::List { user, running }) => print(session::list(&running.into(), user.as_deref())),
         Verb::Session(SessionVerb::Revoke { id, user, running }) => print(session::revoke(&running.into(), id.as_deref(), user.as_deref())),
+        Verb::Xds(XdsVerb::Status(running)) => print(xds::status(&running.into())),
+        Verb::Xds(XdsVerb::Diff { file, config }) => print(xds::diff(&config.config, &file)),
         Verb::State(running) => print(session::state(&running.into())),
     }
 }

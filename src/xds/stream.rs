@@ -33,7 +33,7 @@ use super::resource::{MAX_NAME_LENGTH, ResourceSet, TypeUrl};
 
 pub use delta::Delta;
 pub use machine::{Machine, TypeState};
-pub use protocol::Protocol;
+pub use protocol::{Dialect, Protocol};
 pub use state_of_the_world::StateOfTheWorld;
 
 /// One stream. Give it every request, and every new set; send what it returns, in that order.
@@ -135,28 +135,18 @@ pub enum StreamEvent {
         nonce: String,
         resources: usize,
         removed: usize,
+        /// Of the resources.
+        bytes: usize,
     },
     /// The client took the response; `version` is the type's version in the set that it was made from.
-    Acked {
-        kind: TypeUrl,
-        nonce: String,
-        version: String,
-    },
+    Acked { kind: TypeUrl, nonce: String, version: String },
     /// The client refused the response, perhaps after taking part of it. `message` is the client's own, shortened and without what it
     /// may quote of a secret.
-    Nacked {
-        kind: TypeUrl,
-        nonce: String,
-        message: String,
-    },
+    Nacked { kind: TypeUrl, nonce: String, message: String },
     /// A request answers a response that is not the type's last: it was under way when that was sent.
-    Stale {
-        kind: TypeUrl,
-    },
+    Stale { kind: TypeUrl },
     /// A request for a type that kubepass does not serve; it gets no answer.
-    UnknownType {
-        type_url: String,
-    },
+    UnknownType { type_url: String },
 }
 
 /// Names of which nobody knows which version the client holds: their last response was refused, or the stream ended before an answer.

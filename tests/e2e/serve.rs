@@ -8,7 +8,7 @@ use super::support::leash::{self, Process};
 use super::support::run::Run;
 use super::support::tools::Tools;
 use super::support::wait::eventually;
-use super::support::world::{PROD_HOST, World, WorldOptions};
+use super::support::world::{POLICY, PROD_HOST, World, WorldOptions};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,8 +39,14 @@ fn an_envoy_of_ones_own_carries_the_requests() {
     eventually("requests pass again", PATIENCE, || whoami().stdout.contains("foo@example.com").then_some(()));
     assert!(envoy.ended().is_none());
 
-    let name = &state(&world)["xds"]["streams"][0]["node"];
-    assert_eq!(name, "edge-1");
+    let status = world.operator(&["xds", "status"]).ok();
+    let of = |kind: &str| status.lines().find(|line| line.starts_with("edge-1  1.40.0  delta") && line.contains(kind)).map(str::to_owned);
+    for kind in ["cds", "eds", "lds", "rds", "sds"] {
+        assert!(of(kind).is_some_and(|line| line.contains("ok, took")), "{kind}:\n{status}");
+    }
+    let changed = world.run.write("kubepass/changed.yaml", world.config(POLICY).replace("name: staging", "name: other"));
+    let diff = world.operator(&["xds", "diff", changed.to_str().unwrap()]).ok();
+    assert!(diff.contains("+ cds  kubernetes:other@") && diff.contains("no open connection drains"), "{diff}");
     world.stop_kubepass(false);
 }
 

@@ -4,16 +4,20 @@
 mod readable;
 mod static_bootstrap;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use kubepass::operator::xds::diff_text;
 use kubepass::server::managed_envoy::{SelfTestFailure, self_test};
+use kubepass::snapshot::Snapshot;
 use kubepass::xds::bootstrap::{BootstrapInput, TESTED_ENVOYS, managed};
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
 use kubepass::xds::resources::build;
@@ -75,6 +79,30 @@ fn the_pinned_envoy_accepts_what_the_verb_prints() {
     validate(&file, "what `kubepass-server bootstrap` prints");
     let error = kubepass::operator::bootstrap::run(Path::new("/nowhere"), &node, None).unwrap_err();
     assert!(error.contains("--socket-dir"), "{error}");
+}
+
+#[test]
+fn the_difference_of_two_configurations_tells_what_drains() {
+    let check = |change: &dyn Fn(String) -> String, expected: &[&str], end: &str| {
+        let path = "config/two-clusters.yaml";
+        let text = change(std::fs::read_to_string(fixture::root().join(path)).unwrap());
+        let config = fixture::load(&text, path, &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"));
+        let after = build(&Snapshot::new(Arc::new(config), "0123456789abcdef")).unwrap();
+        let said = diff_text(&resources(path), &after);
+        let lines: Vec<&str> = said.lines().collect();
+        for line in expected {
+            assert!(lines.iter().any(|said| said.starts_with(line)), "{line:?} is not said:\n{said}");
+        }
+        assert!(said.ends_with(end), "{said}");
+        assert!(!said.contains("test-only-content") && !said.contains("PRIVATE KEY"), "{said}");
+    };
+    check(&|text| text, &[], "no Envoy would be told anything");
+    check(&|text| text.replace("[::]:443", "[::]:8443"), &["~ lds  listener-0"], "Open connections DRAIN on: listener-0");
+    check(
+        &|text| text.replace("name: staging", "name: other"),
+        &["+ cds  kubernetes:other@", "- cds  kubernetes:staging@", "~ rds  routes", "+ sds  token:other@", "- sds  token:staging@"],
+        "no open connection drains.",
+    );
 }
 
 /// The version that the tests run is one of those that are said to be tested.

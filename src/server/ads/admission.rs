@@ -36,6 +36,11 @@ impl Admission {
     }
 }
 
+/// Such as `1.40.0`; empty when the client does not say.
+pub(super) fn version_text(node: &Node) -> String {
+    version(node).map(|(major, minor, patch)| format!("{major}.{minor}.{patch}")).unwrap_or_default()
+}
+
 fn version(node: &Node) -> Option<(u32, u32, u32)> {
     let Some(UserAgentVersionType::UserAgentBuildVersion(build)) = &node.user_agent_version_type else { return None };
     build.version.as_ref().map(|version| (version.major_number, version.minor_number, version.patch))

@@ -1,17 +1,19 @@
 //! What is known of the Envoys that are connected: for readiness, metrics and the state page.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::sync::watch;
 
 use crate::server::telemetry::Metrics;
 use crate::xds::resource::{ResourceSet, TypeUrl};
-use crate::xds::stream::{Doubts, Machine, StreamEvent, TypeState};
+use crate::xds::stream::{Dialect, Doubts, Machine, StreamEvent, TypeState};
 
 /// Nodes whose doubts are kept for their next stream, and bytes of memory for them. Beyond that they are forgotten: an Envoy may then keep
 /// a resource too many.
@@ -27,7 +29,39 @@ struct Inner {
     registry: Mutex<Registry>,
     listener_acknowledged: watch::Sender<bool>,
     responses: Family<ResponseLabels, Counter>,
+    bytes: Family<TypeLabel, Counter>,
     connected: Gauge,
+    nodes: Gauge,
+    in_flight: Gauge,
+    convergence: Convergence,
+}
+
+/// From the change of what an Envoy should have of a type until it had acknowledged it.
+#[derive(Debug)]
+struct Convergence(Histogram);
+
+impl Default for Convergence {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.000_5, 2.0, 16)))
+    }
+}
+
+impl Convergence {
+    fn observe(&self, seconds: f64) {
+        self.0.observe(seconds);
+    }
+}
+
+impl Inner {
+    fn add_in_flight(&self, before: usize, after: usize) {
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.in_flight.inc_by(count(after) - count(before));
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TypeLabel {
+    r#type: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +85,9 @@ pub struct StreamView {
     /// `node.id` and `node.cluster`, as the Envoy says: a claim, empty until its first request.
     pub node: String,
     pub cluster: String,
+    /// Its version, as it says; empty when it does not.
+    pub version: String,
+    pub protocol: Dialect,
     /// The type of a stream that serves one type.
     pub only: Option<TypeUrl>,
     /// How many it has sent.
@@ -66,6 +103,33 @@ pub struct TypeView {
     pub wanted: String,
     /// Why the Envoy refused this type, until it has acknowledged `wanted`.
     pub refusal: Option<String>,
+    /// When `wanted` last became another, or was first asked for.
+    pub changed_at: Option<Instant>,
+    /// How long the Envoy took from then until it had acknowledged it.
+    pub converged_in: Option<Duration>,
+}
+
+impl TypeView {
+    /// How long the Envoy has been without what it should have.
+    pub fn waiting(&self) -> Option<Duration> {
+        self.changed_at.filter(|_| self.converged_in.is_none()).map(|at| at.elapsed())
+    }
+
+    /// Notes the stream's turn. True when the Envoy has just come to have all that it should.
+    fn turn(&mut self, state: TypeState, wanted: &str, refusal: Option<String>) -> bool {
+        if self.wanted != wanted || !self.state.requested {
+            wanted.clone_into(&mut self.wanted);
+            (self.changed_at, self.converged_in) = (state.requested.then(Instant::now), None);
+        }
+        self.state = state;
+        let settled = self.state.acknowledged.as_ref() == Some(&self.wanted);
+        self.refusal = refusal.or(self.refusal.take()).filter(|_| !settled);
+        let converged = settled && self.converged_in.is_none();
+        if converged {
+            self.converged_in = self.changed_at.map(|at| at.elapsed());
+        }
+        converged
+    }
 }
 
 /// Since the process began.
@@ -74,6 +138,8 @@ pub struct TypeCounts {
     pub pushed: u64,
     pub acked: u64,
     pub nacked: u64,
+    /// Answers to responses that others had followed already.
+    pub stale: u64,
     /// The last refusal by any Envoy, whether settled since or not.
     pub last_refusal: Option<String>,
 }
@@ -104,6 +170,7 @@ impl AdsState {
             pushed: self.counter(kind, "pushed").get(),
             acked: self.counter(kind, "acked").get(),
             nacked: self.counter(kind, "nacked").get(),
+            stale: self.counter(kind, "stale").get(),
             last_refusal: self.registry().last_refusals.get(&kind).cloned(),
         }
     }
@@ -113,28 +180,35 @@ impl AdsState {
         self.0.listener_acknowledged.subscribe()
     }
 
-    /// Adds the metrics: `kubepass_xds_responses_total{type, result}` and `kubepass_xds_streams`.
+    /// Adds the metrics, all with the prefix `kubepass_xds_`.
     pub fn register(&self, metrics: &Metrics) {
         metrics.register("xds_responses", "Responses sent to Envoys, and their acknowledgements and refusals", self.0.responses.clone());
-        metrics.register("xds_streams", "Envoys connected over xDS", self.0.connected.clone());
+        metrics.register("xds_pushed_bytes", "Bytes of resources sent to Envoys", self.0.bytes.clone());
+        metrics.register("xds_streams", "Open xDS streams", self.0.connected.clone());
+        metrics.register("xds_nodes", "Envoys connected over xDS", self.0.nodes.clone());
+        metrics.register("xds_in_flight", "Responses that wait for an Envoy's answer", self.0.in_flight.clone());
+        let help = "From the change of what an Envoy should have of a type until it has acknowledged it";
+        metrics.register("xds_convergence_seconds", help, self.0.convergence.0.clone());
     }
 
-    pub(super) fn opened(&self, only: Option<TypeUrl>) -> u64 {
+    pub(super) fn opened(&self, protocol: Dialect, only: Option<TypeUrl>) -> u64 {
         let mut registry = self.registry();
         registry.last_id += 1;
         let id = registry.last_id;
-        registry.streams.insert(id, StreamView { only, ..StreamView::default() });
+        registry.streams.insert(id, StreamView { protocol, only, ..StreamView::default() });
         self.0.connected.inc();
         id
     }
 
     /// The stream's first request named its node. Returns what the node's last stream left in doubt.
-    pub(super) fn identified(&self, id: u64, node: &str, cluster: &str) -> Doubts {
+    pub(super) fn identified(&self, id: u64, node: &str, cluster: &str, version: &str) -> Doubts {
         let mut registry = self.registry();
         if let Some(view) = registry.streams.get_mut(&id) {
             node.clone_into(&mut view.node);
             cluster.clone_into(&mut view.cluster);
+            version.clone_into(&mut view.version);
         }
+        self.count_nodes(&registry);
         registry.doubts.remove(node).unwrap_or_default()
     }
 
@@ -148,17 +222,21 @@ impl AdsState {
         }
         if let Some(view) = registry.streams.get_mut(&id) {
             view.requests = machine.requests();
+            let in_flight = |view: &StreamView| view.types.values().filter(|of| of.state.in_flight).count();
+            let before = in_flight(view);
             for kind in TypeUrl::ALL {
-                let entry = view.types.entry(kind).or_default();
-                entry.state = machine.state(kind);
-                set.type_version(kind).clone_into(&mut entry.wanted);
                 let refusal = events.iter().rev().find_map(|event| match event {
                     StreamEvent::Nacked { kind: refused, message, .. } if *refused == kind => Some(message.clone()),
                     _ => None,
                 });
-                let settled = entry.state.acknowledged.as_ref() == Some(&entry.wanted);
-                entry.refusal = refusal.or(entry.refusal.take()).filter(|_| !settled);
+                let of = view.types.entry(kind).or_default();
+                if of.turn(machine.state(kind), set.type_version(kind), refusal)
+                    && let Some(took) = of.converged_in
+                {
+                    self.0.convergence.observe(took.as_secs_f64());
+                }
             }
+            self.0.add_in_flight(before, in_flight(view));
         }
         self.announce(&registry);
     }
@@ -166,12 +244,20 @@ impl AdsState {
     pub(super) fn closed(&self, id: u64, doubts: Doubts) {
         let mut registry = self.registry();
         self.0.connected.dec();
-        let node = registry.streams.remove(&id).map(|view| view.node).unwrap_or_default();
+        let view = registry.streams.remove(&id).unwrap_or_default();
+        self.0.add_in_flight(view.types.values().filter(|of| of.state.in_flight).count(), 0);
+        self.count_nodes(&registry);
+        let node = view.node;
         let cost = registry.doubts.values().map(Doubts::cost).sum::<usize>() + doubts.cost();
         if !doubts.is_empty() && registry.doubts.len() < MAX_REMEMBERED_NODES && cost <= MAX_REMEMBERED_COST {
             registry.doubts.insert(node, doubts);
         }
         self.announce(&registry);
+    }
+
+    fn count_nodes(&self, registry: &Registry) {
+        let nodes: BTreeSet<&str> = registry.streams.values().map(|view| view.node.as_str()).filter(|node| !node.is_empty()).collect();
+        self.0.nodes.set(i64::try_from(nodes.len()).unwrap_or(i64::MAX));
     }
 
     fn announce(&self, registry: &Registry) {
@@ -186,7 +272,11 @@ impl AdsState {
 
     fn count(&self, event: &StreamEvent) {
         match event {
-            StreamEvent::Pushed { kind, .. } => drop(self.counter(*kind, "pushed").inc()),
+            StreamEvent::Pushed { kind, bytes, .. } => {
+                self.counter(*kind, "pushed").inc();
+                let bytes = u64::try_from(*bytes).unwrap_or(u64::MAX);
+                self.0.bytes.get_or_create(&TypeLabel { r#type: kind.short_name() }).inc_by(bytes);
+            }
             StreamEvent::Acked { kind, .. } => drop(self.counter(*kind, "acked").inc()),
             StreamEvent::Nacked { kind, .. } => drop(self.counter(*kind, "nacked").inc()),
             StreamEvent::Stale { kind } => drop(self.counter(*kind, "stale").inc()),

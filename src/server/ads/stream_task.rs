@@ -10,7 +10,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::pace::Pace;
 use super::state::AdsState;
-use super::{Admission, Ads, AdsLimits};
+use super::{Admission, Ads, AdsLimits, admission};
 use crate::xds::resource::{ResourceSet, TypeUrl};
 use crate::xds::stream::{Protocol, Stream, StreamError, StreamEvent};
 
@@ -45,7 +45,7 @@ impl<P: Protocol> StreamTask<P> {
     pub(super) fn new(ads: &Ads, only: Option<TypeUrl>, outbound: mpsc::Sender<Result<P::Response, Status>>) -> Self {
         let limits = ads.limits;
         Self {
-            id: ads.state.opened(only),
+            id: ads.state.opened(P::DIALECT, only),
             node: String::new(),
             stream: Stream::serving(only, limits.stream),
             resources: ads.resources.clone(),
@@ -115,7 +115,7 @@ impl<P: Protocol> StreamTask<P> {
         }
         if let Some(node) = node.filter(|_| self.node.is_empty()) {
             self.node = claim(&node.id);
-            let doubts = self.state.identified(self.id, &self.node, &claim(&node.cluster));
+            let doubts = self.state.identified(self.id, &self.node, &claim(&node.cluster), &admission::version_text(&node));
             self.stream.remember(doubts);
             tracing::info!(xds.stream = self.id, xds.node = %self.node, "an Envoy connected");
         }
@@ -150,8 +150,8 @@ impl<P: Protocol> StreamTask<P> {
     fn log(&self, event: &StreamEvent) {
         let (id, node) = (self.id, &self.node);
         match event {
-            StreamEvent::Pushed { kind, nonce, resources, removed } => {
-                tracing::debug!(xds.stream = id, xds.node = %node, xds.type = kind.short_name(), nonce, resources, removed, "pushed");
+            StreamEvent::Pushed { kind, nonce, resources, removed, bytes } => {
+                tracing::debug!(xds.stream = id, xds.node = %node, xds.type = kind.short_name(), nonce, resources, removed, bytes, "pushed");
             }
             StreamEvent::Acked { kind, nonce, version } => {
                 tracing::debug!(xds.stream = id, xds.node = %node, xds.type = kind.short_name(), nonce, version, "acknowledged");

@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use super::*;
 use crate::server::unix_socket::UnixSocket;
 use crate::xds::resource::{Resource, TypeUrl};
+use crate::xds::stream::Dialect;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -156,8 +157,9 @@ async fn an_envoy_gets_everything_and_each_change_until_it_leaves() {
     let requested = |view: &&TypeView| view.state.requested;
     let stream = fixture.state.streams().remove(0);
     assert!(stream.types.values().filter(requested).all(|view| view.state.acknowledged.as_ref() == Some(&view.wanted)));
-    assert_eq!(fixture.state.streams()[0].node, "envoy-1");
-    assert_eq!(fixture.state.counts(TypeUrl::Listener), TypeCounts { pushed: 2, acked: 2, nacked: 0, last_refusal: None });
+    assert!(stream.types.values().filter(requested).all(|view| view.converged_in.is_some() && view.waiting().is_none()));
+    assert_eq!((stream.node.as_str(), stream.protocol), ("envoy-1", Dialect::Delta));
+    assert_eq!(fixture.state.counts(TypeUrl::Listener), TypeCounts { pushed: 2, acked: 2, ..TypeCounts::default() });
 
     drop(envoy);
     tokio::time::timeout(DEADLINE, ready.wait_for(|ready| !*ready)).await.unwrap().unwrap();
@@ -204,6 +206,8 @@ async fn a_refusal_is_shown_until_it_is_settled_and_survives_a_reconnect_as_a_do
     let response = envoy.next().await.unwrap();
     envoy.ask(TypeUrl::Cluster, &[], &response.nonce, Some("no such thing")).await;
     fixture.until("refusal seen", |state| state.counts(TypeUrl::Cluster).nacked == 1).await;
+    let waiting = fixture.state.streams()[0].types[&TypeUrl::Cluster].waiting();
+    assert!(waiting.is_some(), "it does not have what it should");
     let refusal = |state: &AdsState| state.streams().first().and_then(|s| s.types.get(&TypeUrl::Cluster)?.refusal.clone());
     assert_eq!(refusal(&fixture.state).as_deref(), Some("no such thing"));
     drop(envoy);

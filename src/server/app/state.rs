@@ -1,13 +1,14 @@
 //! The state page: what is in force, as JSON without secrets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Parts;
 use crate::server::admin::http::Readiness;
 use crate::server::admin::service::StateReader;
-use crate::server::ads::{AdsState, StreamView};
+use crate::server::ads::{AdsState, StreamView, TypeView};
 use crate::server::clock;
 use crate::server::publisher::{ReloadResult, ReloadState};
 use crate::server::signing::PublishedKeys;
@@ -61,7 +62,7 @@ fn xds(ads: &AdsState) -> Value {
         .iter()
         .map(|kind| {
             let counts = ads.counts(*kind);
-            let value = json!({"pushed": counts.pushed, "acknowledged": counts.acked, "refused": counts.nacked, "last_refusal": counts.last_refusal});
+            let value = json!({"pushed": counts.pushed, "acknowledged": counts.acked, "refused": counts.nacked, "stale": counts.stale, "last_refusal": counts.last_refusal});
             (kind.short_name().to_owned(), value)
         })
         .collect::<serde_json::Map<_, _>>()
@@ -70,12 +71,25 @@ fn xds(ads: &AdsState) -> Value {
 }
 
 fn stream(view: &StreamView) -> Value {
-    let types: serde_json::Map<_, _> = view
-        .types
-        .iter()
-        .map(|(kind, of)| {
-            (kind.short_name().to_owned(), json!({"wanted": of.wanted, "acknowledged": of.state.acknowledged, "refusal": of.refusal}))
-        })
-        .collect();
-    json!({"node": view.node, "cluster": view.cluster, "types": types})
+    let types: serde_json::Map<_, _> = view.types.iter().map(|(kind, of)| (kind.short_name().to_owned(), type_of_stream(of))).collect();
+    json!({
+        "node": view.node,
+        "cluster": view.cluster,
+        "version": view.version,
+        "protocol": view.protocol.name(),
+        "only": view.only.map(TypeUrl::short_name),
+        "types": types,
+    })
+}
+
+fn type_of_stream(of: &TypeView) -> Value {
+    let milliseconds = |duration: Option<Duration>| duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+    json!({
+        "requested": of.state.requested,
+        "wanted": of.wanted,
+        "acknowledged": of.state.acknowledged,
+        "refusal": of.refusal,
+        "waiting_ms": milliseconds(of.waiting()),
+        "converged_ms": milliseconds(of.converged_in),
+    })
 }

@@ -162,7 +162,8 @@ impl Machine {
             TypeUrl::Listener if plan.resource_count() > 0 => self.routes.owe_all_named(),
             _ => {}
         }
-        self.events.push(StreamEvent::Pushed { kind, nonce, resources: push.resources.len(), removed: push.removed.len() });
+        let bytes = push.resources.iter().map(|resource| resource.body.len()).sum();
+        self.events.push(StreamEvent::Pushed { kind, nonce, resources: push.resources.len(), removed: push.removed.len(), bytes });
         Some(push)
     }
 

@@ -20,13 +20,24 @@ pub trait Protocol {
 }
 
 /// What differs beyond the form of the messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// Requests change the subscription; responses hold what changed, and name what is gone.
+    #[default]
     Delta,
     /// Requests hold the whole subscription. Responses hold all clusters or listeners, so that absence removes; of the other types what
     /// changed, and nothing tells that one of those is gone: what refers to it goes.
     StateOfTheWorld,
+}
+
+impl Dialect {
+    /// For the state page.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+            Self::StateOfTheWorld => "state of the world",
+        }
+    }
 }
 
 /// One request.

@@ -411,10 +411,10 @@ fn what_happens_is_told() {
     let mut script = Script::new();
     script.run("set cds/a=1 cds/b=1 ->\n ask cds have:z=1 -> cds +a=1 +b=1 -z\n ack cds ->");
     let (kind, version) = (TypeUrl::Cluster, script.set.type_version(TypeUrl::Cluster).to_owned());
-    let pushed = StreamEvent::Pushed { kind, nonce: "1".into(), resources: 2, removed: 1 };
+    let pushed = StreamEvent::Pushed { kind, nonce: "1".into(), resources: 2, removed: 1, bytes: 6 };
     assert_eq!(script.stream.take_events(), [pushed, StreamEvent::Acked { kind, nonce: "1".into(), version }]);
     script.run("set cds/a=2 cds/b=1 -> cds +a=2\n nack cds ->\n nack cds ->");
-    let pushed = StreamEvent::Pushed { kind, nonce: "2".into(), resources: 1, removed: 0 };
+    let pushed = StreamEvent::Pushed { kind, nonce: "2".into(), resources: 1, removed: 0, bytes: 3 };
     let nacked = StreamEvent::Nacked { kind, nonce: "2".into(), message: "refused".into() };
     assert_eq!(script.stream.take_events(), [pushed, nacked], "a refusal counts once");
 }

@@ -1,0 +1,147 @@
+//! `xds status` and `xds diff`: what Envoys have, and what a configuration would change for them. No secret is shown: only names and versions.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::session::{self, Running, table};
+use crate::server::publisher;
+use crate::xds::difference::{self, Difference, What};
+use crate::xds::resource::ResourceSet;
+use crate::xds::resources;
+
+/// Digits of a version that are shown.
+const SHOWN: usize = 12;
+
+/// The Envoys of a running kubepass: for each type what it should have, what it has acknowledged, and why not if it has not.
+///
+/// # Errors
+/// A text for the operator.
+pub fn status(running: &Running) -> Result<String, String> {
+    let state: Value = serde_json::from_str(&session::state(running)?).map_err(|error| error.to_string())?;
+    Ok(status_text(part(&state, "xds")))
+}
+
+/// What Envoys would be told if `file` took the place of the configuration `current`, and whether open connections would drain.
+///
+/// # Errors
+/// One of the two is not valid.
+pub fn diff(current: &Path, file: &Path) -> Result<String, String> {
+    let set = |file: &Path| -> Result<ResourceSet, String> {
+        let snapshot = publisher::load_once(file).map_err(|error| error.to_string())?;
+        resources::build(&snapshot).map_err(|error| error.to_string())
+    };
+    Ok(diff_text(&set(current)?, &set(file)?))
+}
+
+/// `xds`: that part of the state.
+pub fn status_text(xds: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let short = |value: &Value| text(value).chars().take(SHOWN).collect::<String>();
+    let mut rows = vec![["NODE", "ENVOY", "PROTOCOL", "TYPE", "WANTED", "ACKNOWLEDGED", "STATE"].map(str::to_owned)];
+    for stream in part(xds, "streams").as_array().into_iter().flatten() {
+        let types = part(stream, "types").as_object().into_iter().flatten();
+        for (kind, of) in types.filter(|(_, of)| part(of, "requested") == &Value::Bool(true)) {
+            let node = if part(stream, "node") == &Value::from("") { "?".to_owned() } else { text(part(stream, "node")) };
+            let state = type_state(of);
+            rows.push([
+                node,
+                text(part(stream, "version")),
+                text(part(stream, "protocol")),
+                kind.clone(),
+                short(part(of, "wanted")),
+                short(part(of, "acknowledged")),
+                state,
+            ]);
+        }
+    }
+    let mut counts = vec![["TYPE", "PUSHED", "ACKNOWLEDGED", "REFUSED", "STALE"].map(str::to_owned)];
+    for (kind, of) in part(xds, "types").as_object().into_iter().flatten() {
+        counts.push([
+            kind.clone(),
+            part(of, "pushed").to_string(),
+            part(of, "acknowledged").to_string(),
+            part(of, "refused").to_string(),
+            part(of, "stale").to_string(),
+        ]);
+    }
+    let streams = if rows.len() == 1 { "no Envoy is connected".to_owned() } else { table(&rows) };
+    format!("{streams}\n\nsince kubepass started:\n{}", table(&counts))
+}
+
+/// Null where there is no such key.
+fn part<'v>(value: &'v Value, key: &str) -> &'v Value {
+    value.get(key).unwrap_or(&Value::Null)
+}
+
+fn type_state(of: &Value) -> String {
+    if let Some(refusal) = part(of, "refusal").as_str() {
+        return format!("REFUSED: {refusal}");
+    }
+    match (part(of, "waiting_ms").as_u64(), part(of, "converged_ms").as_u64()) {
+        (Some(waiting), _) => format!("waiting for {waiting} ms"),
+        (None, Some(took)) => format!("ok, took {took} ms"),
+        (None, None) => String::new(),
+    }
+}
+
+pub fn diff_text(before: &ResourceSet, after: &ResourceSet) -> String {
+    let differences = difference::between(before, after);
+    if differences.is_empty() {
+        return "no Envoy would be told anything".to_owned();
+    }
+    let line = |difference: &Difference| {
+        let sign = match difference.what {
+            What::Added => '+',
+            What::Changed => '~',
+            What::Removed => '-',
+        };
+        format!("{sign} {:4} {}", difference.kind.short_name(), difference.name)
+    };
+    let mut lines: Vec<String> = differences.iter().map(line).collect();
+    let drained: Vec<&str> =
+        differences.iter().filter(|difference| difference.drains()).map(|difference| difference.name.as_str()).collect();
+    lines.push(String::new());
+    lines.push(if drained.is_empty() {
+        "Every connected Envoy is told this; no open connection drains.".to_owned()
+    } else {
+        format!("Every connected Envoy is told this. Open connections DRAIN on: {}", drained.join(", "))
+    });
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_status_says_who_has_what_and_why_not() {
+        let of = |acknowledged: Value, refusal: Value, waiting: Value, converged: Value| {
+            json!({"requested": true, "wanted": "0123456789abcdef", "acknowledged": acknowledged, "refusal": refusal,
+                   "waiting_ms": waiting, "converged_ms": converged})
+        };
+        let types = json!({
+            "cds": of("0123456789abcdef".into(), Value::Null, Value::Null, 12.into()),
+            "lds": of(Value::Null, Value::Null, 300.into(), Value::Null),
+            "rds": of("fedcba".into(), "no such cluster".into(), 5.into(), Value::Null),
+            "ecds": json!({"requested": false}),
+        });
+        let state = json!({
+            "streams": [{"node": "edge-1", "version": "1.40.0", "protocol": "delta", "types": types}],
+            "types": {"cds": {"pushed": 3, "acknowledged": 2, "refused": 1, "stale": 0}},
+        });
+        let expected = "\
+NODE    ENVOY   PROTOCOL  TYPE  WANTED        ACKNOWLEDGED  STATE
+edge-1  1.40.0  delta     cds   0123456789ab  0123456789ab  ok, took 12 ms
+edge-1  1.40.0  delta     lds   0123456789ab                waiting for 300 ms
+edge-1  1.40.0  delta     rds   0123456789ab  fedcba        REFUSED: no such cluster
+
+since kubepass started:
+TYPE  PUSHED  ACKNOWLEDGED  REFUSED  STALE
+cds   3       2             1        0";
+        assert_eq!(status_text(&state), expected);
+        assert!(status_text(&json!({"streams": [], "types": {}})).starts_with("no Envoy is connected"));
+    }
+}
