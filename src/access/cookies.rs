@@ -118,7 +118,7 @@ mod tests {
                 format!("{name}=s"),
                 format!(" {name} = s "),
                 format!("\t{name}=s"),
-                format!("{name}"),
+                name.to_owned(),
                 format!("={name}=s"),
                 format!("\"{name}=s\""),
                 format!("x=y, {name}=s"),

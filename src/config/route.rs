@@ -34,7 +34,7 @@ pub(super) struct RouteDraft {
 #[derive(Debug)]
 enum TargetDraft {
     Kubernetes(Box<KubernetesDraft>),
-    Http(HttpDraft),
+    Http(Box<HttpDraft>),
 }
 
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl TargetDraft {
     fn read(section: &mut Section<'_>, reading: &mut Reading) -> Option<Self> {
         match (section.optional("kubernetes"), section.optional("http")) {
             (Some(item), None) => KubernetesDraft::read(&item, reading).map(Box::new).map(Self::Kubernetes),
-            (None, Some(item)) => HttpDraft::read(&item, reading).map(Self::Http),
+            (None, Some(item)) => HttpDraft::read(&item, reading).map(Box::new).map(Self::Http),
             (Some(_), Some(http)) => {
                 reading.faults.add(&http.spot(), "`http` beside `kubernetes`: a route leads to one of them; make two routes");
                 None
