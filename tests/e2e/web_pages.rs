@@ -187,6 +187,15 @@ fn nothing_that_a_client_forges_reaches_the_upstream() {
         |name: &str| seen["names"].as_array().unwrap().iter().filter(|seen| seen.as_str().unwrap().eq_ignore_ascii_case(name)).count();
     assert_eq!((times("x-identity"), times("cookie")), (1, 1));
     nothing_of_ours(&seen);
+    // Cookies arrive whole or not at all.
+    for (bytes, fits) in [(20_000, true), (28_000, true), (40_000, false)] {
+        let before = site.docs.arrivals().len();
+        let large = format!("{cookie}; large={}", "x".repeat(bytes));
+        let answer = ask(&site, DOCS_HOST, "GET", "/large", &[("cookie", &large)]);
+        let arrived = site.docs.arrivals().split_off(before);
+        let whole = arrived.iter().all(|line| line["headers"]["cookie"].as_str().map(str::len) == Some(bytes + "large=".len()));
+        assert!((answer.status == 200) == fits && arrived.len() == usize::from(fits) && whole, "{bytes}: {} {arrived:?}", answer.status);
+    }
     // Nor does a login path of ours lead there, or a name of ours in another spelling.
     let before = site.docs.arrivals().len();
     for path in ["/.kubepass/", "/.kubepass/x", "/.kubepass/callback?code=x&state=0123456789abcdef"] {

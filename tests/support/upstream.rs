@@ -46,6 +46,8 @@ impl Upstream {
         });
         let config = run.write(&format!("upstreams/{}.json", options.name), config.to_string());
         let mut command = leash::command("node");
+        // As much as Envoy takes; 16 KiB otherwise.
+        command.arg("--max-http-header-size=65536");
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/upstream/upstream.mjs")).arg(config);
         let mut process = run.start(options.name, command);
         process.until("the upstream listens", Duration::from_secs(30), || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
