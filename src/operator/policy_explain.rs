@@ -177,7 +177,11 @@ fn write_rules(text: &mut String, route: &Route, input: &PolicyInput<'_>, decisi
 fn write_identity(text: &mut String, decision: &Decision<'_>) {
     if let Outcome::Allow(grant) = &decision.outcome {
         let identity = grant.identity();
-        let groups = quoted(identity.groups().iter().map(|group| group.as_str()));
+        let groups = match grant.route().target {
+            Target::Kubernetes(_) => quoted(identity.groups().iter().map(|group| group.as_str())),
+            // In the token that such an upstream verifies.
+            Target::Http(_) => quoted(grant.session().identity.groups.iter()),
+        };
         let _ = writeln!(text, "upstream user {:?}, groups {groups}", identity.user().as_str());
         if let Some(uid) = identity.uid() {
             let _ = writeln!(text, "         uid {:?}", uid.as_str());

@@ -46,7 +46,7 @@ proptest::proptest! {
     /// Whatever is cut out of or put into a valid configuration ends in a configuration or in located messages, never in a panic or silence.
     #[test]
     fn a_damaged_configuration_ends_in_messages(
-        example in proptest::sample::select(vec!["kubepass", "two-clusters", "several-identity-providers"]),
+        example in proptest::sample::select(vec!["kubepass", "two-clusters", "several-identity-providers", "web-pages"]),
         at in 0.0..1.0f64,
         length in 0usize..40,
         put in proptest::sample::select(PIECES),
