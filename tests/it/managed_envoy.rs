@@ -184,9 +184,12 @@ async fn until_acknowledged(state: &AdsState, set: &ResourceSet) {
         let streams = state.streams();
         streams.iter().any(|stream| {
             let view = stream.types.get(&kind);
-            view.is_some_and(|view| {
-                view.wanted == set.type_version(kind) && view.state.acknowledged.as_deref() == Some(set.type_version(kind))
-            })
+            // What no configuration of ours names, Envoy does not ask for.
+            let is_unknown = kind == TypeUrl::ExtensionConfig && set.resources(kind).next().is_none();
+            is_unknown
+                || view.is_some_and(|view| {
+                    view.wanted == set.type_version(kind) && view.state.acknowledged.as_deref() == Some(set.type_version(kind))
+                })
         })
     };
     while !TypeUrl::ALL.into_iter().all(is_there) {
