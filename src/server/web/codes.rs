@@ -1,5 +1,5 @@
-//! One-time codes from the login pages to the command line and to the hosts of plain HTTP routes (RFC 6749 4.1 with PKCE, RFC 7636): kept as hashes, bound to challenge, redirect URI and
-//! session, gone at the first attempt. Time and randomness come as arguments.
+//! One-time codes from the login pages to the command line and to the hosts of plain HTTP routes (RFC 6749 4.1 with PKCE, RFC 7636): kept as hashes,
+//! bound to challenge, destination and session, gone at the first attempt. Time and randomness come as arguments.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::session::SessionId;
 
 use super::limits::{CODE_SECONDS, CODES, CODES_PER_SESSION};
+
 /// Bytes of randomness in a code.
 pub(super) const CODE_BYTES: usize = 32;
 
@@ -25,10 +26,19 @@ pub(super) struct OneTimeCodes {
     by_hash: Mutex<HashMap<[u8; 32], Code>>,
 }
 
+/// Where a code travels, with its redirect URI, and so what it is worth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// A program on the person's own computer, after a click: a login token.
+    Program(String),
+    /// A host of web pages, where nobody is asked and whose own server may come to know the code: that host's cookie, in the browser that began.
+    RouteHost(String),
+}
+
 #[derive(Debug)]
 struct Code {
     challenge: CodeChallenge,
-    redirect_uri: String,
+    destination: Destination,
     session: SessionId,
     expires_at: u64,
 }
@@ -44,7 +54,7 @@ pub(super) enum CodeRefusal {
     Unknown,
     Expired,
     Verifier,
-    RedirectUri,
+    Destination,
 }
 
 impl CodeChallenge {
@@ -70,7 +80,7 @@ impl CodeChallenge {
 }
 
 impl OneTimeCodes {
-    /// `redirect_uri` was checked: the code travels there.
+    /// `destination` was checked: the code travels there.
     ///
     /// # Errors
     /// When too many codes are open, of all sessions or of this one.
@@ -79,7 +89,7 @@ impl OneTimeCodes {
         random: [u8; CODE_BYTES],
         session: SessionId,
         challenge: CodeChallenge,
-        redirect_uri: &str,
+        destination: Destination,
         now: u64,
     ) -> Result<String, TooManyCodes> {
         let mut codes = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +101,7 @@ impl OneTimeCodes {
             return Err(TooManyCodes);
         }
         let text = URL_SAFE_NO_PAD.encode(random);
-        let code = Code { challenge, redirect_uri: redirect_uri.to_owned(), session, expires_at: now.saturating_add(CODE_SECONDS) };
+        let code = Code { challenge, destination, session, expires_at: now.saturating_add(CODE_SECONDS) };
         codes.insert(sha256(&text), code);
         Ok(text)
     }
@@ -100,7 +110,7 @@ impl OneTimeCodes {
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub(super) fn redeem(&self, code: &str, verifier: &str, redirect_uri: &str, now: u64) -> Result<SessionId, CodeRefusal> {
+    pub(super) fn redeem(&self, code: &str, verifier: &str, destination: &Destination, now: u64) -> Result<SessionId, CodeRefusal> {
         let taken = self.by_hash.lock().unwrap_or_else(PoisonError::into_inner).remove(&sha256(code));
         let code = taken.ok_or(CodeRefusal::Unknown)?;
         if now >= code.expires_at {
@@ -109,8 +119,8 @@ impl OneTimeCodes {
         if !code.challenge.fits(verifier) {
             return Err(CodeRefusal::Verifier);
         }
-        if code.redirect_uri != redirect_uri {
-            return Err(CodeRefusal::RedirectUri);
+        if code.destination != *destination {
+            return Err(CodeRefusal::Destination);
         }
         Ok(code.session)
     }
@@ -133,33 +143,39 @@ mod tests {
     const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
     const REDIRECT: &str = "http://127.0.0.1:8000/callback";
 
+    fn program(redirect_uri: &str) -> Destination {
+        Destination::Program(redirect_uri.to_owned())
+    }
+
     fn session(n: u8) -> SessionId {
         SessionId::from_random([n; 16])
     }
 
     fn issue(codes: &OneTimeCodes, random: u8, of: SessionId, now: u64) -> Result<String, TooManyCodes> {
-        codes.issue([random; CODE_BYTES], of, CodeChallenge::parse(CHALLENGE).unwrap(), REDIRECT, now)
+        codes.issue([random; CODE_BYTES], of, CodeChallenge::parse(CHALLENGE).unwrap(), program(REDIRECT), now)
     }
 
     #[track_caller]
-    fn check(verifier: &str, redirect_uri: &str, now: u64, expected: Result<SessionId, CodeRefusal>) {
+    fn check(verifier: &str, destination: &Destination, now: u64, expected: Result<SessionId, CodeRefusal>) {
         let codes = OneTimeCodes::default();
         let code = issue(&codes, 7, session(1), 100).unwrap();
-        assert_eq!(codes.redeem(&code, verifier, redirect_uri, now), expected);
-        assert_eq!(codes.redeem(&code, VERIFIER, REDIRECT, 100), Err(CodeRefusal::Unknown), "a code is gone after one attempt");
+        assert_eq!(codes.redeem(&code, verifier, destination, now), expected);
+        assert_eq!(codes.redeem(&code, VERIFIER, &program(REDIRECT), 100), Err(CodeRefusal::Unknown), "a code is gone after one attempt");
     }
 
     #[test]
-    fn a_code_needs_verifier_redirect_uri_and_time() {
-        check(VERIFIER, REDIRECT, 100, Ok(session(1)));
-        check(VERIFIER, REDIRECT, 159, Ok(session(1)));
-        check(VERIFIER, REDIRECT, 160, Err(CodeRefusal::Expired));
-        check("", REDIRECT, 100, Err(CodeRefusal::Verifier));
-        check(CHALLENGE, REDIRECT, 100, Err(CodeRefusal::Verifier));
-        check(&VERIFIER.replace('d', "e"), REDIRECT, 100, Err(CodeRefusal::Verifier));
-        check(&format!("{VERIFIER}="), REDIRECT, 100, Err(CodeRefusal::Verifier));
-        check(VERIFIER, "http://127.0.0.1:8001/callback", 100, Err(CodeRefusal::RedirectUri));
-        check(VERIFIER, "http://127.0.0.1:8000/callback/", 100, Err(CodeRefusal::RedirectUri));
+    fn a_code_needs_verifier_destination_and_time() {
+        let here = program(REDIRECT);
+        check(VERIFIER, &here, 100, Ok(session(1)));
+        check(VERIFIER, &here, 159, Ok(session(1)));
+        check(VERIFIER, &here, 160, Err(CodeRefusal::Expired));
+        check("", &here, 100, Err(CodeRefusal::Verifier));
+        check(CHALLENGE, &here, 100, Err(CodeRefusal::Verifier));
+        check(&VERIFIER.replace('d', "e"), &here, 100, Err(CodeRefusal::Verifier));
+        check(&format!("{VERIFIER}="), &here, 100, Err(CodeRefusal::Verifier));
+        check(VERIFIER, &program("http://127.0.0.1:8001/callback"), 100, Err(CodeRefusal::Destination));
+        check(VERIFIER, &program("http://127.0.0.1:8000/callback/"), 100, Err(CodeRefusal::Destination));
+        check(VERIFIER, &Destination::RouteHost(REDIRECT.to_owned()), 100, Err(CodeRefusal::Destination));
     }
 
     #[test]
@@ -167,7 +183,7 @@ mod tests {
         let codes = OneTimeCodes::default();
         issue(&codes, 7, session(1), 100).unwrap();
         for code in ["", "x", &URL_SAFE_NO_PAD.encode([8; CODE_BYTES])] {
-            assert_eq!(codes.redeem(code, VERIFIER, REDIRECT, 100), Err(CodeRefusal::Unknown));
+            assert_eq!(codes.redeem(code, VERIFIER, &program(REDIRECT), 100), Err(CodeRefusal::Unknown));
         }
     }
 

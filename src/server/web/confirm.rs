@@ -15,7 +15,7 @@ use crate::config::Route;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 
-use super::codes::CodeChallenge;
+use super::codes::{CodeChallenge, Destination};
 use super::error::WebError;
 use super::form::{self, Purpose, is_same_origin};
 use super::pages::{Confirmation, Page};
@@ -146,7 +146,8 @@ async fn decide(web: &Web, headers: &HeaderMap, origin: &Origin, body: ConfirmFo
         }
         (Ask::Code { challenge, state, .. }, _) => {
             let challenge = CodeChallenge::parse(&challenge).ok_or(WebError::Internal)?;
-            let code = web.codes.issue(random::bytes(), session.id, challenge, redirect_uri.as_str(), now).map_err(|_| WebError::Busy)?;
+            let destination = Destination::Program(redirect_uri.as_str().to_owned());
+            let code = web.codes.issue(random::bytes(), session.id, challenge, destination, now).map_err(|_| WebError::Busy)?;
             see_other(&redirect_uri.with_query(&[("code", &code), ("state", &state)]))
         }
         (Ask::Token { .. }, Some(route)) if allowed => token_redirect(web, &snapshot, origin, &session, &route, &redirect_uri, now).await,

@@ -1,6 +1,7 @@
 //! The login of a browser on the host of a plain HTTP route: `/.kubepass/start` there, `/route/login` at `public_url`, `/.kubepass/callback` back there.
 //! The same code with PKCE as for the command line (RFC 6749, 4.1; RFC 7636). The verifier lives in a sealed cookie of the browser that began, so a code
-//! counts only there: one that was stolen, or that someone else's login planted, gives nothing. No token stands in a URL.
+//! counts only there: one that was stolen, or that someone else's login planted, gives nothing. It is never worth a login token: the host's own server can
+//! read it before it arrives here (a service worker sees what its host's pages open). No token stands in a URL.
 //!
 //! A route's host gets no power over the session: its page `/.kubepass/logout` forgets the host's own cookie and leads to the portal, where the
 //! person ends the session. The upstream, which shares the host, could otherwise end it with a script.
@@ -19,7 +20,7 @@ use crate::session::{ROUTE_COOKIE, Session, seal_route_cookie};
 use crate::snapshot::Snapshot;
 use crate::token::TokenKeys;
 
-use super::codes::{CodeChallenge, CodeRefusal};
+use super::codes::{CodeChallenge, CodeRefusal, Destination};
 use super::error::WebError;
 use super::limits::LOGIN_SECONDS;
 use super::redirect::{RoutePath, query};
@@ -152,6 +153,9 @@ fn begin(web: &Web, route: &Route, headers: &HeaderMap, asked: StartQuery) -> Re
 }
 
 fn hand_over(web: &Web, headers: &HeaderMap, asked: &RouteLoginQuery) -> Result<Response, WebError> {
+    if !opens_a_window(headers) {
+        return Err(WebError::CrossSite);
+    }
     let snapshot = web.snapshot.load_full();
     let route = host_name(&asked.route).and_then(|host| snapshot.route_by_host(&host)).filter(|route| route.http().is_some());
     let route = route.ok_or_else(|| WebError::UnknownRoute(asked.route.chars().take(MAX_SHOWN).collect()))?;
@@ -167,7 +171,8 @@ fn hand_over(web: &Web, headers: &HeaderMap, asked: &RouteLoginQuery) -> Result<
         return see_other(&format!("/login?{}", query(&[("return", &here), ("route", &route.host)])));
     };
     let callback = callback_url(&snapshot, route);
-    let code = web.codes.issue(random::bytes(), session.id, challenge, &callback, now).map_err(|_| WebError::Busy)?;
+    let destination = Destination::RouteHost(callback.clone());
+    let code = web.codes.issue(random::bytes(), session.id, challenge, destination, now).map_err(|_| WebError::Busy)?;
     see_other(&format!("{callback}?{}", query(&[("code", &code), ("state", &asked.state)])))
 }
 
@@ -176,14 +181,15 @@ async fn finish(web: &Web, route: &Route, headers: &HeaderMap, origin: &Origin, 
     let started = started(snapshot.token_keys(), headers, &asked.state, &route.host, now);
     // The code is gone whatever else is wrong; without a verifier it gives nothing.
     let verifier = started.as_ref().map_or("", |(_, started)| &started.verifier);
-    let redeemed = web.codes.redeem(&asked.code, verifier, &callback_url(&snapshot, route), now);
+    let destination = Destination::RouteHost(callback_url(&snapshot, route));
+    let redeemed = web.codes.redeem(&asked.code, verifier, &destination, now);
     let (name, started) = started?;
     let session = redeemed.map_err(|refusal| {
         tracing::info!(?refusal, source_ip = origin.source_ip, "web.code_refused");
         match refusal {
             CodeRefusal::Expired => WebError::LoginExpired,
             CodeRefusal::Unknown => WebError::LoginUsed,
-            CodeRefusal::Verifier | CodeRefusal::RedirectUri => WebError::LoginUnknown,
+            CodeRefusal::Verifier | CodeRefusal::Destination => WebError::LoginUnknown,
         }
     })?;
     let session = web.sessions.live(&session, now).ok_or(WebError::LoggedOut)?;
@@ -199,6 +205,12 @@ async fn finish(web: &Web, route: &Route, headers: &HeaderMap, origin: &Origin, 
     cookies.append(header::SET_COOKIE, cookie::set(ROUTE_COOKIE, &value, session.expires_at.saturating_sub(now)));
     cookies.append(header::SET_COOKIE, cookie::remove(&name));
     Ok(response)
+}
+
+/// Whether the person sees where this leads. A frame, an image or a script of another host of the domain, which the cookie goes with, would take
+/// codes unseen: a session has a few only. Old browsers do not say.
+fn opens_a_window(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-dest").is_none_or(|destination| destination == "document")
 }
 
 /// The login that this browser began on this host, with its cookie's name.

@@ -16,6 +16,7 @@ use crate::config::{Config, Route};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 
+use super::codes::Destination;
 use super::error::ApiError;
 use super::portal::end_session;
 use super::request::{Origin, bearer, host_name};
@@ -54,7 +55,8 @@ pub(super) async fn login_token(
             "the code is unknown, was used, has expired, or is another client's: log in again",
         )
     };
-    let session = web.codes.redeem(&form.code, &form.code_verifier, &form.redirect_uri, now).map_err(|refusal| {
+    let destination = Destination::Program(form.redirect_uri);
+    let session = web.codes.redeem(&form.code, &form.code_verifier, &destination, now).map_err(|refusal| {
         tracing::info!(?refusal, source_ip = origin.source_ip, "web.code_refused");
         fault()
     })?;

@@ -108,6 +108,40 @@ async fn a_login_cannot_be_planted() {
     assert_ne!(cookie_session(&installation, &victim), None);
 }
 
+/// A host's own web server sees what browsers open there (with a service worker, before it arrives here), so it may know a code; and it chose the
+/// verifier itself when it sent the browser to `/route/login`. Nobody was asked, so a login must not come of it.
+#[tokio::test]
+async fn a_code_for_a_host_is_worth_no_login_token() {
+    const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    let installation = Installation::new().await;
+    let mut victim = installation.logged_in().await;
+    let asked = format!("/route/login?route={WIKI_HOST}&state=0123456789abcdef&code_challenge={CHALLENGE}");
+    let callback = victim.get(&asked).await.location();
+    let code = callback.query_pairs().find(|(name, _)| name == "code").unwrap().1.into_owned();
+    let redirect_uri = format!("{WIKI}/.kubepass/callback");
+    let pairs = [("grant_type", "authorization_code"), ("code", &code), ("code_verifier", VERIFIER), ("redirect_uri", &redirect_uri)];
+    let answer = program(&installation.router, "POST", "/cli/token", None, &pairs).await;
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (StatusCode::BAD_REQUEST, Some("invalid_grant")), "{}", answer.body);
+    assert_eq!(installation.audit_events(), ["login"]);
+}
+
+/// What another host of the domain, or a page of the route's own, makes a person's browser open unseen.
+#[tokio::test]
+async fn a_code_is_made_for_a_window_only() {
+    let installation = Installation::new().await;
+    let mut browser = installation.logged_in().await;
+    let asked = browser.get(START).await.location();
+    for destination in ["iframe", "empty", "image", "object", "serviceworker"] {
+        let headers = [("sec-fetch-site", "same-site"), ("sec-fetch-dest", destination)];
+        let answer = browser.send("GET", asked.as_str(), &headers, String::new()).await;
+        answer.is_error_page(StatusCode::FORBIDDEN, "another web site");
+    }
+    let headers = [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+    let answer = browser.send("GET", asked.as_str(), &headers, String::new()).await;
+    assert_eq!(answer.location().path(), "/.kubepass/callback");
+}
+
 #[tokio::test]
 async fn a_cookie_that_was_there_before_is_replaced() {
     let installation = Installation::new().await;
