@@ -21,12 +21,12 @@ impl<'a> Cookies<'a> {
         self.lines.push(line);
     }
 
-    /// The value of a cookie that was sent exactly once. Two of a `__Host-` name cannot both be ours, so then none counts.
+    /// The value of a cookie that was sent exactly once. Two of a `__Host-` name cannot both be ours, so then none counts. The name stands as the
+    /// browser keeps it: every space but blank and tab is a part of it there, so any host of the domain may set `<space>__Host-...` for all.
     pub fn only(&self, name: &str) -> Option<&'a str> {
         let mut found = self.pairs().filter_map(|pair| {
-            let text = std::str::from_utf8(pair).ok()?;
-            let (found, value) = text.split_once('=')?;
-            (found.trim() == name).then_some(value.trim())
+            let (found, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+            (found == name).then_some(value)
         });
         found.next().filter(|_| found.next().is_none())
     }
@@ -44,7 +44,7 @@ impl<'a> Cookies<'a> {
     }
 
     fn pairs(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.lines.iter().flat_map(|line| line.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+        self.lines.iter().flat_map(|line| line.split(|byte| *byte == b';')).map(trimmed).filter(|pair| !pair.is_empty())
     }
 }
 
@@ -52,6 +52,14 @@ impl UpstreamCookies {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Without blanks and tabs at its ends (RFC 6265, 5.2).
+fn trimmed(mut pair: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = pair {
+        pair = rest;
+    }
+    pair
 }
 
 fn names_ours(pair: &[u8]) -> bool {
@@ -144,11 +152,14 @@ mod tests {
     fn a_credential_is_there_once() {
         let check = |lines: &[&str], value: Option<&str>| assert_eq!(cookies(lines).only("__Host-x"), value, "{lines:?}");
         check(&["__Host-x=1"], Some("1"));
-        check(&["a=b;__Host-x= 1 ;c=d"], Some("1"));
+        check(&["a=b; \t__Host-x=1 ;c=d"], Some("1"));
         check(&["a=b", "__Host-x=1=2"], Some("1=2"));
         check(&["__Host-x=1; __Host-x=1"], None);
         check(&["__Host-x=1", "__Host-x=2"], None);
-        check(&["__host-x=1", "x__Host-x=1; \"__Host-x=1\"", "__Host-x"], None);
+        check(&["__host-x=1", "x__Host-x=1; \"__Host-x=1\"", "__Host-x", "__Host-x =1"], None);
+        for blank in ["\u{a0}", "\u{2000}", "\u{3000}", "\u{c}"] {
+            check(&[&format!("{blank}__Host-x=1; __Host-x{blank}=1")], None);
+        }
     }
 
     #[test]
@@ -165,7 +176,7 @@ mod tests {
         ) {
             let lines: Vec<String> = lines.iter().map(|pairs| pairs.join(&separator)).collect();
             let cookies = Cookies { lines: lines.iter().map(String::as_bytes).collect() };
-            let given: Vec<&str> = lines.iter().flat_map(|line| line.split(';')).map(|pair| pair.trim_matches([' ', '\t', '\n', '\r', '\u{c}'])).collect();
+            let given: Vec<&str> = lines.iter().flat_map(|line| line.split(';')).map(|pair| pair.trim_matches([' ', '\t'])).collect();
             let upstream = cookies.for_upstream();
             let text = upstream.as_ref().map_or("", UpstreamCookies::as_str);
             prop_assert!(!text.to_ascii_lowercase().contains("__host-kubepass") && !text.contains("SECRET"), "{text}");

@@ -23,10 +23,13 @@ pub(super) fn set_session(keys: &TokenKeys, session: SessionId, seconds: u64) ->
 
 /// The session that the browser's cookie names, when we sealed it; whether it lives is asked of the session table.
 pub(super) fn session(keys: &TokenKeys, headers: &HeaderMap) -> Option<SessionId> {
-    // Two of the name cannot be ours: `__Host-` allows one. Then none counts.
-    let mut found = cookies(headers).filter(|(name, _)| *name == SESSION);
-    let (_, value) = found.next().filter(|_| found.next().is_none())?;
-    Some(SessionId::from_random(keys.open_cookie(SESSION, value)?.try_into().ok()?))
+    Some(SessionId::from_random(keys.open_cookie(SESSION, only(headers, SESSION)?)?.try_into().ok()?))
+}
+
+/// The value of a cookie that was sent exactly once. Two of the name cannot be ours: `__Host-` allows one. Then none counts.
+pub(super) fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let mut found = cookies(headers).filter(|(found, _)| *found == name);
+    found.next().filter(|_| found.next().is_none()).map(|(_, value)| value)
 }
 
 /// `Set-Cookie` for one of our cookies. `name` and `value` are cookie text by construction: our constants, hexadecimal ids and base64url.
@@ -54,11 +57,12 @@ pub(super) fn is_id(text: &str) -> bool {
     text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// Name and value of every cookie that the browser sent (RFC 6265, 5.4), in order.
+/// Name and value of every cookie that the browser sent (RFC 6265, 5.4), in order. Other hosts of the domain set cookies too: one that is no text
+/// hides no other, and only blank and tab are cut off, for a browser takes every other sort of space for a part of the name and so lets any host
+/// set `<space>__Host-...`.
 pub(super) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).filter_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        Some((name, value))
-    })
+    let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    lines
+        .flat_map(|line| line.split(|byte| *byte == b';'))
+        .filter_map(|pair| std::str::from_utf8(pair).ok()?.trim_matches([' ', '\t']).split_once('='))
 }

@@ -174,7 +174,7 @@ fn under_way(web: &Web, keys: &TokenKeys, headers: &HeaderMap, state: Option<&st
     let state = state.ok_or(WebError::Parameter { name: "state", problem: "it is missing" })?;
     let id = state.split_once('.').map(|(id, _)| id).filter(|id| cookie::is_id(id)).ok_or(WebError::LoginUnknown)?;
     let name = format!("{}{id}", cookie::LOGIN_PREFIX);
-    let (_, value) = cookie::cookies(headers).find(|(found, _)| *found == name).ok_or(WebError::LoginUnknown)?;
+    let value = cookie::only(headers, &name).ok_or(WebError::LoginUnknown)?;
     let text = keys.open_cookie(&name, value).ok_or(WebError::LoginUnknown)?;
     let under_way: LoginUnderWay = serde_json::from_slice(&text).map_err(|_| WebError::LoginUnknown)?;
     verify_slices_are_equal(under_way.state.as_bytes(), state.as_bytes()).map_err(|_| WebError::LoginUnknown)?;

@@ -219,7 +219,7 @@ fn started(keys: &TokenKeys, headers: &HeaderMap, state: &str, host: &str, now: 
         return Err(WebError::LoginUnknown);
     }
     let name = format!("{}{state}", cookie::START_PREFIX);
-    let (_, value) = cookie::cookies(headers).find(|(found, _)| *found == name).ok_or(WebError::LoginUnknown)?;
+    let value = cookie::only(headers, &name).ok_or(WebError::LoginUnknown)?;
     let text = keys.open_cookie(&name, value).ok_or(WebError::LoginUnknown)?;
     let started: Started = serde_json::from_slice(&text).map_err(|_| WebError::LoginUnknown)?;
     if started.host != host {

@@ -275,6 +275,24 @@ async fn clusters_have_no_such_pages() {
     }
 }
 
+/// Other hosts of the domain can set cookies for all of it. What they hold is theirs; it must not hide ours.
+#[tokio::test]
+async fn cookies_of_other_hosts_hide_none_of_ours() {
+    let installation = Installation::new().await;
+    for (name, value) in
+        [("theme", "dunkelgrün"), ("größe", "1"), ("\u{a0}__Host-kubepass-session", "x"), ("__Host-kubepass-session\u{2003}", "x")]
+    {
+        let mut browser = installation.browser();
+        browser.cookies.insert(name.to_owned(), value.to_owned());
+        browser.elsewhere.insert((WIKI_HOST.to_owned(), name.to_owned()), value.to_owned());
+        let answer = browser.log_in(&installation.idp, "/login").await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        let callback = to_callback(&mut browser, START).await;
+        assert_eq!(browser.get(callback.as_str()).await.location().as_str(), "https://wiki.example.com/Start?a=b");
+        assert!(cookie_session(&installation, &browser).is_some());
+    }
+}
+
 #[tokio::test]
 async fn log_ins_that_are_left_open_do_not_pile_up() {
     let installation = Installation::new().await;
