@@ -68,7 +68,14 @@ pub fn list(running: &Running) -> Result<String, String> {
 /// A text for the operator.
 pub fn publish(running: &Running, folder: &Path, base_url: Option<&str>) -> Result<String, String> {
     let base = base_url.map(checked_base).transpose()?;
-    let keys = keys(running)?;
+    write_files(&keys(running)?, folder, base)
+}
+
+fn write_files(keys: &PublishedKeys, folder: &Path, base: Option<String>) -> Result<String, String> {
+    // API servers that read an empty list refuse everybody; what they can read now is better, whoever asked the wrong kubepass.
+    if keys.upstream.is_empty() {
+        return Err("there is no key to publish, so nothing was changed: is this the configuration of the kubepass that runs?".to_owned());
+    }
     let base = base.unwrap_or_else(|| keys.issuer.clone());
     let jwks = JwkSet { keys: keys.upstream.iter().map(|key| key.jwk.clone()).collect() };
     let discovery = DiscoveryDocument::new(&keys.issuer, &format!("{base}/{FOLDER}/{JWKS}"), &jwks);
@@ -118,12 +125,17 @@ fn checked_base(text: &str) -> Result<String, String> {
     if plain && url.query().is_none() && url.fragment().is_none() { Ok(text.trim_end_matches('/').to_owned()) } else { Err(wrong()) }
 }
 
-/// Whole or not at all: a web server may read at any time.
+/// Whole or not at all: a web server may read at any time. Never through a link: others may write to a web server's folder.
 fn write_json(path: &Path, text: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
-    fs::write(&unfinished, format!("{text}\n")).map_err(failed)?;
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&unfinished).map_err(failed)?;
+    writeln!(file, "{text}").and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&unfinished, path).map_err(failed)
 }
 
@@ -158,6 +170,48 @@ mod tests {
         assert!(generate(&file, SigningAlgorithm::Es256).unwrap_err().contains("never overwritten"));
         assert_eq!(fs::read_to_string(&file).unwrap(), pem);
         assert!(generate(&folder.path().join("no/folder"), SigningAlgorithm::Es256).unwrap_err().contains("cannot write"));
+    }
+
+    fn published(upstream: &[&SigningKey]) -> PublishedKeys {
+        let view = |key: &&SigningKey| KeyView {
+            kid: key.kid().to_owned(),
+            algorithm: key.algorithm(),
+            state: "signs".to_owned(),
+            published_at: 0,
+            until: None,
+            jwk: key.public_jwk().clone(),
+        };
+        PublishedKeys {
+            issuer: "https://pass.example.com".to_owned(),
+            upstream: upstream.iter().map(view).collect(),
+            assertion: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn nothing_takes_the_place_of_published_keys_but_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_pem(generate_pem(SigningAlgorithm::Es256).unwrap().expose_secret(), None).unwrap();
+        write_files(&published(&[&key]), folder.path(), None).unwrap();
+        let jwks = folder.path().join(".well-known/jwks.json");
+        let good = fs::read_to_string(&jwks).unwrap();
+        assert!(good.contains(key.kid()), "{good}");
+        assert!(write_files(&published(&[]), folder.path(), None).unwrap_err().contains("no key to publish"));
+        assert_eq!(fs::read_to_string(&jwks).unwrap(), good);
+    }
+
+    #[test]
+    fn a_link_in_a_web_servers_folder_leads_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("other");
+        fs::write(&other, "precious").unwrap();
+        fs::create_dir(folder.path().join(FOLDER)).unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join(FOLDER).join("jwks.json.new")).unwrap();
+        let key = SigningKey::from_pem(generate_pem(SigningAlgorithm::Es256).unwrap().expose_secret(), None).unwrap();
+        write_files(&published(&[&key]), folder.path(), None).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "precious");
+        let jwks = folder.path().join(FOLDER).join(JWKS);
+        assert!(!fs::symlink_metadata(&jwks).unwrap().is_symlink() && fs::read_to_string(&jwks).unwrap().contains(key.kid()));
     }
 
     #[test]
