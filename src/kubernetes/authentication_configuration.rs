@@ -144,7 +144,8 @@ fn issuer(input: &AuthenticationInput<'_>) -> String {
 }
 
 fn claim_rules(input: &AuthenticationInput<'_>) -> String {
-    let life = format!("claims.exp - claims.iat <= {}", input.longest_seconds);
+    // An API server holds `nbf` against its clock, and nobody `iat`: one in the future would make a life of any length short.
+    let life = format!("claims.nbf == claims.iat && claims.exp - claims.iat <= {}", input.longest_seconds);
     let mut text = "  claimValidationRules:\n".to_owned();
     text.push_str(&rule("claims.token_use == \"upstream\"", "not a token that kubepass makes for API servers"));
     text.push_str(&rule(&life, "the token lives longer than kubepass makes any for this cluster"));

@@ -64,7 +64,7 @@ fn the_example_says_what_its_route_says() {
     assert_eq!(whole.as_object().unwrap().len(), 3, "{whole}");
     let entry = &whole["jwt"][0];
     assert_eq!(entry["issuer"], json!({"url": "https://pass.example.com", "audiences": ["prod"]}));
-    assert_eq!(entry["claimValidationRules"][1]["expression"], "claims.exp - claims.iat <= 300");
+    assert_eq!(entry["claimValidationRules"][1]["expression"], "claims.nbf == claims.iat && claims.exp - claims.iat <= 300");
     assert_eq!(entry["claimMappings"]["uid"]["expression"], "claims.?uid.orValue(\"\")");
     let keys: Vec<&Value> = entry["claimMappings"]["extra"].as_array().unwrap().iter().map(|extra| &extra["key"]).collect();
     assert_eq!(keys, ["kubepass.dev/session", "kubepass.dev/policy", "example.com/idp"]);
@@ -97,7 +97,7 @@ fn routes_to_one_api_server_share_an_entry() {
         let entry = parsed(&text)["jwt"][0].clone();
         assert_eq!(entry["issuer"]["audiences"], json!(["prod", "prod-admin"]));
         assert_eq!(entry["issuer"]["audienceMatchPolicy"], "MatchAny");
-        assert_eq!(entry["claimValidationRules"][1]["expression"], "claims.exp - claims.iat <= 3600");
+        assert_eq!(entry["claimValidationRules"][1]["expression"], "claims.nbf == claims.iat && claims.exp - claims.iat <= 3600");
         assert!(text.contains("group in [\"system:masters\"]"), "{text}");
     }
     assert_eq!(parsed(&folder.run(of_route("other")).unwrap())["jwt"][0]["issuer"]["audiences"], json!(["other"]));

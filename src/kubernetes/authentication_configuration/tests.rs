@@ -52,7 +52,7 @@ jwt:
   claimValidationRules:
   - expression: 'claims.token_use == "upstream"'
     message: not a token that kubepass makes for API servers
-  - expression: 'claims.exp - claims.iat <= 300'
+  - expression: 'claims.nbf == claims.iat && claims.exp - claims.iat <= 300'
     message: the token lives longer than kubepass makes any for this cluster
   claimMappings:
     username:
@@ -117,7 +117,7 @@ jwt:
   claimValidationRules:
   - expression: 'claims.token_use == "upstream"'
     message: not a token that kubepass makes for API servers
-  - expression: 'claims.exp - claims.iat <= 3600'
+  - expression: 'claims.nbf == claims.iat && claims.exp - claims.iat <= 3600'
     message: the token lives longer than kubepass makes any for this cluster
   claimMappings:
     username:
