@@ -167,6 +167,10 @@ fn nothing_that_a_client_forges_reaches_the_upstream() {
     let forged = [
         ("x-identity", "eyJ.forged.x"),
         ("X-Identity", "eyJ.forged.x"),
+        ("X.Identity", "eyJ.forged.x"),
+        ("x~identity", "eyJ.forged.x"),
+        ("x-rewrite-url", "/forged.x"),
+        ("x-http-method-override", "FORGED.X"),
         ("x-kubepass-assertion", "eyJ.forged.x"),
         ("x-kubepass-cookie", "forged=1"),
         ("x-kubepass-authorization", "Bearer forged"),

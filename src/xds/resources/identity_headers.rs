@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendA
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, HeaderMutationPerRoute, Mutations};
 
 use super::input::MethodInput;
-use super::message::{remove_header, remove_headers_with_prefix, write_header};
+use super::message::{remove_header, remove_headers_with_prefix, remove_spellings, write_header};
 use super::names::{
     EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE, USER_KEY, extra_key, group_key,
 };
@@ -18,6 +18,9 @@ pub(super) const HEADER_MUTATION: &str = "envoy.filters.http.header_mutation";
 
 /// Credentials and cookies that mean something to kubepass only.
 const NOT_FOR_UPSTREAM: [&str; 3] = ["cookie", "x-pomerium-authorization", "proxy-authorization"];
+
+/// By these a client asks some web frameworks for another path or method than the one that was judged (`x-original-*` goes earlier).
+const OTHER_REQUEST: [&str; 4] = ["x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
 
 /// The filter's own configuration: the same for every host, always.
 pub(super) fn for_all_routes() -> HeaderMutation {
@@ -53,17 +56,19 @@ fn token_as_authorization() -> [Mutation; 3] {
     ]
 }
 
-/// The identity header is ext_authz's whatever the client sent, `cookie` (removed before) holds what is not ours, and no credential goes upstream.
+/// The identity header is ext_authz's whatever the client sent and however it was spelt, `cookie` (removed before) holds what is not ours, and no credential goes upstream.
 fn assertion_and_cookies(identity_header: &str) -> Vec<Mutation> {
     let from = |name: &str, header: &str| write_header(name, &format!("%REQ({header})%"), HeaderAppendAction::OverwriteIfExistsOrAdd);
-    vec![
+    let written = [
         remove_header("authorization"),
         remove_header(identity_header),
+        remove_spellings(identity_header),
         from(identity_header, UPSTREAM_ASSERTION),
         from("cookie", UPSTREAM_COOKIE),
         remove_header(UPSTREAM_ASSERTION),
         remove_header(UPSTREAM_COOKIE),
-    ]
+    ];
+    OTHER_REQUEST.iter().map(|name| remove_header(name)).chain(written).collect()
 }
 
 fn groups(slots: std::ops::Range<usize>) -> impl Iterator<Item = Mutation> {

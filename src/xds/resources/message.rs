@@ -106,6 +106,14 @@ pub(super) fn remove_headers_with_prefix(text: &str) -> HeaderMutation {
     HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(header_mutation::RemoveOnMatch { key_matcher })) }
 }
 
+/// Removes a header under every name that servers which make variables of names (CGI, PHP, WSGI) could take for this one: `x.user` is `X_USER` to
+/// some, as `x-user` is. Underscores are refused anyway. `name`: lower case, letters, digits and `-`.
+pub(super) fn remove_spellings(name: &str) -> HeaderMutation {
+    let spellings = string_matcher::MatchPattern::SafeRegex(regex(&name.replace('-', "[^a-z0-9]")));
+    let key_matcher = Some(StringMatcher { match_pattern: Some(spellings), ignore_case: false });
+    HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(header_mutation::RemoveOnMatch { key_matcher })) }
+}
+
 /// Writes a header from a format string; where that gives nothing, no header.
 pub(super) fn write_header(name: &str, format: &str, action: HeaderAppendAction) -> HeaderMutation {
     let header = HeaderValue { key: name.to_owned(), value: format.to_owned(), ..Default::default() };

@@ -286,7 +286,8 @@ pub(super) const CASES: &[Case] = &[
         host: HTTP_HOST,
         path: "/asserted/assertion",
         headers: "authorization: Bearer of-the-client\r\nX-Identity: forged\r\nx-identity: forged\r\ncookie: forged=1\r\nCookie: forged=2\r\n\
-                  x-kubepass-assertion: forged\r\nx-kubepass-cookie: forged=3\r\nproxy-authorization: x\r\nImpersonate-User: root\r\n",
+                  x-kubepass-assertion: forged\r\nx-kubepass-cookie: forged=3\r\nproxy-authorization: x\r\nImpersonate-User: root\r\n\
+                  X.Identity: forged\r\nx!identity: forged\r\nX-Rewrite-URL: /forged\r\nX-HTTP-Method-Override: FORGED\r\n",
         expect: asserted,
         ..GET
     },
@@ -372,7 +373,9 @@ pub(super) fn user_token() -> String {
 fn asserted(reply: &Reply) -> Result<(), String> {
     has_exactly(reply, IDENTITY_HEADER, &[format!("{IDENTITY_HEADER}: {ASSERTION}")])?;
     has_exactly(reply, "cookie", &[format!("cookie: {COOKIE}")])?;
-    ["authorization", "proxy-", "x-kubepass-", "impersonate-"].iter().try_for_each(|prefix| has_exactly(reply, prefix, &[]))
+    ["authorization", "proxy-", "x-kubepass-", "impersonate-"].iter().try_for_each(|prefix| has_exactly(reply, prefix, &[]))?;
+    // Under whatever name.
+    if reply.body.to_ascii_lowercase().contains("forged") { Err(reply.body.clone()) } else { Ok(()) }
 }
 
 fn identity_lines() -> Vec<String> {
