@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-matrix lint fuzz tools build
+.PHONY: help demo demo-up test test-matrix bench bench-report bench-parts profile lint fuzz tools build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,19 @@ test-matrix: tools ## the end-to-end stories against other Kubernetes versions, 
 	@# Constrained impersonation, which the story of the stolen token is about, came with 1.36.
 	KUBEPASS_TEST_KUBERNETES=1.34 $(CARGO) test --test e2e -- --skip endurance --skip rbac::
 	KUBEPASS_TEST_KUBERNETES=1.37 $(CARGO) test --test e2e -- --skip endurance
+
+bench: tools ## what kubepass adds to a request, beside Envoy alone and the API server itself (about 12 minutes; QUICK=1 takes 4)
+	@command -v h2load > /dev/null || { echo "h2load is not there: apt-get install nghttp2-client (Debian, Ubuntu), brew install nghttp2 (macOS)" >&2; exit 1; }
+	@$(CARGO) test --quiet --release --test bench -- run
+
+bench-report: ## the README's table and the plot from the last `make bench`
+	@$(CARGO) test --quiet --release --test bench -- report
+
+bench-parts: ## the parts of a check and of a reload by themselves, with their allocations
+	@$(CARGO) bench --quiet --bench in_process
+
+profile: tools ## where kubepass's own time goes under load (perf)
+	@$(CARGO) test --quiet --release --test bench -- profile
 
 lint: ## formatting, clippy, licences and sources of dependencies
 	$(CARGO) fmt --check

@@ -1,0 +1,80 @@
+//! One round of load with h2load: its command line, and the log of every single request that it leaves.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::figures::{Request, Round};
+use super::paths::Path as Way;
+use super::support::leash;
+
+/// How long connections are warmed before requests count.
+pub(super) const WARM_UP: Duration = Duration::from_millis(300);
+
+/// How to get h2load; `make bench` cannot build it itself.
+const MISSING: &str = "h2load is not there: apt-get install nghttp2-client (Debian, Ubuntu), brew install nghttp2 (macOS)";
+
+/// The version line of h2load.
+///
+/// # Errors
+/// The command that installs it, when it is missing.
+pub(super) fn version() -> Result<String, String> {
+    let output = Command::new("h2load").arg("--version").output().map_err(|_| MISSING.to_owned())?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// How much is asked in a round.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Amount {
+    /// As much as is answered in this time.
+    Time(Duration),
+    /// So many from each client: for answers that take so long that a time would cut too many of them off.
+    FromEachClient(usize),
+}
+
+/// Sends requests over `clients` connections, one at a time on each.
+///
+/// # Errors
+/// When h2load fails, or an answer is not 200.
+pub(super) fn round(way: &Way, path: &str, clients: usize, amount: Amount, log: &Path) -> Result<Round, String> {
+    let _ = std::fs::remove_file(log);
+    let mut command = leash::command("h2load");
+    command.args(["-t", "1", "-m", "1", "-c", &clients.to_string()]);
+    match amount {
+        Amount::Time(time) => {
+            command.arg(format!("--duration={}ms", time.as_millis())).arg(format!("--warm-up-time={}ms", WARM_UP.as_millis()))
+        }
+        Amount::FromEachClient(count) => command.arg(format!("--requests={}", count * clients)),
+    };
+    command.arg(format!("--log-file={}", log.display())).arg(format!("--connect-to=127.0.0.1:{}", way.port));
+    for (name, value) in &way.headers {
+        command.arg("-H").arg(format!("{name}: {value}"));
+    }
+    command.arg(format!("https://{}:{}{path}", way.host, way.port));
+    let output = command.stdin(Stdio::null()).output().map_err(|_| MISSING.to_owned())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(format!("h2load failed: {text}{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let requests = std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))?;
+    let mut requests: Vec<Request> = requests.lines().map(request).collect::<Result<_, _>>()?;
+    drop_unfinished(&mut requests, clients);
+    Round::of(&requests).map_err(|error| format!("{error}\n{text}"))
+}
+
+/// When the time is over h2load logs what each connection still waited for, with the status 0.
+fn drop_unfinished(requests: &mut Vec<Request>, clients: usize) {
+    let unfinished = requests.iter().filter(|request| request.status == 0).count();
+    if unfinished <= clients {
+        requests.retain(|request| request.status != 0);
+    }
+}
+
+/// `start in microseconds since the epoch, status, microseconds until the end`.
+fn request(line: &str) -> Result<Request, String> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let read = || {
+        Some(Request { start: fields.first()?.parse().ok()?, status: fields.get(1)?.parse().ok()?, micros: fields.get(2)?.parse().ok()? })
+    };
+    read().ok_or_else(|| format!("a line of h2load's log: {line:?}"))
+}

@@ -1,0 +1,37 @@
+//! `make bench`: what kubepass adds to a request, shown side by side in one run on the real parts.
+//!
+//! The same two requests go to one real API server by several paths (`paths`), in alternating rounds, so that what else the machine does
+//! meets all of them alike. Each round is proven by the API server's own audit log (`proof`): a path that was fast because it did less does not
+//! count. `make bench-report` makes the plot and the table of the README from the summary that a run leaves.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod always_allow;
+mod envoys;
+mod figures;
+mod installation;
+mod kubepass;
+mod load;
+mod machine;
+mod paths;
+mod profile;
+mod proof;
+mod report;
+mod run;
+mod summary;
+mod table;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["run"] => run::run(),
+        ["report"] => report::run(),
+        ["profile"] => profile::run(),
+        [always_allow::VERB, socket] => always_allow::serve(socket.as_ref()),
+        // Cargo and nextest list the tests of every binary; this one has none.
+        _ => ExitCode::SUCCESS,
+    }
+}

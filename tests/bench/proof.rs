@@ -1,0 +1,96 @@
+//! Whether a path did its work: the API server's own audit log of the round, event by event.
+
+use std::path::{Path as FilePath, PathBuf};
+
+use serde::Deserialize;
+
+use super::paths::{Asked, GROUPS, Path, SeenAs, USER};
+
+/// The API server's audit log, emptied before each round so that it holds the round alone (and the disk no gigabytes).
+#[derive(Debug)]
+pub(super) struct Proof {
+    log: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    #[serde(rename = "requestURI")]
+    request_uri: String,
+    user: User,
+    impersonated_user: Option<User>,
+    response_status: Option<ResponseStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+struct User {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    groups: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ResponseStatus {
+    code: i32,
+}
+
+impl Proof {
+    pub(super) fn new(log: &FilePath) -> Self {
+        Self { log: log.to_owned() }
+    }
+
+    pub(super) fn begin(&self) {
+        // The API server appends, so what it writes next stands at the beginning.
+        empty(&self.log);
+    }
+
+    /// How many requests the API server answered in this round, warm-up included.
+    ///
+    /// # Errors
+    /// When it saw fewer than the client, or one of them otherwise than as the user of the path.
+    pub(super) fn end(&self, path: &Path, asked: &Asked, at_least: usize) -> Result<usize, String> {
+        let text = std::fs::read_to_string(&self.log).map_err(|error| format!("{}: {error}", self.log.display()))?;
+        let events: Vec<Event> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Event>(line).ok())
+            .filter(|event| event.request_uri == asked.path)
+            .collect();
+        if let Some(event) = events.iter().find(|event| !is_user(event, path.seen_as)) {
+            return Err(format!("{}: the API server saw {event:?}", path.name));
+        }
+        // What a client waited for when its time was over ends in some error, and the client does not count it.
+        let answered = events.iter().filter(|event| event.response_status.as_ref().is_some_and(|status| status.code == 200)).count();
+        if answered < at_least {
+            return Err(format!("{}: the client counts {at_least} answers to {}, the API server {answered}", path.name, asked.path));
+        }
+        Ok(events.len())
+    }
+}
+
+fn is_user(event: &Event, seen_as: SeenAs) -> bool {
+    let user = match seen_as {
+        SeenAs::Impersonated => event.impersonated_user.as_ref(),
+        SeenAs::Authenticated => Some(&event.user),
+    };
+    user.is_some_and(|user| user.username == USER && GROUPS.iter().all(|group| user.groups.iter().any(|have| have == group)))
+}
+
+/// Empties a log that its writer appends to.
+pub(super) fn empty(log: &FilePath) {
+    let file = std::fs::OpenOptions::new().write(true).open(log).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+    file.set_len(0).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
+}
+
+/// Whether kubepass's own trail has a line for every request that it let pass.
+///
+/// # Errors
+/// When it has fewer.
+pub(super) fn check_trail(trail: &FilePath, at_least: usize) -> Result<(), String> {
+    let text = std::fs::read_to_string(trail).map_err(|error| format!("{}: {error}", trail.display()))?;
+    let allowed = text.lines().filter(|line| line.contains(r#""event":"decision""#) && line.contains(r#""outcome":"allow""#)).count();
+    if allowed < at_least {
+        return Err(format!("the client counts {at_least} answers, and kubepass's trail {allowed} requests that were let pass"));
+    }
+    Ok(())
+}
