@@ -12,7 +12,10 @@ use crate::server::lifecycle;
 pub fn run(config: &Path, envoy: WhichEnvoy) -> Result<(), String> {
     // Another provider can only be there in a test process; any will do.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    // Two at least: who waits for a disk that hangs must not hold up everybody else.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(|error| error.to_string())?;
     let options = Options { config: config.to_owned(), envoy };
     runtime.block_on(async {
         let app = App::start(&options).await.map_err(|error| error.to_string())?;

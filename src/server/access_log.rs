@@ -31,7 +31,7 @@ const MAX_STREAMS: usize = 1024;
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// How long a stream goes on when the drain has begun: longer than an Envoy gathers entries.
 const LINGER: Duration = Duration::from_secs(1);
-/// Lines that one stream has waiting for the trail at a time.
+/// Lines that one stream gives the trail at a time.
 const MAX_WAITING: usize = 256;
 
 /// The access log service.
@@ -67,14 +67,15 @@ impl AccessLog {
         }
         let mut events = events.into_iter().peekable();
         while events.peek().is_some() {
-            futures::future::join_all(events.by_ref().take(MAX_WAITING).map(|event| self.record(event))).await;
+            self.record(events.by_ref().take(MAX_WAITING).collect()).await;
         }
     }
 
-    async fn record(&self, event: CompletionEvent) {
-        match self.trail.record(AuditEvent::Completion(Box::new(event))).await {
-            Ok(()) => self.counts.add(EntryResult::Recorded, ""),
-            Err(error) => self.counts.add(EntryResult::Lost, &error.to_string()),
+    async fn record(&self, events: Vec<CompletionEvent>) {
+        let count = events.len() as u64;
+        match self.trail.record_all(events.into_iter().map(|event| AuditEvent::Completion(Box::new(event)))).await {
+            Ok(()) => self.counts.add_many(EntryResult::Recorded, count, ""),
+            Err(error) => self.counts.add_many(EntryResult::Lost, count, &error.to_string()),
         }
     }
 }
@@ -148,7 +149,11 @@ impl AccessLogCounts {
     }
 
     fn add(&self, result: EntryResult, why: &str) {
-        let before = self.0.get_or_create(&ResultLabel { result: result.as_str() }).inc();
+        self.add_many(result, 1, why);
+    }
+
+    fn add_many(&self, result: EntryResult, count: u64, why: &str) {
+        let before = self.0.get_or_create(&ResultLabel { result: result.as_str() }).inc_by(count);
         // The first says what is wrong; the metric says how often.
         if before == 0 && matches!(result, EntryResult::Malformed | EntryResult::Lost) {
             tracing::warn!(access_log.result = result.as_str(), why, "an entry of Envoy's access log did not reach the audit trail");

@@ -1,16 +1,17 @@
-//! Where audit events go: a bounded queue before one writer thread, which writes what has gathered in one go and only then says "written".
-//! It never drops an event without saying so; what to do then is the caller's matter.
+//! Where audit events go. A line is written by who has it when nobody else is writing, for that costs less than to hand it over and to be
+//! woken again; otherwise it waits in a bounded queue before one writer thread, which writes what has gathered in one go. Only then it is
+//! "written". It never drops an event without saying so; what to do then is the caller's matter.
 
 mod file;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::{AuditEvent, AuditLine, SCHEMA, TrailRestoredEvent};
-use crate::config::{AuditSettings, AuditSink, Durability};
+use crate::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
 use crate::server::clock;
 use file::AuditFile;
 
@@ -25,6 +26,9 @@ const WRITE_DEADLINE: Duration = Duration::from_millis(600);
 #[derive(Debug, Clone)]
 pub struct Trail {
     queue: mpsc::Sender<Pending>,
+    sinks: Arc<Mutex<Sinks>>,
+    /// Whether a caller may write itself: see [`may_write_at_once`].
+    at_once: bool,
     health: Arc<Health>,
 }
 
@@ -52,16 +56,22 @@ pub enum TrailError {
     Encoding(String),
 }
 
+/// Whole lines.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// How many of them there are whose loss is one to report; that of a report is not.
+    count: u64,
+}
+
 struct Pending {
-    line: Vec<u8>,
-    /// Whether its loss is one to report; that of a report is not.
-    counts: bool,
+    lines: Lines,
     written: oneshot::Sender<Result<(), TrailError>>,
 }
 
 impl std::fmt::Debug for Pending {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Pending").field("bytes", &self.line.len()).finish()
+        formatter.debug_struct("Pending").field("bytes", &self.lines.bytes.len()).finish()
     }
 }
 
@@ -75,14 +85,27 @@ impl Trail {
         }
         let (queue, pending) = mpsc::channel(QUEUE);
         let health = Arc::new(Health::default());
-        let writer = Writer { files, pending, health: Arc::clone(&health) };
+        let at_once = may_write_at_once(settings, &files);
+        let sinks = Arc::new(Mutex::new(Sinks { files, health: Arc::clone(&health) }));
+        let writer = Writer { sinks: Arc::clone(&sinks), pending };
         std::thread::Builder::new().name("audit-writer".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, health })
+        Ok(Self { queue, sinks, at_once, health })
     }
 
     /// Returns when the line stands in every sink.
     pub async fn record(&self, event: AuditEvent) -> Result<(), TrailError> {
-        self.put(encode(event)?, true).await
+        let mut lines = Lines::default();
+        lines.add(event)?;
+        self.put(lines).await
+    }
+
+    /// As [`Self::record`], for many at once: all of them stand in every sink, or the result is an error.
+    pub async fn record_all(&self, events: impl IntoIterator<Item = AuditEvent>) -> Result<(), TrailError> {
+        let mut lines = Lines::default();
+        for event in events {
+            lines.add(event)?;
+        }
+        self.put(lines).await
     }
 
     /// When lines were lost: tries to say so in the trail, and thereby whether it can be written again. Without this a trail that failed
@@ -92,15 +115,22 @@ impl Trail {
         if lines_lost == 0 {
             return;
         }
-        let Ok(line) = encode(AuditEvent::TrailRestored(TrailRestoredEvent { lines_lost })) else { return };
-        if self.put(line, false).await.is_ok() {
+        let mut report = Lines::default();
+        if report.add(AuditEvent::TrailRestored(TrailRestoredEvent { lines_lost })).is_err() {
+            return;
+        }
+        report.count = 0;
+        if self.put(report).await.is_ok() {
             self.health.unreported.fetch_sub(lines_lost, Ordering::Relaxed);
         }
     }
 
-    async fn put(&self, line: Vec<u8>, counts: bool) -> Result<(), TrailError> {
+    async fn put(&self, lines: Lines) -> Result<(), TrailError> {
+        if let Some(result) = self.write_at_once(&lines) {
+            return result;
+        }
         let (written, done) = oneshot::channel();
-        self.queue.try_send(Pending { line, counts, written }).map_err(|error| match error {
+        self.queue.try_send(Pending { lines, written }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => TrailError::Full,
             mpsc::error::TrySendError::Closed(_) => TrailError::Ended,
         })?;
@@ -108,6 +138,18 @@ impl Trail {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(TrailError::Ended),
             Err(_) => Err(TrailError::Slow),
+        }
+    }
+
+    /// `None` when somebody else is writing, or this trail is not written so.
+    fn write_at_once(&self, lines: &Lines) -> Option<Result<(), TrailError>> {
+        if !self.at_once {
+            return None;
+        }
+        match self.sinks.try_lock() {
+            Ok(mut sinks) => Some(sinks.write(lines)),
+            Err(TryLockError::Poisoned(sinks)) => Some(sinks.into_inner().write(lines)),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -122,57 +164,49 @@ impl Trail {
     }
 }
 
-fn encode(event: AuditEvent) -> Result<Vec<u8>, TrailError> {
-    let line = AuditLine { schema: SCHEMA, time: clock::rfc3339(clock::since_epoch()), event };
-    let mut bytes = serde_json::to_vec(&line).map_err(|error| TrailError::Encoding(error.to_string()))?;
-    bytes.push(b'\n');
-    Ok(bytes)
+/// Only into regular files and without a sync: into the page cache, in microseconds. Should the disk hang all the same, the caller's thread
+/// waits with it, and who comes after finds the sinks taken and gives up in time. Where requests are to pass although the trail fails, nobody
+/// may be held up, not even the first.
+fn may_write_at_once(settings: &AuditSettings, files: &[AuditFile]) -> bool {
+    settings.durability == Durability::Written && settings.on_failure == OnAuditFailure::Deny && files.iter().all(AuditFile::is_regular)
 }
 
-struct Writer {
+impl Lines {
+    fn add(&mut self, event: AuditEvent) -> Result<(), TrailError> {
+        let line = AuditLine { schema: SCHEMA, time: clock::rfc3339(clock::since_epoch()), event };
+        serde_json::to_writer(&mut self.bytes, &line).map_err(|error| TrailError::Encoding(error.to_string()))?;
+        self.bytes.push(b'\n');
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// The files, and how writing to them fares. Whoever writes has them for himself.
+#[derive(Debug)]
+struct Sinks {
     files: Vec<AuditFile>,
-    pending: mpsc::Receiver<Pending>,
     health: Arc<Health>,
 }
 
-impl Writer {
-    fn run(mut self) {
-        let mut batch = Vec::new();
-        let mut waiting = Vec::new();
-        let mut lines = 0;
-        while let Some(first) = self.pending.blocking_recv() {
-            let mut next = Some(first);
-            while let Some(Pending { line, counts, written }) = next {
-                // Who gave up waiting was told so; its line is still the truth about what was asked, so it is written.
-                batch.extend_from_slice(&line);
-                lines += u64::from(counts);
-                waiting.push(written);
-                next = if batch.len() < MAX_BATCH_BYTES { self.pending.try_recv().ok() } else { None };
-            }
-            let result = self.write(&batch);
-            self.note(&result, lines);
-            lines = 0;
-            for written in waiting.drain(..) {
-                let _ = written.send(result.clone());
-            }
-            batch.clear();
-        }
+impl Sinks {
+    fn write(&mut self, lines: &Lines) -> Result<(), TrailError> {
+        let append = |file: &mut AuditFile| {
+            file.append(&lines.bytes).map_err(|error| TrailError::Failed(format!("{}: {error}", file.path().display()).into()))
+        };
+        let result = self.files.iter_mut().try_for_each(append);
+        self.health.note(&result, lines.count);
+        result
     }
+}
 
-    fn write(&mut self, batch: &[u8]) -> Result<(), TrailError> {
-        for file in &mut self.files {
-            file.append(batch).map_err(|error| TrailError::Failed(format!("{}: {error}", file.path().display()).into()))?;
-        }
-        Ok(())
-    }
-
+impl Health {
     fn note(&self, result: &Result<(), TrailError>, lines: u64) {
-        let was_failing = self.health.failing.swap(result.is_err(), Ordering::Relaxed);
+        let was_failing = self.failing.swap(result.is_err(), Ordering::Relaxed);
         if result.is_ok() {
-            self.health.written.fetch_add(lines, Ordering::Relaxed);
+            self.written.fetch_add(lines, Ordering::Relaxed);
         } else {
-            self.health.failed.fetch_add(lines, Ordering::Relaxed);
-            self.health.unreported.fetch_add(lines, Ordering::Relaxed);
+            self.failed.fetch_add(lines, Ordering::Relaxed);
+            self.unreported.fetch_add(lines, Ordering::Relaxed);
         }
         match result {
             Err(error) if !was_failing => {
@@ -180,6 +214,35 @@ impl Writer {
             }
             Ok(()) if was_failing => tracing::info!("the audit trail is written again"),
             _ => {}
+        }
+    }
+}
+
+struct Writer {
+    sinks: Arc<Mutex<Sinks>>,
+    pending: mpsc::Receiver<Pending>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut batch = Lines::default();
+        let mut waiting = Vec::new();
+        while let Some(first) = self.pending.blocking_recv() {
+            let mut next = Some(first);
+            while let Some(Pending { lines, written }) = next {
+                // Who gave up waiting was told so; its line is still the truth about what was asked, so it is written.
+                batch.bytes.extend_from_slice(&lines.bytes);
+                batch.count += lines.count;
+                waiting.push(written);
+                next = if batch.bytes.len() < MAX_BATCH_BYTES { self.pending.try_recv().ok() } else { None };
+            }
+            // A writer that panicked has appended whole lines or cut them off again.
+            let result = self.sinks.lock().unwrap_or_else(PoisonError::into_inner).write(&batch);
+            for written in waiting.drain(..) {
+                let _ = written.send(result.clone());
+            }
+            batch.bytes.clear();
+            batch.count = 0;
         }
     }
 }

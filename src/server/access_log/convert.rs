@@ -1,7 +1,9 @@
 //! One access log entry to one completion event. Total: whatever an entry holds, the result is a value.
 
 use envoy_types::pb::envoy::config::core::v3::RequestMethod;
-use envoy_types::pb::envoy::data::accesslog::v3::{AccessLogCommon, AccessLogType, HttpAccessLogEntry, HttpRequestProperties};
+use envoy_types::pb::envoy::data::accesslog::v3::{
+    AccessLogCommon, AccessLogType, HttpAccessLogEntry, HttpRequestProperties, HttpResponseProperties,
+};
 use envoy_types::pb::google::protobuf::value::Kind;
 
 use super::flags::short_words;
@@ -37,24 +39,25 @@ pub(super) fn completion(entry: &HttpAccessLogEntry) -> Converted {
     let Some(common) = &entry.common_properties else {
         return Converted::Malformed("it has no common properties");
     };
-    let request = entry.request.clone().unwrap_or_default();
-    let Some(phase) = phase(common, &request) else {
+    let (no_request, no_response) = (HttpRequestProperties::default(), HttpResponseProperties::default());
+    let request = entry.request.as_ref().unwrap_or(&no_request);
+    let Some(phase) = phase(common, request) else {
         return Converted::Skipped;
     };
     let Some(route) = route(common) else {
         return Converted::Skipped;
     };
-    let Some(request_id) = request_id(&request) else {
+    let Some(request_id) = request_id(request) else {
         return Converted::Malformed("it has no usable request id");
     };
-    let response = entry.response.clone().unwrap_or_default();
+    let response = entry.response.as_ref().unwrap_or(&no_response);
     // Bytes on the wire count what a tunnel carried as well; an Envoy that does not count them gives those of the bodies.
     let bytes = |on_the_wire: u64, of_the_body: u64| if on_the_wire > 0 { on_the_wire } else { of_the_body };
     Converted::Event(CompletionEvent {
         request_id,
         phase: if phase == Phase::Start { "start" } else { "end" },
         route: shortened(route, MAX_ROUTE),
-        status: response.response_code.map_or(0, |code| code.value),
+        status: response.response_code.as_ref().map_or(0, |code| code.value),
         bytes_received: bytes(common.downstream_wire_bytes_received, request.request_body_bytes),
         bytes_sent: bytes(common.downstream_wire_bytes_sent, response.response_body_bytes),
         duration_ms: duration_ms(common),

@@ -32,6 +32,11 @@ impl AuditFile {
         &self.path
     }
 
+    /// False for pipes and devices, of which nobody knows how long a write takes.
+    pub(super) fn is_regular(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.regular)
+    }
+
     /// Appends whole lines, or nothing.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let open = match self.open.take() {
@@ -57,12 +62,28 @@ impl Open {
     }
 
     fn append(&self, lines: &[u8], sync: bool) -> io::Result<()> {
-        let before = if self.regular { self.file.metadata()?.len() } else { 0 };
-        let written = (&self.file).write_all(lines).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
-        if written.is_err() && self.regular {
+        let mut written = 0;
+        let result = self.write_counted(lines, &mut written).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        if result.is_err() && self.regular {
             // Half a line would join with the next one. If even this fails, the file is opened anew and the error already stops the request.
-            let _ = self.file.set_len(before);
+            let _ = self.file.metadata().and_then(|metadata| self.file.set_len(metadata.len().saturating_sub(written)));
         }
-        written
+        result
+    }
+
+    /// As `write_all`, which does not say how far it came.
+    fn write_counted(&self, mut lines: &[u8], written: &mut u64) -> io::Result<()> {
+        while !lines.is_empty() {
+            match (&self.file).write(lines) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    *written += count as u64;
+                    lines = lines.get(count..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }

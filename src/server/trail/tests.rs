@@ -92,3 +92,59 @@ fn a_sink_that_cannot_be_opened_is_named() {
     let error = Trail::open(&settings(Path::new("/nonexistent/audit.jsonl"))).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/audit.jsonl"), "{error}");
 }
+
+#[test]
+fn callers_write_themselves_only_where_that_cannot_hold_up_who_may_pass_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let usual = settings(&folder.path().join("audit.jsonl"));
+    let check = |settings: &AuditSettings, expected: bool| assert_eq!(Trail::open(settings).unwrap().at_once, expected, "{settings:?}");
+    check(&usual, true);
+    check(&AuditSettings { durability: Durability::Synced, ..usual.clone() }, false);
+    check(&AuditSettings { on_failure: OnAuditFailure::Allow, ..usual.clone() }, false);
+    check(&settings(Path::new("/dev/null")), false);
+    let and_a_device = [usual.sinks.clone(), vec![AuditSink::File { path: "/dev/null".into() }]].concat();
+    check(&AuditSettings { sinks: and_a_device, ..usual }, false);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lines_of_many_callers_stand_whole_and_once() {
+    const CALLERS: usize = 16;
+    const LINES: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let trail = Trail::open(&settings(&path)).unwrap();
+    let caller = |caller: usize| {
+        let trail = trail.clone();
+        tokio::spawn(async move {
+            for line in 0..LINES {
+                trail.record(event(&format!("{caller}-{line}"))).await.unwrap();
+            }
+        })
+    };
+    futures::future::join_all((0..CALLERS).map(caller)).await.into_iter().for_each(Result::unwrap);
+    let mut found = users(&path);
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), CALLERS * LINES);
+    assert_eq!(trail.counts(), ((CALLERS * LINES) as u64, 0));
+}
+
+/// As when the disk hangs under another caller.
+#[tokio::test(start_paused = true)]
+#[allow(clippy::await_holding_lock, reason = "that is what is tried")]
+async fn who_finds_the_sinks_taken_waits_no_longer_than_the_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let trail = Trail::open(&settings(&path)).unwrap();
+    {
+        let _held = trail.sinks.lock().unwrap();
+        let late = trail.record(event("late")).await;
+        assert_eq!(late, Err(TrailError::Slow));
+    }
+    // What was asked is told all the same.
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while users(&path).is_empty() && std::time::Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert_eq!(users(&path), ["late"]);
+}
