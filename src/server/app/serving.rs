@@ -13,7 +13,7 @@ use crate::server::admin::v1::admin_server::AdminServer;
 use crate::server::admin::{self, AdminService};
 use crate::server::ads::{Admission, Ads, AdsLimits};
 use crate::server::ending::SessionEnder;
-use crate::server::ext_authz::ExtAuthz;
+use crate::server::ext_authz::{self, ExtAuthz};
 use crate::server::lifecycle::Tasks;
 use crate::server::unix_socket::UnixSocket;
 use crate::server::web::{self, Web};
@@ -48,9 +48,8 @@ impl Parts {
             Arc::clone(&self.signing),
             self.trail.clone(),
             Arc::clone(&self.metrics),
-        )
-        .into_service();
-        tasks.spawn("ext-authz", serve_grpc(service, socket, tasks.clone()));
+        );
+        tasks.spawn("ext-authz", ext_authz::serve(service, socket, tasks.ending()));
     }
 
     fn serve_access_log(&self, socket: UnixSocket, tasks: &Tasks) {
