@@ -61,6 +61,7 @@ pub(super) fn users() -> Value {
     add("none", "none@example.com", Vec::new());
     add("sixty-four", "many@example.com", many(64));
     add("sixty-five", "more@example.com", many(65));
+    add("wide", "wide@example.com", wide());
     for (login, email, groups) in REFUSED {
         add(login, email, texts(groups));
     }
@@ -73,6 +74,11 @@ fn texts(texts: &[&str]) -> Vec<String> {
 
 fn many(count: usize) -> Vec<String> {
     (0..count).map(|index| format!("team-{index}")).collect()
+}
+
+/// As many groups as a route sends at most, with long names.
+fn wide() -> Vec<String> {
+    (0..64).map(|index| format!("{index:0200}")).collect()
 }
 
 #[test]
@@ -96,6 +102,19 @@ fn one_group_more_than_fits_is_refused_with_the_numbers() {
         assert!(text.contains("65 groups") && text.contains("64 at most"), "{text}");
         nothing_arrived(&world, row, "sixty-five");
     }
+}
+
+/// In headers they fit.
+#[test]
+fn groups_that_do_not_fit_into_a_token_are_refused_and_never_cut_off() {
+    let world = world();
+    let [by_headers, by_token] = ROWS;
+    let wide = wide();
+    check(&world, by_headers, "wide", "wide@example.com", &wide.iter().map(String::as_str).collect::<Vec<_>>());
+    let (status, text) = ask(&world, by_token, "wide");
+    assert_eq!(status, 403, "{text}");
+    assert!(text.contains("64 groups") && text.contains("token"), "{text}");
+    nothing_arrived(&world, by_token, "wide");
 }
 
 #[test]

@@ -23,12 +23,15 @@ use super::support::world::{Method, POLICY, PROD_HOST, PUBLIC_HOST, STAGING_AUDI
 const OTHER_HOST: &str = "other.k8s.localhost";
 const OTHER_AUDIENCE: &str = "other-cluster";
 const TWIN_HOST: &str = "twin.k8s.localhost";
+/// A web page, whose upstream keeps what it is sent as well.
+const WIKI_HOST: &str = "wiki.localhost";
 
 /// An installation with two clusters, and two servers in the place of further ones. On `staging`, foo may do anything, impersonation included.
 struct Installation {
     world: World,
     other: Server,
     twin: Server,
+    wiki: Server,
 }
 
 /// Shared by the tests that leave it as it was.
@@ -42,20 +45,20 @@ impl Installation {
     fn start(name: &str, trust: fn(&World, &str, &Cluster)) -> Self {
         let options = WorldOptions { staging: Method::Jwt, ..WorldOptions::default() };
         let mut world = World::prepare(Tools::ensure(), Run::new(name), options);
-        let pair = world.authority.server(&[PUBLIC_HOST, PROD_HOST, STAGING_HOST, OTHER_HOST, TWIN_HOST]);
+        let pair = world.authority.server(&[PUBLIC_HOST, PROD_HOST, STAGING_HOST, OTHER_HOST, TWIN_HOST, WIKI_HOST]);
         world.run.write("kubepass/tls.crt", &pair.cert);
         world.secret("tls.key", &pair.key);
-        for host in [OTHER_HOST, TWIN_HOST] {
+        for host in [OTHER_HOST, TWIN_HOST, WIKI_HOST] {
             world.proxy.map(&format!("{host}:443"), world.port);
         }
         let near = world.authority.server(&["127.0.0.1"]);
-        let (other, twin) = (Server::that_keeps_requests(&near), Server::that_keeps_requests(&near));
-        world.write_config(&config(&world, &other, &twin));
+        let [other, twin, wiki] = [(); 3].map(|()| Server::that_keeps_requests(&near));
+        world.write_config(&config(&world, &other, &twin, &wiki));
         world.permit("prod", &world.prod);
         world.start_kubepass();
         trust(&world, "staging", &world.staging);
         world.staging.kubectl_admin(&["create", "clusterrolebinding", "foo", "--clusterrole=cluster-admin", "--user=foo@example.com"]).ok();
-        Self { world, other, twin }
+        Self { world, other, twin, wiki }
     }
 
     /// Brings a token straight to the API server of `staging`. `name` tells the request from others in its audit log. Returns the status and
@@ -74,8 +77,11 @@ impl Installation {
             connection.request("GET", "/version", &[("host", host), ("authorization", &authorization)]).answer().expect("an answer");
         assert_eq!(answer.status, 200, "{}", answer.text());
         let asked = server.asked().pop().expect("a request");
-        let [value] = asked.header("authorization")[..] else { panic!("{asked:?}") };
-        value.strip_prefix("Bearer ").unwrap_or_else(|| panic!("{value}")).to_owned()
+        match (&asked.header("authorization")[..], &asked.header("x-kubepass-jwt-assertion")[..]) {
+            ([value], []) => value.strip_prefix("Bearer ").unwrap_or_else(|| panic!("{value}")).to_owned(),
+            ([], [assertion]) => (*assertion).to_owned(),
+            _ => panic!("{asked:?}"),
+        }
     }
 
     /// A good token for `staging`, as the signing key's owner could write it.
@@ -95,8 +101,8 @@ fn header(signer: &Signer) -> Value {
     json!({"alg": "ES256", "typ": "kubepass-upstream+jwt", "kid": signer.kid()})
 }
 
-/// The usual configuration with two routes more.
-fn config(world: &World, other: &Server, twin: &Server) -> String {
+/// The usual configuration with three routes more.
+fn config(world: &World, other: &Server, twin: &Server, wiki: &Server) -> String {
     let route = |name: &str, host: &str, server: &Server, audience: &str| {
         format!(
             "- name: {name}\n  host: {host}\n  kubernetes:\n    server: {}\n    ca: {{file: ca.pem}}\n    jwt: {audience}\n  policy:{POLICY}",
@@ -104,7 +110,11 @@ fn config(world: &World, other: &Server, twin: &Server) -> String {
         )
     };
     let shared = format!("{{audience: {STAGING_AUDIENCE}, shared_audience: true}}");
+    let web = format!(
+        "- name: wiki\n  host: {WIKI_HOST}\n  http: {{upstream: {}, ca: {{file: ca.pem}}}}\n  policy: [{{allow: 'true'}}]\n",
+        wiki.url()
+    );
     let routes = route("other", OTHER_HOST, other, &format!("{{audience: {OTHER_AUDIENCE}}}")) + &route("twin", TWIN_HOST, twin, &shared);
     let text = world.config(POLICY).replace(&format!("{{audience: {STAGING_AUDIENCE}}}"), &shared);
-    text.replace("\naudit:", &format!("\n{routes}audit:"))
+    text.replace("\naudit:", &format!("\n{routes}{web}audit:"))
 }

@@ -12,7 +12,7 @@ use super::super::support::jwt::{self, Signer};
 use super::super::support::person::Person;
 use super::super::support::pki;
 use super::super::support::world::{PROD_HOST, PUBLIC_HOST, STAGING_AUDIENCE, STAGING_HOST, World};
-use super::{Installation, OTHER_AUDIENCE, OTHER_HOST, TWIN_HOST, header, installation};
+use super::{Installation, OTHER_AUDIENCE, OTHER_HOST, TWIN_HOST, WIKI_HOST, header, installation};
 
 #[test]
 fn a_token_says_who_it_is_and_leads_back_to_the_session() {
@@ -90,10 +90,12 @@ fn tokens_of_other_kinds_open_nothing() {
     let session = foo.session_token(&world.url(STAGING_HOST));
     let login = cached(&foo, "kubepass-login+jwt");
     let other = installed.sent_to(&installed.other, OTHER_HOST, &foo.session_token(&world.url(OTHER_HOST)));
+    let assertion = installed.sent_to(&installed.wiki, WIKI_HOST, &foo.session_token(&world.url(WIKI_HOST)));
     let id_token = id_token(world);
     for (name, token, typ, claim, expected) in [
         ("session-token", &session, "kubepass-session+jwt", "token_use", "session"),
         ("login-token", &login, "kubepass-login+jwt", "token_use", "login"),
+        ("assertion-token", &assertion, "kubepass-assertion+jwt", "token_use", "assertion"),
         ("id-token", &id_token, "", "iss", world.idp.issuer()),
         ("token-of-another-cluster", &other, "kubepass-upstream+jwt", "aud", OTHER_AUDIENCE),
     ] {
