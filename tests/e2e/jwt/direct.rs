@@ -140,10 +140,16 @@ fn whatever_is_changed_in_a_token_is_noticed() {
         ("hmac-of-the-public-point", jwt::with_hmac(signer.public_key(), &with_kid_of_ours("HS256"), &good)),
         ("expired", signed(&|claims| (claims["iat"], claims["nbf"], claims["exp"]) = (json!(now - 60), json!(now - 60), json!(now - 1)))),
         // The API server allows for clocks that differ by a minute.
-        ("not-yet-valid", signed(&|claims| (claims["nbf"], claims["exp"]) = (json!(now + 90), json!(now + 120)))),
+        (
+            "not-yet-valid",
+            signed(&|claims| (claims["iat"], claims["nbf"], claims["exp"]) = (json!(now + 90), json!(now + 90), json!(now + 120))),
+        ),
         ("no-end", signed(&|claims| claims["exp"] = Value::Null)),
         ("too-long-a-life", signed(&|claims| claims["exp"] = json!(now + 301))),
         ("no-beginning", signed(&|claims| claims["iat"] = Value::Null)),
+        // Short by its own account, and good for a thousand hours.
+        ("a-beginning-to-come", signed(&|claims| (claims["iat"], claims["exp"]) = (json!(now + 3_600_000), json!(now + 3_600_060)))),
+        ("no-validity-begins", signed(&|claims| _ = claims.as_object_mut().unwrap().remove("nbf"))),
         ("no-session", signed(&|claims| _ = claims.as_object_mut().unwrap().remove("kubepass_session"))),
         ("no-name", signed(&|claims| claims["username"] = json!(""))),
         ("name-of-kubernetes", signed(&|claims| claims["username"] = json!("system:admin"))),
