@@ -2,7 +2,6 @@
 //! run, in its order, against an API server that nothing else touches. Only names of the reader's world are put in: addresses, the folder under /run,
 //! the issuer.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use super::support::ports::free_port;
 use super::support::proxy::Proxy;
 use super::support::run::Run;
 use super::support::tools::Tools;
-use super::support::wait::eventually;
 use super::support::world::server_binary;
 
 const SECTION: &str = "## Before your own cluster in ten minutes";
@@ -27,7 +25,7 @@ const SIGNED_SECTION: &str = "### Your own cluster, with signed tokens";
 
 #[test]
 fn the_own_cluster_part_of_the_readme_works_as_written() {
-    let reader = Reader::new("readme", |_, _| ClusterOptions { name: "own".into(), ..ClusterOptions::default() });
+    let reader = Reader::new("readme", |_| ClusterOptions { name: "own".into(), ..ClusterOptions::default() });
     let blocks = blocks(SECTION);
     let kinds: Vec<&str> = blocks.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds, ["build", "", "", "", "", "up", "user"], "the section has other blocks than this test knows");
@@ -46,10 +44,11 @@ fn the_own_cluster_part_of_the_readme_works_as_written() {
 
 #[test]
 fn the_part_with_signed_tokens_works_as_written() {
-    let reader = Reader::new("readme-jwt", |run, proxy| ClusterOptions {
+    // The API server reaches the reader's names as everyone here does.
+    let reader = Reader::new("readme-jwt", |proxy| ClusterOptions {
         name: "signed".into(),
-        api_server: Some(api_server_behind(run, proxy)),
-        api_server_flags: vec![format!("--authentication-config={}", store(run, NO_ISSUERS).display())],
+        structured_authentication: true,
+        api_server_env: vec![("HTTPS_PROXY".to_owned(), proxy.url())],
         ..ClusterOptions::default()
     });
     let common = blocks(SECTION);
@@ -69,34 +68,9 @@ fn the_part_with_signed_tokens_works_as_written() {
     let of_kind = |wanted: &str| &common.iter().find(|(kind, _)| kind == wanted).expect("the block").1;
     let mut server = reader.up(of_kind("up"));
     // "Copy it to every machine that runs an API server": this one was started with the flag, and takes a changed file over by itself.
-    store(&reader.run, &std::fs::read_to_string(reader.folder.join("authentication.yaml")).unwrap());
-    eventually("the API server takes the file", Duration::from_secs(60), || {
-        let metrics = reader.cluster.kubectl_admin(&["get", "--raw", "/metrics"]).ok();
-        let reloads = |line: &&str| line.starts_with("apiserver_authentication_config_controller_automatic_reloads_total{");
-        let result = metrics.lines().find(reloads)?;
-        assert!(result.contains("status=\"success\""), "{result}");
-        Some(())
-    });
+    reader.cluster.reload_authentication_config(&std::fs::read_to_string(reader.folder.join("authentication.yaml")).unwrap());
     reader.user(of_kind("user"));
     assert!(server.ended().is_none(), "kubepass ended");
-}
-
-/// What an API server starts with that trusts nobody yet.
-const NO_ISSUERS: &str = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n";
-
-/// Puts the file of `--authentication-config` there in one step.
-fn store(run: &Run, text: &str) -> PathBuf {
-    let file = run.file("authentication.yaml");
-    std::fs::rename(run.write("authentication.part", text), &file).unwrap();
-    file
-}
-
-/// An API server that reaches the reader's names as everyone here does.
-fn api_server_behind(run: &Run, proxy: &Proxy) -> PathBuf {
-    let server = Tools::ensure().kube_apiserver_under_test();
-    let file = run.write("kube-apiserver", format!("#!/bin/sh\nexec env HTTPS_PROXY={} {} \"$@\"\n", proxy.url(), server.display()));
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
-    file
 }
 
 /// Who follows the README, with their cluster, their identity provider and their machine.
@@ -112,13 +86,13 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(name: &str, options: impl FnOnce(&Run, &Proxy) -> ClusterOptions) -> Self {
+    fn new(name: &str, options: impl FnOnce(&Proxy) -> ClusterOptions) -> Self {
         let (tools, run) = (Tools::ensure(), Run::new(name));
         let (port, admin_port, proxy) = (free_port(), free_port(), Proxy::start());
         for host in ["pass.example.com", "prod.k8s.example.com"] {
             proxy.map(&format!("{host}:443"), port);
         }
-        let cluster = Cluster::start(tools, &run, options(&run, &proxy));
+        let cluster = Cluster::start(tools, &run, options(&proxy));
         let authority = Authority::new("the reader's authority");
         let users = json!({"foo": {"email": "foo@example.com", "email_verified": true, "groups": ["group1"]}});
         let redirect_uris = vec!["https://pass.example.com/callback".to_owned()];
