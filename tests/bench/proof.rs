@@ -1,10 +1,14 @@
 //! Whether a path did its work: the API server's own audit log of the round, event by event.
 
 use std::path::{Path as FilePath, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::paths::{Asked, GROUPS, Path, SeenAs, USER};
+
+/// A log that has not grown for so long belongs to a round that is over.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// The API server's audit log, emptied before each round so that it holds the round alone (and the disk no gigabytes).
 #[derive(Debug)]
@@ -41,8 +45,23 @@ impl Proof {
     }
 
     pub(super) fn begin(&self) {
+        self.settle();
         // The API server appends, so what it writes next stands at the beginning.
         empty(&self.log);
+    }
+
+    /// Until the last round's requests that its client no longer waited for are answered too.
+    fn settle(&self) {
+        let size = || std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
+        let mut before = size();
+        loop {
+            std::thread::sleep(QUIET);
+            let now = size();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
     }
 
     /// How many requests the API server answered in this round, warm-up included.
