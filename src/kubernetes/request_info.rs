@@ -63,7 +63,7 @@ pub enum Ambiguous {
     DotSegment,
     #[error("the path holds an empty segment (\"//\")")]
     EmptySegment,
-    #[error("the path holds a segment that is empty or dots before a semicolon")]
+    #[error("the path holds a semicolon, after which some servers read parameters and others read on")]
     PathParameter,
     #[error("the path ends after \"watch\" or \"proxy\", without a resource")]
     SpecialVerbAlone,
