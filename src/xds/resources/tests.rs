@@ -257,6 +257,7 @@ fn upgrades_are_those_that_a_route_allows() {
 #[test]
 fn the_header_path_of_a_plain_http_route_removes_before_it_writes() {
     use envoy_types::pb::envoy::config::common::mutation_rules::v3::header_mutation::Action;
+    use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
     let mutations = super::identity_headers::for_route(&HTTP).mutations.unwrap().request_mutations;
     let steps: Vec<_> = mutations
         .iter()
@@ -266,15 +267,23 @@ fn the_header_path_of_a_plain_http_route_removes_before_it_writes() {
                 let header = option.header.as_ref().unwrap();
                 format!("{}={}", header.key, header.value)
             }
-            other => panic!("{other:?}"),
+            Action::RemoveOnMatch(matched) => match &matched.key_matcher.as_ref().unwrap().match_pattern {
+                Some(MatchPattern::SafeRegex(matcher)) => format!("-/{}/", matcher.regex),
+                other => panic!("{other:?}"),
+            },
         })
         .collect();
     let wanted = [
         "-cookie",
         "-x-pomerium-authorization",
         "-proxy-authorization",
+        "-x-rewrite-url",
+        "-x-http-method",
+        "-x-http-method-override",
+        "-x-method-override",
         "-authorization",
         "-x-identity",
+        "-/x[^a-z0-9]identity/",
         "x-identity=%REQ(x-kubepass-assertion)%",
         "cookie=%REQ(x-kubepass-cookie)%",
         "-x-kubepass-assertion",
