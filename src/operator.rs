@@ -15,10 +15,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::Route;
 use crate::kubernetes::authentication_configuration::ApiVersion;
 use crate::server::app::WhichEnvoy;
 use crate::server::telemetry::{self, LogFormat};
 use crate::server::{clock, publisher};
+use crate::snapshot::Snapshot;
 use crate::token::SigningAlgorithm;
 use crate::xds::bootstrap::NodeName;
 
@@ -319,6 +321,18 @@ fn run(config: &ConfigArg, envoy: WhichEnvoy, log: &LogArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The route that a verb is about.
+///
+/// # Errors
+/// A text that names the routes that there are.
+fn route_named<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Route, String> {
+    snapshot.route(name).map(AsRef::as_ref).ok_or_else(|| {
+        let mut names: Vec<&str> = snapshot.config().routes.iter().map(|route| route.name.as_str()).collect();
+        names.sort_unstable();
+        format!("there is no route {name:?}; there are: {}", names.join(", "))
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the verb's result is its output")]

@@ -11,7 +11,7 @@ use crate::config::{Config, Jwt, KubernetesTarget, Method, Route, Target};
 use crate::kubernetes::authentication_configuration::{ApiVersion, AuthenticationInput, authentication_configuration, merge};
 use crate::server::publisher::load_before_tokens;
 
-use super::cluster_rbac::route_named;
+use super::route_named;
 
 /// Of a file that is read whole.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use crate::config::{Impersonate, KubernetesTarget, Method, Route, Target};
+use super::route_named;
+use crate::config::{Impersonate, KubernetesTarget, Method, Target};
 use crate::kubernetes::manifests::{RbacInput, impersonation_rbac};
 use crate::server::publisher::load_before_tokens;
-use crate::snapshot::Snapshot;
 
 /// Of the service account, its namespace and its cluster role.
 const NAME: &str = "kubepass";
@@ -27,16 +27,6 @@ pub fn run(config: &Path, route: &str, constrained: bool) -> Result<String, Stri
             "the route {route:?} uses tokens, which need no right on the cluster: see `kubepass-server cluster authentication-config {route}`"
         )),
     }
-}
-
-/// # Errors
-/// A text that names the routes that there are.
-pub(super) fn route_named<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Route, String> {
-    snapshot.route(name).map(AsRef::as_ref).ok_or_else(|| {
-        let mut names: Vec<&str> = snapshot.config().routes.iter().map(|route| route.name.as_str()).collect();
-        names.sort_unstable();
-        format!("there is no route {name:?}; there are: {}", names.join(", "))
-    })
 }
 
 fn rbac_input<'a>(route: &'a str, target: &KubernetesTarget, method: &Impersonate, constrained: bool) -> RbacInput<'a> {

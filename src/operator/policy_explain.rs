@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::route_named;
 use crate::access::request::{AccessRequest, RequestHeaders, RequestTarget};
 use crate::access::{Answer, Decision, DenyReason, Outcome, SessionState, decide, policy_input, user_view};
 use crate::config::{Route, Target};
@@ -52,7 +53,7 @@ pub struct Explanation {
 /// # Errors
 /// A text for the operator: an unknown route, or words that are not understood.
 pub fn explain(snapshot: &Snapshot, question: &Question<'_>, now: u64) -> Result<Explanation, String> {
-    let route = snapshot.route(question.route).ok_or_else(|| unknown_route(snapshot, question.route))?;
+    let route = route_named(snapshot, question.route)?;
     let request = words::request(question.words)?;
     let session = Arc::new(session(snapshot, route, question, now)?);
     let authenticated = Authenticated { session: Arc::clone(&session), token_expires_at: session.expires_at };
@@ -79,12 +80,6 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, now: u64) -> Result
     }
     write_identity(&mut text, &decision);
     Ok(Explanation { allowed: matches!(decision.outcome, Outcome::Allow(_)), text })
-}
-
-fn unknown_route(snapshot: &Snapshot, name: &str) -> String {
-    let mut names: Vec<&str> = snapshot.config().routes.iter().map(|route| route.name.as_str()).collect();
-    names.sort_unstable();
-    format!("there is no route {name:?}; there are: {}", names.join(", "))
 }
 
 /// A session as a login would make it. It is in no table.

@@ -69,15 +69,14 @@ impl ExtAuthz {
     /// The token of a grant that needs one. Where none can be made, the request does not go on.
     fn mint(&self, snapshot: &Snapshot, decision: &mut Decision<'_>, now: u64) -> Minted {
         let Outcome::Allow(grant) = &decision.outcome else { return Minted::Nothing };
-        let id = grant.route().id();
         let (minted, groups) = match &grant.route().target {
             Target::Kubernetes(KubernetesTarget { method: Method::Impersonate(_), .. }) => return Minted::Nothing,
             Target::Kubernetes(KubernetesTarget { method: Method::Jwt(jwt), .. }) => {
-                let token = self.signing.upstream_token(&token_request(snapshot, grant, jwt, &id), now);
+                let token = self.signing.upstream_token(&token_request(snapshot, grant, jwt, &grant.route().id()), now);
                 (token.map(Minted::Upstream), grant.identity().groups().len())
             }
             Target::Http(target) => {
-                let token = self.signing.assertion_token(&assertion_request(snapshot, grant, target, &id), now);
+                let token = self.signing.assertion_token(&assertion_request(snapshot, grant, target, &grant.route().id()), now);
                 (token.map(Minted::Assertion), grant.session().identity.groups.as_slice().len())
             }
         };

@@ -102,16 +102,19 @@ pub(super) fn remove_header(name: &str) -> HeaderMutation {
 
 /// Removes every header whose name begins so, in any case.
 pub(super) fn remove_headers_with_prefix(text: &str) -> HeaderMutation {
-    let key_matcher = Some(StringMatcher { ignore_case: true, ..prefix(text) });
-    HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(header_mutation::RemoveOnMatch { key_matcher })) }
+    remove_headers(StringMatcher { ignore_case: true, ..prefix(text) })
 }
 
 /// Removes a header under every name that servers which make variables of names (CGI, PHP, WSGI) could take for this one: `x.user` is `X_USER` to
 /// some, as `x-user` is. Underscores are refused anyway. `name`: lower case, letters, digits and `-`.
 pub(super) fn remove_spellings(name: &str) -> HeaderMutation {
     let spellings = string_matcher::MatchPattern::SafeRegex(regex(&name.replace('-', "[^a-z0-9]")));
-    let key_matcher = Some(StringMatcher { match_pattern: Some(spellings), ignore_case: false });
-    HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(header_mutation::RemoveOnMatch { key_matcher })) }
+    remove_headers(StringMatcher { match_pattern: Some(spellings), ignore_case: false })
+}
+
+fn remove_headers(names: StringMatcher) -> HeaderMutation {
+    let matched = header_mutation::RemoveOnMatch { key_matcher: Some(names) };
+    HeaderMutation { action: Some(header_mutation::Action::RemoveOnMatch(matched)) }
 }
 
 /// Writes a header from a format string; where that gives nothing, no header.
