@@ -31,6 +31,19 @@ pub const UPSTREAM_AUTHORIZATION: &str = "x-kubepass-authorization";
 pub const UPSTREAM_ASSERTION: &str = "x-kubepass-assertion";
 pub const UPSTREAM_COOKIE: &str = "x-kubepass-cookie";
 
+/// All that an answer may set as headers; the rest of an identity travels as metadata.
+pub const SETTABLE: [&str; 5] = [AUDIT_ID, STREAM_DURATION, UPSTREAM_AUTHORIZATION, UPSTREAM_ASSERTION, UPSTREAM_COOKIE];
+
+/// Headers that no client may send, by the beginning of their names and by name: whoever comes after Envoy would believe these.
+pub const CLIENT_HEADER_PREFIXES: [&str; 6] = ["x-forwarded-", "x-remote-", "x-envoy-", "x-kubepass-", "x-original-", "x-real-"];
+pub const CLIENT_HEADERS: [&str; 7] = [AUDIT_ID, "forwarded", "x-request-id", "via", "traceparent", "tracestate", "baggage"];
+
+/// Credentials and cookies that mean something to kubepass only.
+pub const NOT_FOR_UPSTREAM: [&str; 3] = ["cookie", "x-pomerium-authorization", "proxy-authorization"];
+
+/// Groups that the connection manager's own mutation writes; a route with a higher limit adds the rest.
+pub const GROUP_SLOTS: usize = 64;
+
 /// `id`: `config::Route::id`.
 pub fn kubernetes_target(id: &str) -> String {
     format!("{KUBERNETES_TARGET}{id}")

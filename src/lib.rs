@@ -57,6 +57,10 @@ pub mod audit;
 #[cfg(feature = "server")]
 pub mod xds;
 
+// What an Envoy's configuration lacks that others wrote.
+#[cfg(feature = "server")]
+pub mod envoy_check;
+
 // Above: pure. Below: the shell.
 
 // The shell: sockets, files, clock, tasks.

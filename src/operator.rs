@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 pub mod check_config;
+pub mod check_envoy;
 pub mod cluster_authentication_config;
 pub mod cluster_rbac;
 pub mod keys;
@@ -45,6 +46,12 @@ enum Verb {
         file: Option<PathBuf>,
         #[command(flatten)]
         config: ConfigArg,
+    },
+    /// Judge the configuration of an Envoy that you wrote yourself: exit code 0 nothing found, 1 findings, 2 unreadable.
+    CheckEnvoy {
+        /// A bootstrap or a saved `/config_dump?include_eds`, or a running Envoy's admin interface: `http://127.0.0.1:PORT`, `unix:PATH`.
+        #[arg(value_name = "FILE|URL")]
+        source: String,
     },
     /// Print what an Envoy that you run beside kubepass starts from.
     Bootstrap {
@@ -273,6 +280,7 @@ pub fn main() -> ExitCode {
             let file = file.unwrap_or(config.config);
             ExitCode::from(check_config::check_config(&file, &mut std::io::stdout(), &mut std::io::stderr()))
         }
+        Verb::CheckEnvoy { source } => ExitCode::from(check_envoy::check_envoy(&source, &mut std::io::stdout(), &mut std::io::stderr())),
         Verb::Bootstrap { node, socket_dir, config } => print(bootstrap::run(&config.config, &node, socket_dir.as_deref())),
         Verb::Cluster(ClusterVerb::Rbac { route, constrained, config }) => print(cluster_rbac::run(&config.config, &route, constrained)),
         Verb::Keys(KeysVerb::Generate { file, algorithm }) => print(keys::generate(&file, algorithm)),

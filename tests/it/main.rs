@@ -7,6 +7,7 @@ mod support;
 mod ads;
 mod answers;
 mod authentication_config;
+mod check_envoy;
 mod config_errors;
 mod decisions;
 mod envoy_resources;

@@ -22,6 +22,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("access", &["snapshot", "session", "policy", "token", "identity", "kubernetes", "header", "config", "envoy_names"]),
     ("audit", &["access", "config", "identity", "kubernetes", "policy", "envoy_names"]),
     ("xds", &["snapshot", "config", "kubernetes", "envoy_names"]),
+    // Not `xds`: it judges what others wrote, by the tree of their file.
+    ("envoy_check", &["kubernetes", "envoy_names"]),
     // The shell.
     ("clock", &[]),
     ("telemetry", &[]),
@@ -86,6 +88,7 @@ const PURE: &[&str] = &[
     "access",
     "audit",
     "xds",
+    "envoy_check",
 ];
 
 /// What a pure module must not name, with what to do instead.

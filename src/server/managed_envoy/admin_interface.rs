@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::http_exchange::exchange;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A dump of many routes takes its time.
+const DUMP_PATIENCE: Duration = Duration::from_secs(60);
 
 /// One Envoy's admin socket.
 #[derive(Debug, Clone)]
@@ -60,9 +62,21 @@ impl AdminInterface {
         Ok(())
     }
 
+    /// The whole configuration in force, endpoints included, as JSON. Envoy redacts secrets.
+    ///
+    /// # Errors
+    /// See `AdminError`.
+    pub async fn config_dump(&self) -> Result<String, AdminError> {
+        self.ask_within("GET", "/config_dump?include_eds", DUMP_PATIENCE).await
+    }
+
     async fn ask(&self, method: &str, path: &str) -> Result<String, AdminError> {
+        self.ask_within(method, path, PATIENCE).await
+    }
+
+    async fn ask_within(&self, method: &str, path: &str, patience: Duration) -> Result<String, AdminError> {
         let request = format!("{method} {path} HTTP/1.1\r\nhost: envoy-admin\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-        let reply = exchange(&self.socket, &request, PATIENCE).await?;
+        let reply = exchange(&self.socket, &request, patience).await?;
         if reply.status == 200 { Ok(reply.body) } else { Err(AdminError::Status(reply.status)) }
     }
 }

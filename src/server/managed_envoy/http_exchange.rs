@@ -23,8 +23,8 @@ impl Reply {
     }
 }
 
-/// More than that is not an answer of ours or of Envoy's admin interface.
-const MAX_REPLY: usize = 16 * 1024 * 1024;
+/// More than that is not an answer of ours or of Envoy's admin interface (a config dump of ten thousand routes has about a tenth of it).
+const MAX_REPLY: usize = 512 * 1024 * 1024;
 
 /// Sends `request` (head and body) and reads the whole answer.
 ///

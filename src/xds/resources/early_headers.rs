@@ -5,15 +5,11 @@ use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation;
 
 use super::message::{extension, remove_header, remove_headers_with_prefix};
-use super::names::AUDIT_ID;
-
-/// Whoever comes after Envoy would believe these.
-const PREFIXES: [&str; 6] = ["x-forwarded-", "x-remote-", "x-envoy-", "x-kubepass-", "x-original-", "x-real-"];
-const NAMES: [&str; 7] = [AUDIT_ID, "forwarded", "x-request-id", "via", "traceparent", "tracestate", "baggage"];
+use super::names::{CLIENT_HEADER_PREFIXES, CLIENT_HEADERS};
 
 pub(super) fn early_header_mutation() -> TypedExtensionConfig {
-    let prefixes = PREFIXES.iter().map(|prefix| remove_headers_with_prefix(prefix));
-    let names = NAMES.iter().map(|name| remove_header(name));
+    let prefixes = CLIENT_HEADER_PREFIXES.iter().map(|prefix| remove_headers_with_prefix(prefix));
+    let names = CLIENT_HEADERS.iter().map(|name| remove_header(name));
     let mutation = HeaderMutation { mutations: prefixes.chain(names).collect() };
     extension("envoy.http.early_header_mutation.header_mutation", mutation)
 }

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::r#type::v3::{HttpStatus, StatusCode};
 
 use super::identity_headers::{self, HEADER_MUTATION};
 use super::message::{enabled, grpc_service, http_filter, milliseconds, regex};
-use super::names::{AUDIT_ID, EXT_AUTHZ_CLUSTER, STREAM_DURATION, TARGET_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE};
+use super::names::{EXT_AUTHZ_CLUSTER, SETTABLE, TARGET_KEY};
 
 /// Name of the filter, and key of its configuration on a route.
 pub(super) const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
@@ -58,9 +58,7 @@ fn ext_authz() -> ExtAuthz {
     }
 }
 
-/// All that an answer may set as headers; the rest of an identity travels as metadata. Anything else is answered 500.
-const SETTABLE: [&str; 5] = [AUDIT_ID, STREAM_DURATION, UPSTREAM_AUTHORIZATION, UPSTREAM_ASSERTION, UPSTREAM_COOKIE];
-
+/// Anything else is answered 500.
 fn mutation_rules() -> HeaderMutationRules {
     HeaderMutationRules {
         disallow_all: enabled(),

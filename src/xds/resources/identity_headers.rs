@@ -9,15 +9,13 @@ use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{Hea
 use super::input::MethodInput;
 use super::message::{remove_header, remove_headers_with_prefix, remove_spellings, write_header};
 use super::names::{
-    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE, USER_KEY, extra_key, group_key,
+    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE, USER_KEY,
+    extra_key, group_key,
 };
 use crate::kubernetes::impersonation;
 
 /// Name of the filter, and key of its configuration on a route.
 pub(super) const HEADER_MUTATION: &str = "envoy.filters.http.header_mutation";
-
-/// Credentials and cookies that mean something to kubepass only.
-const NOT_FOR_UPSTREAM: [&str; 3] = ["cookie", "x-pomerium-authorization", "proxy-authorization"];
 
 /// By these a client asks some web frameworks for another path or method than the one that was judged (`x-original-*` goes earlier).
 const OTHER_REQUEST: [&str; 4] = ["x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];

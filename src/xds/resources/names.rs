@@ -9,8 +9,6 @@ pub const XDS_CLUSTER: &str = "kubepass-xds";
 pub const EXT_AUTHZ_CLUSTER: &str = "kubepass-ext-authz";
 pub const ACCESS_LOG_CLUSTER: &str = "kubepass-access-log";
 pub const WEB_CLUSTER: &str = "kubepass-web";
-/// Groups that the connection manager's own mutation writes; a route with a higher limit adds the rest.
-pub const GROUP_SLOTS: usize = 64;
 
 /// Cluster and load assignment of a Kubernetes route have the name of its target. `id`, here and below: `config::Route::id`.
 pub fn kubernetes_cluster(id: &str) -> String {
