@@ -75,6 +75,7 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
         signing_keys: keys.signing_keys,
         assertion_keys: keys.assertion_keys,
         publish_before_use_seconds: keys.publish_before_use_seconds,
+        revoked_keys: keys.revoked_keys,
         identity_providers: providers?,
         sessions: draft.sessions.as_ref()?.resolve(),
         routes: routes?,

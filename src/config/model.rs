@@ -1,6 +1,6 @@
 //! What a configuration means once it is valid: nothing here is checked again later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Config {
     pub assertion_keys: Vec<Arc<SigningKey>>,
     /// How long a new first key is published before it signs.
     pub publish_before_use_seconds: u64,
+    /// Ids of keys of either kind that others got hold of: they neither sign nor are published, whatever was promised to verifiers.
+    pub revoked_keys: BTreeSet<String>,
     pub identity_providers: Vec<Arc<IdentityProvider>>,
     pub sessions: SessionSettings,
     pub routes: Vec<Arc<Route>>,

@@ -112,7 +112,14 @@ impl Signing {
             self.upstream.count_token();
             Ok((claims, token))
         };
-        self.upstream_tokens.token(&request.session.id, request.route_id, signer.kid(), now, |claims| request.is_said_by(claims), mint)
+        self.upstream_tokens.token(
+            &request.session.id,
+            request.route_id,
+            (signer.kid(), signer.algorithm()),
+            now,
+            |claims| request.is_said_by(claims),
+            mint,
+        )
     }
 
     /// The identity header for the upstream of a plain HTTP route: as [`Self::upstream_token`].
@@ -128,7 +135,14 @@ impl Signing {
             self.assertion.count_token();
             Ok((claims, token))
         };
-        self.assertion_tokens.token(&request.session.id, request.route_id, signer.kid(), now, |claims| request.is_said_by(claims), mint)
+        self.assertion_tokens.token(
+            &request.session.id,
+            request.route_id,
+            (signer.kid(), signer.algorithm()),
+            now,
+            |claims| request.is_said_by(claims),
+            mint,
+        )
     }
 
     /// Shows the keys and counts the tokens among the process's metrics.

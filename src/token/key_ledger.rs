@@ -1,6 +1,8 @@
 //! `KeyLedger`: which public keys were published since when. It is kept where sessions last, so that a restart neither makes a new key sign
 //! before its time nor takes an old one away from tokens that live.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::jwk::PublicJwk;
@@ -71,6 +73,13 @@ impl KeyLedger {
                 keys.push(old);
             }
         }
+        Self { keys, signer: self.signer.clone() }
+    }
+
+    /// The ledger as if it had never heard of the keys with these ids: none of them is published, not even for tokens that live.
+    #[must_use]
+    pub fn without(&self, revoked: &BTreeSet<String>) -> Self {
+        let keys = self.keys.iter().filter(|key| !revoked.contains(key.jwk.kid())).cloned().collect();
         Self { keys, signer: self.signer.clone() }
     }
 

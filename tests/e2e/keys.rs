@@ -52,7 +52,22 @@ fn keys_are_made_rotated_published_and_never_shown() {
     assert_eq!(table(&world), running);
     world.start_kubepass();
     assert_eq!(table(&world), running, "a restart changes nothing");
+    a_stolen_key_is_out_at_once(&world, &configured, &new, &own);
     nothing_shows_a_private_key(&world);
+}
+
+fn a_stolen_key_is_out_at_once(world: &World, configured: &str, signs: &str, stolen: &str) {
+    assert_eq!(kids(world, "upstream", "withdrawn"), [stolen]);
+    world.write_config(&format!("{configured}revoked_keys: [{signs}]\n"));
+    eventually_ok("a key that is still configured is named", SOON, || {
+        let state: Value = serde_json::from_str(&world.operator(&["state"]).ok()).unwrap();
+        let errors = state["configuration"]["errors"].to_string();
+        if errors.contains("which `revoked_keys` names") { Ok(()) } else { Err(errors) }
+    });
+    world.write_config(&format!("{configured}revoked_keys: [{stolen}]\n"));
+    eventually("the stolen key is no longer published", SOON, || table(world).iter().all(|row| !row.contains(stolen)).then_some(()));
+    assert_eq!(kids(world, "upstream", "signs"), [signs]);
+    world.audit_line("the stolen key is gone", |line| line["key"] == stolen && line["change"] == "removed");
 }
 
 fn a_broken_file_changes_nothing(world: &World, signs: &str) {

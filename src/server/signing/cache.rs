@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use arc_swap::ArcSwap;
 
-use crate::token::{AssertionTokenClaims, SessionId, UpstreamTokenClaims};
+use crate::token::{AssertionTokenClaims, SessionId, SigningAlgorithm, UpstreamTokenClaims};
 
 /// Entries are kept in this many sets, each by a hash of session and route ...
 const SETS: usize = 2048;
@@ -18,6 +18,7 @@ const WAYS: usize = 8;
 struct Held<C, T> {
     route_id: Box<str>,
     kid: Box<str>,
+    algorithm: SigningAlgorithm,
     claims: C,
     token: Arc<T>,
 }
@@ -45,13 +46,13 @@ impl<C: Lived, T> TokenCache<C, T> {
         Self { sets: (0..SETS).map(|_| Set { held: ArcSwap::from_pointee(Vec::new()), minting: Mutex::new(()) }).collect() }
     }
 
-    /// The token at hand when `is_same` says that its claims are what is wanted, it was signed by `kid`, and less than 80 % of its life is
+    /// The token at hand when `is_same` says that its claims are what is wanted, it was signed by this key in this way, and less than 80 % of its life is
     /// over; a new one otherwise. While one caller makes a new one, the others go on with the old as long as it is good.
     pub(super) fn token<E>(
         &self,
         session: &SessionId,
         route_id: &str,
-        kid: &str,
+        (kid, algorithm): (&str, SigningAlgorithm),
         now: u64,
         is_same: impl Fn(&C) -> bool,
         mint: impl FnOnce() -> Result<(C, T), E>,
@@ -60,7 +61,7 @@ impl<C: Lived, T> TokenCache<C, T> {
         let find = || {
             let held = set.held.load();
             let found = held.iter().find(|held| held.claims.session() == session && *held.route_id == *route_id);
-            found.filter(|held| *held.kid == *kid && held.is_good(now) && is_same(&held.claims)).cloned()
+            found.filter(|held| *held.kid == *kid && held.algorithm == algorithm && held.is_good(now) && is_same(&held.claims)).cloned()
         };
         let old = find();
         if let Some(old) = old.as_ref().filter(|old| old.is_fresh(now)) {
@@ -79,7 +80,7 @@ impl<C: Lived, T> TokenCache<C, T> {
         }
         let (claims, token) = mint()?;
         let token = Arc::new(token);
-        set.insert(Held { route_id: route_id.into(), kid: kid.into(), claims, token: Arc::clone(&token) }, now);
+        set.insert(Held { route_id: route_id.into(), kid: kid.into(), algorithm, claims, token: Arc::clone(&token) }, now);
         Ok(token)
     }
 
@@ -178,6 +179,8 @@ mod tests {
 
     use super::*;
 
+    const KEY: (&str, SigningAlgorithm) = ("kid", SigningAlgorithm::Rs256);
+
     #[derive(Debug, Clone)]
     struct Claims(SessionId, u64, u64);
 
@@ -203,7 +206,7 @@ mod tests {
         for number in 0..3 * 2048 * 8 {
             let id = id(number);
             let mint = || Ok::<_, Infallible>((Claims(id, 0, 1000 + u64::from(number)), number));
-            assert_eq!(*cache.token(&id, "route", "kid", 0, |_| true, mint).unwrap(), number);
+            assert_eq!(*cache.token(&id, "route", KEY, 0, |_| true, mint).unwrap(), number);
         }
         assert!(cache.len() <= SETS * WAYS, "{}", cache.len());
         cache.drop_expired(u64::MAX);
@@ -215,14 +218,14 @@ mod tests {
     fn the_old_token_goes_on_while_a_new_one_is_made() {
         let (cache, id) = (TokenCache::new(), id(1));
         let give = |now: u64, token: &'static str| {
-            cache.token(&id, "route", "kid", now, |_| true, || Ok::<_, Infallible>((Claims(id, now, now + 100), token))).map(|token| *token)
+            cache.token(&id, "route", KEY, now, |_| true, || Ok::<_, Infallible>((Claims(id, now, now + 100), token))).map(|token| *token)
         };
         assert_eq!(give(0, "old"), Ok("old"));
         let mint = || {
             assert_eq!(give(85, "nobody's"), Ok("old"));
             Ok::<_, Infallible>((Claims(id, 85, 185), "new"))
         };
-        assert_eq!(cache.token(&id, "route", "kid", 85, |_| true, mint).map(|token| *token), Ok("new"));
+        assert_eq!(cache.token(&id, "route", KEY, 85, |_| true, mint).map(|token| *token), Ok("new"));
         assert_eq!(give(86, "newer"), Ok("new"));
     }
 
@@ -230,8 +233,8 @@ mod tests {
     fn a_writer_that_panicked_stops_nobody() {
         let (cache, id) = (TokenCache::<Claims, u32>::new(), id(1));
         let mint = || -> Result<_, Infallible> { std::panic::resume_unwind(Box::new("while signing")) };
-        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.token(&id, "route", "kid", 0, |_| true, mint)));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.token(&id, "route", KEY, 0, |_| true, mint)));
         assert!(panicked.is_err());
-        assert_eq!(cache.token(&id, "route", "kid", 0, |_| true, || Ok::<_, Infallible>((Claims(id, 0, 9), 7))).map(|token| *token), Ok(7));
+        assert_eq!(cache.token(&id, "route", KEY, 0, |_| true, || Ok::<_, Infallible>((Claims(id, 0, 9), 7))).map(|token| *token), Ok(7));
     }
 }

@@ -47,8 +47,9 @@ impl KeyHolder {
     pub(super) async fn open(kind: Kind, config: &Config, store: &Store, now: u64) -> Result<Self, SigningError> {
         let ledger = Arc::new(load_ledger(kind, store).await?);
         let own = match load_own_key(kind, store).await? {
-            None if kind.configured(config).is_empty() => Some(make_own_key(kind, store).await?),
-            own => own,
+            Some(own) if !own.is_revoked(config) => Some(own),
+            _ if kind.configured(config).is_empty() => Some(make_own_key(kind, store).await?),
+            _ => None,
         };
         let own = own.map(Arc::new);
         let ring = build(kind, config, own.as_deref(), &ledger, now);
@@ -87,7 +88,7 @@ impl KeyHolder {
     /// Brings the ring to what is configured now. What cannot be kept is tried again at the next look; a key of our own that cannot be kept
     /// changes nothing.
     pub(super) async fn renew(&self, config: &Config, store: &Store, seal_anew: bool, now: u64) {
-        let mut own = self.own.load_full();
+        let mut own = self.own.load_full().filter(|own| !own.is_revoked(config));
         if own.is_none() && self.kind.configured(config).is_empty() {
             match make_own_key(self.kind, store).await {
                 Ok(made) => own = Some(Arc::new(made)),
@@ -96,8 +97,8 @@ impl KeyHolder {
                     return;
                 }
             }
-            self.own.store(own.clone());
         }
+        self.own.store(own.clone());
         self.warn_of_replicas(config);
         let before = self.ring.load();
         let ring = build(self.kind, config, own.as_deref(), before.ledger(), now);
@@ -149,6 +150,12 @@ impl KeyHolder {
     }
 }
 
+impl OwnKey {
+    fn is_revoked(&self, config: &Config) -> bool {
+        config.revoked_keys.contains(self.key.kid())
+    }
+}
+
 impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -195,13 +202,13 @@ impl Kind {
     }
 }
 
-/// The configured keys, and our own where there are none or while none of them may sign yet.
+/// The configured keys, and our own where there are none or while none of them may sign yet. Nothing is left of a revoked one.
 fn build(kind: Kind, config: &Config, own: Option<&OwnKey>, before: &KeyLedger, now: u64) -> KeyRing {
-    let own = own.map(|own| Arc::clone(&own.key));
-    let wait = config.publish_before_use_seconds;
+    let own = own.filter(|own| !own.is_revoked(config)).map(|own| Arc::clone(&own.key));
+    let (before, wait) = (before.without(&config.revoked_keys), config.publish_before_use_seconds);
     match kind.configured(config) {
-        [] => KeyRing::new(own.into_iter().collect(), before, wait, now),
-        keys => KeyRing::with_stand_in(keys.to_vec(), own, before, wait, now),
+        [] => KeyRing::new(own.into_iter().collect(), &before, wait, now),
+        keys => KeyRing::with_stand_in(keys.to_vec(), own, &before, wait, now),
     }
 }
 

@@ -399,6 +399,51 @@ async fn from_a_key_of_our_own_to_configured_ones_and_back() {
     assert_eq!(renewed(&none, gone + 1).await, (own.clone(), vec![own, configured]));
 }
 
+/// A stolen key is out of what verifiers read at once, and another signs at once; whether it was configured or our own, running or at a start.
+#[tokio::test]
+async fn a_revoked_key_neither_signs_nor_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (configured(&["signing.pem"], &[1]), configured(&["signing-2.pem"], &[1]));
+    let stolen = old.signing_keys[0].kid().to_owned();
+    let kid = new.signing_keys[0].kid().to_owned();
+    let (store, signing) = {
+        let store = store(folder.path(), &old);
+        let signing = Signing::open(&old, &store, NOW).await.unwrap();
+        (store, signing)
+    };
+    signing.upstream.renew(&new, &store, false, NOW + 5000).await;
+    assert_eq!(kids(&signing.upstream_ring(), NOW + 5000), (kid.clone(), vec![kid.clone(), stolen.clone()]));
+    let new = config::Config { revoked_keys: [stolen].into(), ..new };
+    signing.upstream.renew(&new, &store, false, NOW + 5001).await;
+    assert_eq!(kids(&signing.upstream_ring(), NOW + 5001), (kid.clone(), vec![kid.clone()]));
+    let told: Vec<_> = signing.upstream.unrecorded_changes().iter().map(|change| (change.kid.clone(), change.what.name())).collect();
+    assert_eq!(told, [(kid.clone(), "published"), (kid.clone(), "signs")]);
+    drop((signing, store));
+    let store = self::store(folder.path(), &new);
+    let again = Signing::open(&new, &store, NOW + 5002).await.unwrap();
+    assert_eq!(kids(&again.upstream_ring(), NOW + 5002), (kid.clone(), vec![kid]));
+}
+
+#[tokio::test]
+async fn a_revoked_key_of_our_own_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = configured(&[], &[1]);
+    let (store, signing) = {
+        let store = store(folder.path(), &none);
+        let signing = Signing::open(&none, &store, NOW).await.unwrap();
+        (store, signing)
+    };
+    let stolen = kids(&signing.upstream_ring(), NOW).0;
+    let revoked = config::Config { revoked_keys: [stolen.clone()].into(), ..none };
+    signing.upstream.renew(&revoked, &store, false, NOW + 60).await;
+    let (own, published) = kids(&signing.upstream_ring(), NOW + 60);
+    assert!(own != stolen && published == [own.as_str()], "{own} {published:?}");
+    drop((signing, store));
+    let store = self::store(folder.path(), &revoked);
+    let again = Signing::open(&revoked, &store, NOW + 61).await.unwrap();
+    assert_eq!(kids(&again.upstream_ring(), NOW + 61), (own.clone(), vec![own]));
+}
+
 #[tokio::test]
 async fn each_change_is_told_once() {
     let folder = tempfile::tempdir().unwrap();

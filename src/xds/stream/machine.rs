@@ -169,8 +169,11 @@ impl Machine {
 
     /// What `kind` must keep back for now. No two types wait for each other: endpoints and secrets go at all times, listeners wait for
     /// clusters, routes and filters for both, removed clusters for all of those, removed endpoints and secrets for clusters as well.
+    ///
+    /// A response about clusters that gives none (it removes some, or is empty) holds up the new ones behind it, and so those that wait for
+    /// these.
     fn hold(&self, kind: TypeUrl, set: &ResourceSet) -> Hold {
-        let clusters_warm_up = self.clusters.resources_in_flight();
+        let clusters_warm_up = self.clusters.resources_in_flight() || (self.clusters.in_flight() && self.clusters.has_news(set));
         let what_refers_to_clusters = || self.listeners.is_busy(set) || self.routes.is_busy(set) || self.extensions.is_busy(set);
         match kind {
             TypeUrl::Cluster => Hold { changes: false, removals: what_refers_to_clusters() },

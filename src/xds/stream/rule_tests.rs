@@ -6,7 +6,7 @@ use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use envoy_types::pb::google::rpc::Status;
 
 use super::super::resource::{ResourceSet, TypeUrl};
-use super::test_client::{Script, check, parse_set};
+use super::test_client::{Script, check, check_whole, parse_set};
 use super::{Delta, DeltaStream, Limits, StreamError, StreamEvent};
 
 #[test]
@@ -362,6 +362,40 @@ fn clusters_are_removed_after_the_routes_have_moved() {
          ask eds -old ->
          ack cds ->",
     );
+}
+
+#[test]
+fn a_new_route_does_not_overtake_its_cluster_behind_a_response_that_gives_none() {
+    let removal = |check: fn(&str), removed: &str| {
+        let script = "set cds/old=1 lds/l=1 rds/r=1 ->
+             ask cds -> cds +old=1
+             ack cds ->
+             ask lds -> lds +l=1
+             ack lds ->
+             ask rds +r -> rds +r=1
+             ack rds ->
+             set lds/l=1 rds/r=2 -> rds +r=2
+             ack rds -> REMOVED
+             set cds/new=1 lds/l=2 rds/r=3 ->
+             ack cds -> cds +new=1
+             ack cds -> lds +l=2 | rds +r=3";
+        check(&script.replace("REMOVED", removed));
+    };
+    removal(check, "cds -old");
+    removal(check_whole, "cds");
+    let empty = |check: fn(&str), unknown: &str| {
+        let script = "set ->
+             ask cds -> cds
+             ask lds -> lds
+             ack lds ->
+             ask rds +r -> UNKNOWN
+             set cds/a=1 lds/l=1 rds/r=1 ->
+             ack cds -> cds +a=1
+             ack cds -> lds +l=1 | rds +r=1";
+        check(&script.replace("UNKNOWN", unknown));
+    };
+    empty(check, "rds -r\n ack rds ->");
+    empty(check_whole, "");
 }
 
 #[test]

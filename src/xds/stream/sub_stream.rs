@@ -265,6 +265,12 @@ impl SubStream {
         self.in_flight() || (self.requested && !self.is_clean(set) && !self.plan(set, Hold::default()).is_empty())
     }
 
+    /// The client will be given something as soon as no response is in flight.
+    pub(super) fn has_news(&self, set: &ResourceSet) -> bool {
+        let hold = Hold { changes: false, removals: true };
+        self.requested && !self.is_clean(set) && self.plan(set, hold).resource_count() > 0
+    }
+
     fn is_clean(&self, set: &ResourceSet) -> bool {
         self.clean_at.as_deref() == Some(set.version())
     }

@@ -88,6 +88,7 @@ impl Installation {
             signing_keys: Vec::new(),
             assertion_keys: Vec::new(),
             publish_before_use_seconds: 600,
+            revoked_keys: Default::default(),
             identity_providers: providers,
             sessions: SessionSettings {
                 lifetime_seconds: options.lifetime_seconds,
