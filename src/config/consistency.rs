@@ -1,6 +1,6 @@
 //! What must fit together across the configuration: names, hosts, references between sections, and identities that stay apart.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::error::At;
@@ -69,29 +69,53 @@ fn check_hosts(routes: &[RouteDraft], public_url: Option<&PublicUrl>, resolving:
 /// An audience that is also a host of ours would make a token for the one a token for the other. One that two clusters share makes a token that
 /// one of them has seen good for the other: only where the operator says so for both.
 pub(super) fn check_audiences(routes: &[RouteDraft], public_url: Option<&PublicUrl>, resolving: &mut Resolving<'_>) {
-    let mut hosts: Vec<&str> = routes.iter().filter_map(|route| route.host.as_ref()).map(|host| host.value.as_str()).collect();
-    hosts.extend(public_url.map(|public_url| public_url.host.as_str()));
-    let audiences = || routes.iter().filter_map(|route| Some((route, route.jwt()?, route.jwt()?.audience.as_ref()?)));
-    for (index, (route, jwt, audience)) in audiences().enumerate() {
-        if let Some(host) = hosts.iter().find(|host| is_host(&audience.value, host)) {
+    let hosts = routes.iter().filter_map(|route| route.host.as_ref()).map(|host| host.value.as_str());
+    let hosts = hosts.chain(public_url.map(|public_url| public_url.host.as_str()));
+    let hosts: HashMap<String, &str> = hosts.map(|host| (host.to_ascii_lowercase(), host)).collect();
+    let mut seen: HashMap<&str, [Earlier<'_>; 2]> = HashMap::new();
+    for route in routes {
+        let Some((jwt, audience)) = route.jwt().and_then(|jwt| Some((jwt, jwt.audience.as_ref()?))) else { continue };
+        if let Some(host) = hosts.get(&named_host(&audience.value).to_ascii_lowercase()) {
             resolving.faults.add_with_hint(
                 &audience.spot,
                 format!("the audience {} names the host {host}, for which there are tokens of another kind", quote(&audience.value)),
                 "name the cluster, for example the route's name",
             );
         }
-        let earlier = audiences().take(index).find(|(other, other_jwt, other_audience)| {
-            other_audience.value == audience.value
-                && other.server().map(|server| &server.value) != route.server().map(|server| &server.value)
-                && !(jwt.shared_audience && other_jwt.shared_audience)
-        });
-        if let Some((_, _, first)) = earlier {
+        let server = route.server().map(|server| server.value.as_str());
+        let [any, unshared] = seen.entry(&audience.value).or_default();
+        // Who shares is at odds with those that do not; who does not, with everybody.
+        if let Some(first) = (if jwt.shared_audience { &*unshared } else { &*any }).of_another(server) {
             resolving.faults.add_with_hint(
                 &audience.spot,
                 format!("another cluster has the audience {} already, in line {}", quote(&audience.value), first.spot.place.line),
                 "a token that one of the clusters has seen would be good for the other; if that is meant, say shared_audience: true for both",
             );
         }
+        any.note(server, audience);
+        if !jwt.shared_audience {
+            unshared.note(server, audience);
+        }
+    }
+}
+
+/// Where an audience was written before: for the first two servers that differ, which is enough to find one that differs from any.
+#[derive(Debug, Default)]
+struct Earlier<'a>(Vec<(Option<&'a str>, &'a At<String>)>);
+
+impl<'a> Earlier<'a> {
+    fn note(&mut self, server: Option<&'a str>, audience: &'a At<String>) {
+        if self.0.len() < 2 && self.of(server).is_none() {
+            self.0.push((server, audience));
+        }
+    }
+
+    fn of(&self, server: Option<&str>) -> Option<&'a At<String>> {
+        self.0.iter().find(|(other, _)| *other == server).map(|(_, audience)| *audience)
+    }
+
+    fn of_another(&self, server: Option<&str>) -> Option<&'a At<String>> {
+        self.0.iter().find(|(other, _)| *other != server).map(|(_, audience)| *audience)
     }
 }
 
@@ -119,11 +143,10 @@ pub(super) fn check_assertion_audiences(routes: &[RouteDraft], public_url: Optio
     }
 }
 
-/// Whether an audience could be read as a host or as a URL of it.
-fn is_host(audience: &str, host: &str) -> bool {
+/// The host that an audience could be read as, or as a URL of.
+fn named_host(audience: &str) -> &str {
     let rest = audience.strip_prefix("https://").unwrap_or(audience);
-    let name = rest.split(['/', ':']).next().unwrap_or(rest);
-    name.eq_ignore_ascii_case(host)
+    rest.split(['/', ':']).next().unwrap_or(rest)
 }
 
 /// The same username from two identity providers would be one user to an API server or a web server: none may get both, by one route or by two,
@@ -164,19 +187,32 @@ fn meeting<'r>(routes: &'r [Arc<Route>], one: &IdentityProvider, other: &Identit
     if !domains_meet(one.mapping.email_domains(), other.mapping.email_domains()) {
         return None;
     }
-    let prefix = |route: &Route, provider: &IdentityProvider| format!("{}{}", behind(route).1, provider.mapping.username_prefix());
-    let meet = |first: &Route, second: &Route| {
-        let (a, b) = (prefix(first, one), prefix(second, other));
-        let (here, there) = (behind(first).0, behind(second).0);
-        takes(first, one)
-            && takes(second, other)
-            && (&here.host, here.port) == (&there.host, there.port)
-            && (a.starts_with(&b) || b.starts_with(&a))
-    };
+    let meet = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
     // One route that takes both says it best.
-    let alone = routes.iter().map(|route| (&**route, &**route));
-    let pairs = routes.iter().flat_map(|first| routes.iter().map(move |second| (&**first, &**second)));
-    alone.chain(pairs).find(|(first, second)| meet(first, second))
+    let prefix = |route: &Route, provider: &IdentityProvider| format!("{}{}", behind(route).1, provider.mapping.username_prefix());
+    let both = |route: &&Arc<Route>| takes(route, one) && takes(route, other) && meet(&prefix(route, one), &prefix(route, other));
+    if let Some(route) = routes.iter().find(both) {
+        return Some((route, route));
+    }
+    let (ones, others) = (ways(routes, one), ways(routes, other));
+    let meetings = ones.iter().flat_map(|(server, ones)| {
+        let others = others.get(server);
+        let pairs = ones.iter().flat_map(move |first| others.into_iter().flatten().map(move |second| (first, second)));
+        pairs.filter(|((a, _), (b, _))| meet(a, b)).map(|((_, first), (_, second))| (*first, *second))
+    });
+    let (first, second) = meetings.min()?;
+    Some((routes.get(first)?, routes.get(second)?))
+}
+
+/// By server: what stands before the usernames of `provider` there, each with the first of the routes (its place among them) that is so.
+fn ways<'r>(routes: &'r [Arc<Route>], provider: &IdentityProvider) -> HashMap<(&'r str, u16), BTreeMap<String, usize>> {
+    let mut ways: HashMap<(&str, u16), BTreeMap<String, usize>> = HashMap::new();
+    for (place, route) in routes.iter().enumerate().filter(|(_, route)| takes(route, provider)) {
+        let (server, prefix) = behind(route);
+        let prefix = format!("{prefix}{}", provider.mapping.username_prefix());
+        ways.entry((&server.host, server.port)).or_default().entry(prefix).or_insert(place);
+    }
+    ways
 }
 
 fn takes(route: &Route, provider: &IdentityProvider) -> bool {

@@ -71,10 +71,8 @@ pub(super) fn resolve(drafts: &[ListenerDraft], hosts: &[At<String>], resolving:
 }
 
 fn check_hosts(draft: &ListenerDraft, listener: &Listener, hosts: &[At<String>], resolving: &mut Resolving<'_>) {
-    for host in hosts {
-        if listener.certificates.iter().any(|certificate| certificate::covers(&certificate.dns_names, &host.value)) {
-            continue;
-        }
+    let names: HashSet<&str> = listener.certificates.iter().flat_map(|certificate| &certificate.dns_names).map(String::as_str).collect();
+    for host in hosts.iter().filter(|host| !certificate::covers(&names, &host.value)) {
         let describe = |(draft, certificate): (&CertificateDraft, &ServingCertificate)| {
             let file = draft.chain.as_ref().map(|chain| chain.value.to_string()).unwrap_or_default();
             format!("{file} names {}", certificate.dns_names.join(", "))

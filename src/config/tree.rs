@@ -9,12 +9,12 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 use serde_yaml::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
-/// The largest configuration text, in bytes.
-pub(super) const MAX_BYTES: usize = 1024 * 1024;
+/// The largest configuration text, in bytes: tens of thousands of routes.
+pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// A configuration nests about eight levels.
 const MAX_DEPTH: usize = 32;
 /// Bounds what aliases can blow up.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 2_000_000;
 
 /// Where a node begins: 1-based line and column (in characters), and its bytes in the text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -270,7 +270,7 @@ mod tests {
             let previous = format!("*a{}", level - 1);
             format!("{text}a{level}: &a{level} [{}]\n", vec![previous; 10].join(", "))
         });
-        refused(&bomb, "5:45 not readable as YAML: it holds too much once its aliases are expanded");
-        refused(&" ".repeat(MAX_BYTES + 1), "0:0 the file is larger than 1048576 bytes");
+        refused(&bomb, "6:45 not readable as YAML: it holds too much once its aliases are expanded");
+        refused(&" ".repeat(MAX_BYTES + 1), "0:0 the file is larger than 16777216 bytes");
     }
 }

@@ -31,13 +31,13 @@ pub fn between(before: &ResourceSet, after: &ResourceSet) -> Vec<Difference> {
         let mut of_kind: Vec<(String, What)> = Vec::new();
         for resource in after.resources(kind) {
             match before.get(kind, &resource.name) {
-                None => of_kind.push((resource.name.clone(), What::Added)),
-                Some(old) if old.version != resource.version => of_kind.push((resource.name.clone(), What::Changed)),
+                None => of_kind.push((resource.name.to_string(), What::Added)),
+                Some(old) if old.version != resource.version => of_kind.push((resource.name.to_string(), What::Changed)),
                 Some(_) => {}
             }
         }
         let gone = before.resources(kind).filter(|old| after.get(kind, &old.name).is_none());
-        of_kind.extend(gone.map(|old| (old.name.clone(), What::Removed)));
+        of_kind.extend(gone.map(|old| (old.name.to_string(), What::Removed)));
         of_kind.sort_by(|(one, _), (other, _)| one.cmp(other));
         differences.extend(of_kind.into_iter().map(|(name, what)| Difference { kind, name, what }));
     }

@@ -1,12 +1,16 @@
-//! Envoy resources as values: encoded once, named, versioned by content. Knows nothing of the snapshot that they are made from, nor of streams.
+//! Envoy resources as values: encoded once, named, versioned by content; and sets of them (`set`) that know what changed since the set before.
+//! Knows nothing of the snapshot that they are made from, nor of streams.
 
-use std::collections::BTreeMap;
+mod set;
+
 use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use prost::Message;
+
+pub use set::{InvalidResource, ResourceSet, ResourceSetBuilder};
 
 /// Longest resource name, in bytes.
 pub const MAX_NAME_LENGTH: usize = 1024;
@@ -67,21 +71,21 @@ impl fmt::Display for TypeUrl {
     }
 }
 
-/// One resource, encoded once and shared by every stream. Its body may hold a private key, so `Debug` does not show it.
+/// One resource, encoded once and shared by every set and stream. Its body may hold a private key, so `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
-    pub name: String,
+    pub name: Arc<str>,
     /// Hash of `body`: equal content has an equal version.
-    pub version: String,
+    pub version: Arc<str>,
     /// The encoded message: the value of its `google.protobuf.Any`.
     pub body: Bytes,
 }
 
 impl Resource {
     /// Encodes `message`. The encoding must be deterministic (no map with more than one entry in it), or equal content gets new versions.
-    pub fn new(name: impl Into<String>, message: &impl Message) -> Self {
+    pub fn new(name: impl Into<Arc<str>>, message: &impl Message) -> Self {
         let body = Bytes::from(message.encode_to_vec());
-        Self { name: name.into(), version: content_hash(&[&body]), body }
+        Self { name: name.into(), version: content_hash(&[&body]).into(), body }
     }
 }
 
@@ -91,109 +95,6 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// Why a resource cannot stand in a set. Envoy would reject the whole response, or take the resource under a name that nobody can remove.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidResource {
-    #[error("two resources of type {kind} are named {name:?}")]
-    Duplicate { kind: TypeUrl, name: String },
-    #[error("a resource of type {kind} has the name {name:?}: names have 1 to 1024 bytes and are not \"*\"")]
-    Name { kind: TypeUrl, name: String },
-}
-
-/// Collects the resources of one snapshot.
-#[derive(Debug, Default)]
-pub struct ResourceSetBuilder {
-    types: BTreeMap<TypeUrl, BTreeMap<String, Resource>>,
-}
-
-impl ResourceSetBuilder {
-    /// # Errors
-    /// A name that is taken, empty, too long or the wildcard.
-    pub fn insert(&mut self, kind: TypeUrl, resource: Resource) -> Result<(), InvalidResource> {
-        let name = resource.name.clone();
-        if name.is_empty() || name == "*" || name.len() > MAX_NAME_LENGTH {
-            return Err(InvalidResource::Name { kind, name });
-        }
-        let resources = self.types.entry(kind).or_default();
-        if resources.contains_key(&name) {
-            return Err(InvalidResource::Duplicate { kind, name });
-        }
-        resources.insert(name, resource);
-        Ok(())
-    }
-
-    pub fn build(mut self) -> ResourceSet {
-        let of = |kind| {
-            let resources: BTreeMap<String, Resource> = self.types.remove(&kind).unwrap_or_default();
-            let parts: Vec<&[u8]> = resources.values().flat_map(|r| [r.name.as_bytes(), r.version.as_bytes()]).collect();
-            (kind, OfType { version: content_hash(&parts), resources })
-        };
-        let types: BTreeMap<TypeUrl, OfType> = TypeUrl::ALL.into_iter().map(of).collect();
-        let parts: Vec<&[u8]> = types.values().map(|of| of.version.as_bytes()).collect();
-        ResourceSet { version: content_hash(&parts).into(), types: Arc::new(types) }
-    }
-}
-
-/// All resources of one snapshot, ordered by type and name. Cheap to clone; two sets with equal content are equal.
-#[derive(Debug, Clone)]
-pub struct ResourceSet {
-    version: Arc<str>,
-    types: Arc<BTreeMap<TypeUrl, OfType>>,
-}
-
-#[derive(Debug)]
-struct OfType {
-    version: String,
-    resources: BTreeMap<String, Resource>,
-}
-
-impl ResourceSet {
-    pub fn builder() -> ResourceSetBuilder {
-        ResourceSetBuilder::default()
-    }
-
-    /// Hash of all names and versions.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// Hash of the names and versions of one type.
-    pub fn type_version(&self, kind: TypeUrl) -> &str {
-        self.types.get(&kind).map_or("", |of| &of.version)
-    }
-
-    pub fn get(&self, kind: TypeUrl, name: &str) -> Option<&Resource> {
-        self.types.get(&kind).and_then(|of| of.resources.get(name))
-    }
-
-    /// In the order of their names.
-    pub fn resources(&self, kind: TypeUrl) -> impl Iterator<Item = &Resource> {
-        self.types.get(&kind).into_iter().flat_map(|of| of.resources.values())
-    }
-
-    pub fn len(&self, kind: TypeUrl) -> usize {
-        self.types.get(&kind).map_or(0, |of| of.resources.len())
-    }
-
-    pub fn is_empty(&self, kind: TypeUrl) -> bool {
-        self.len(kind) == 0
-    }
-}
-
-impl Default for ResourceSet {
-    fn default() -> Self {
-        ResourceSetBuilder::default().build()
-    }
-}
-
-impl PartialEq for ResourceSet {
-    fn eq(&self, other: &Self) -> bool {
-        self.version == other.version
-    }
-}
-
-impl Eq for ResourceSet {}
-
 /// Each part goes in with its length before it, so that moving bytes from one part to the next is another content.
 fn content_hash(parts: &[&[u8]]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
@@ -201,14 +102,9 @@ fn content_hash(parts: &[&[u8]]) -> String {
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part);
     }
-    let hex = context
-        .finish()
-        .as_ref()
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect::<String>();
-    hex.chars().take(VERSION_DIGITS).collect()
+    let digest = context.finish();
+    let digits = digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).take(VERSION_DIGITS).collect()
 }
 
 #[cfg(test)]
@@ -256,18 +152,6 @@ mod tests {
         let secret = set(&[(TypeUrl::Secret, cluster("a", ""))]);
         assert_ne!(secret, set(std::slice::from_ref(&a)), "the type is part of the content");
         assert_eq!(secret.type_version(TypeUrl::Cluster), ResourceSet::default().type_version(TypeUrl::Cluster));
-    }
-
-    #[test]
-    fn names_that_envoy_would_refuse_are_refused() {
-        let mut builder = ResourceSet::builder();
-        builder.insert(TypeUrl::Cluster, cluster("a", "")).unwrap();
-        let duplicate = InvalidResource::Duplicate { kind: TypeUrl::Cluster, name: "a".into() };
-        assert_eq!(builder.insert(TypeUrl::Cluster, cluster("a", "x")), Err(duplicate));
-        builder.insert(TypeUrl::ClusterLoadAssignment, cluster("a", "")).unwrap();
-        for name in ["", "*", &"x".repeat(1025)] {
-            assert!(matches!(builder.insert(TypeUrl::Cluster, cluster(name, "")), Err(InvalidResource::Name { .. })), "{name}");
-        }
     }
 
     #[test]

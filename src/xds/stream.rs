@@ -11,6 +11,7 @@ mod protocol;
 mod state_of_the_world;
 mod sub_stream;
 mod subscription;
+mod unsettled;
 mod whole;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod test_client;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use super::resource::{MAX_NAME_LENGTH, ResourceSet, TypeUrl};
 
@@ -152,7 +154,7 @@ pub enum StreamEvent {
 /// Names of which nobody knows which version the client holds: their last response was refused, or the stream ended before an answer.
 /// The client does not list what it took of a refused response when it connects again, so the next stream has to be told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Doubts(BTreeMap<TypeUrl, BTreeSet<String>>);
+pub struct Doubts(BTreeMap<TypeUrl, BTreeSet<Arc<str>>>);
 
 impl Doubts {
     pub fn is_empty(&self) -> bool {
@@ -164,11 +166,11 @@ impl Doubts {
         self.0.values().flatten().map(|name| name.len() + NAME_COST).sum()
     }
 
-    fn insert(&mut self, kind: TypeUrl, names: impl Iterator<Item = String>) {
+    fn insert(&mut self, kind: TypeUrl, names: impl Iterator<Item = Arc<str>>) {
         self.0.entry(kind).or_default().extend(names);
     }
 
-    fn take(&mut self, kind: TypeUrl) -> BTreeSet<String> {
+    fn take(&mut self, kind: TypeUrl) -> BTreeSet<Arc<str>> {
         self.0.remove(&kind).unwrap_or_default()
     }
 }

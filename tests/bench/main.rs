@@ -2,7 +2,8 @@
 //!
 //! The same two requests go to one real API server by several paths (`paths`), in alternating rounds, so that what else the machine does
 //! meets all of them alike. Each round is proven by the API server's own audit log (`proof`): a path that was fast because it did less does not
-//! count. `make bench-report` makes the plot and the table of the README from the summary that a run leaves.
+//! count. `make bench-report` makes the plot and the table of the README from the summary that a run leaves. `make bench-xds` is a run of its own
+//! (`xds`).
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -21,6 +22,7 @@ mod report;
 mod run;
 mod summary;
 mod table;
+mod xds;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["run"] => run::run(),
         ["report"] => report::run(),
         ["profile"] => profile::run(),
+        ["xds"] => xds::run(),
         [always_allow::VERB, socket] => always_allow::serve(socket.as_ref()),
         // Cargo and nextest list the tests of every binary; this one has none.
         _ => ExitCode::SUCCESS,

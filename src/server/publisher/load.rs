@@ -16,8 +16,10 @@ use crate::snapshot::Snapshot;
 
 use super::system_roots;
 
-/// No file of a configuration is larger.
+/// No file that a configuration names is larger.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Nor is the configuration file itself larger than this.
+const MAX_CONFIGURATION_BYTES: u64 = 16 * 1024 * 1024;
 
 /// There is no valid configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -173,7 +175,7 @@ fn read_references(draft: &config::Draft) -> (Contents, Vec<PathBuf>) {
     let mut exposed = Vec::new();
     for (reference, sensitivity) in draft.references() {
         let content = match reference {
-            Reference::File(path) => read_file(path).map(|(bytes, mode)| {
+            Reference::File(path) => read_file(path, MAX_FILE_BYTES).map(|(bytes, mode)| {
                 if *sensitivity == Sensitivity::Secret && mode & 0o077 != 0 {
                     exposed.push(path.clone());
                 }
@@ -181,7 +183,7 @@ fn read_references(draft: &config::Draft) -> (Contents, Vec<PathBuf>) {
             }),
             Reference::SystemRoots => {
                 let path = system_roots::bundle();
-                read_file(&path).map(|(bytes, _)| bytes).map_err(|why| format!("{}: {why}", path.display()))
+                read_file(&path, MAX_FILE_BYTES).map(|(bytes, _)| bytes).map_err(|why| format!("{}: {why}", path.display()))
             }
             Reference::Environment(name) => std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| "it is not set".to_owned()),
         };
@@ -191,12 +193,12 @@ fn read_references(draft: &config::Draft) -> (Contents, Vec<PathBuf>) {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let (bytes, _) = read_file(path)?;
+    let (bytes, _) = read_file(path, MAX_CONFIGURATION_BYTES)?;
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
 /// The content and the permission bits. Never waits for a writer (a FIFO is refused) and never reads more than the limit.
-fn read_file(path: &Path) -> Result<(Vec<u8>, u32), String> {
+fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), String> {
     let describe = |error: std::io::Error| error.to_string();
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(describe)?;
     let metadata = file.metadata().map_err(describe)?;
@@ -207,9 +209,9 @@ fn read_file(path: &Path) -> Result<(Vec<u8>, u32), String> {
         return Err("it is not a regular file".to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(describe)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE_BYTES) {
-        return Err(format!("it is larger than {MAX_FILE_BYTES} bytes"));
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(describe)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
+        return Err(format!("it is larger than {limit} bytes"));
     }
     Ok((bytes, metadata.permissions().mode()))
 }

@@ -178,7 +178,7 @@ fn a_server_by_address_has_an_assignment_and_one_by_name_resolves_in_envoy() {
 #[test]
 fn secrets_have_the_names_that_listeners_and_clusters_use() {
     let set = Fixture::new().build();
-    let names: Vec<_> = set.resources(TypeUrl::Secret).map(|secret| secret.name.as_str()).collect();
+    let names: Vec<_> = set.resources(TypeUrl::Secret).map(|secret| &*secret.name).collect();
     assert_eq!(names, ["ca:prod", "ca:staging", "serving:listener-0:0", "serving:listener-0:1", "token:prod", "token:staging"]);
 }
 
@@ -204,7 +204,7 @@ fn a_route_with_tokens_needs_no_secret_of_its_cluster_and_injects_none() {
     let mut input = fixture.input();
     input.routes[1].method = MethodInput::Jwt;
     let set = build_input(&input).unwrap();
-    let secrets: Vec<_> = set.resources(TypeUrl::Secret).map(|secret| secret.name.as_str()).collect();
+    let secrets: Vec<_> = set.resources(TypeUrl::Secret).map(|secret| &*secret.name).collect();
     assert_eq!(secrets, ["ca:prod", "ca:staging", "serving:listener-0:0", "serving:listener-0:1", "token:prod"]);
     let filters = |route: usize| {
         let filters = super::upstream_filters::for_cluster("x", &input.routes[route].method, None);

@@ -33,19 +33,19 @@ impl Protocol for Delta {
     fn response(push: Push) -> DeltaDiscoveryResponse {
         DeltaDiscoveryResponse {
             system_version_info: push.version,
-            resources: push.resources.into_iter().map(|resource| on_the_wire(push.kind, resource)).collect(),
+            resources: push.resources.iter().map(|resource| on_the_wire(push.kind, resource)).collect(),
             type_url: push.kind.as_str().to_owned(),
-            removed_resources: push.removed,
+            removed_resources: push.removed.iter().map(|name| name.to_string()).collect(),
             nonce: push.nonce,
             ..DeltaDiscoveryResponse::default()
         }
     }
 }
 
-fn on_the_wire(kind: TypeUrl, resource: Resource) -> WireResource {
+fn on_the_wire(kind: TypeUrl, resource: &Resource) -> WireResource {
     WireResource {
-        name: resource.name,
-        version: resource.version,
+        name: resource.name.to_string(),
+        version: resource.version.to_string(),
         resource: Some(Any { type_url: kind.as_str().to_owned(), value: resource.body.to_vec() }),
         ..WireResource::default()
     }

@@ -91,7 +91,7 @@ impl Machine {
         }
         let doubts = if self.sub_stream(kind).requested() { Default::default() } else { self.doubts.take(kind) };
         let limits = self.limits;
-        self.sub_stream_mut(kind).subscribe(ask.names, ask.listed, doubts, limits)?;
+        self.sub_stream_mut(kind).subscribe(ask.names, ask.listed, doubts, set, limits)?;
         if self.name_cost() > limits.name_cost {
             return Err(StreamError::TooMuchToKeep { limit: limits.name_cost });
         }
@@ -140,12 +140,13 @@ impl Machine {
     pub(super) fn doubts(&self) -> Doubts {
         let mut doubts = self.doubts.clone();
         for kind in TypeUrl::ALL {
-            doubts.insert(kind, self.sub_stream(kind).doubts());
+            doubts.insert(kind, self.sub_stream(kind).doubts().cloned());
         }
         doubts
     }
 
     pub(super) fn pump(&mut self, set: &ResourceSet) -> Vec<Push> {
+        TypeUrl::ALL.into_iter().for_each(|kind| self.sub_stream_mut(kind).look(set));
         TypeUrl::ALL.into_iter().filter_map(|kind| self.push(kind, set)).collect()
     }
 

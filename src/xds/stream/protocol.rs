@@ -2,6 +2,7 @@
 //! when, is the same machine's decision for both.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 
@@ -67,6 +68,6 @@ pub struct Push {
     pub(super) nonce: String,
     /// The type's version in the set that it was made from.
     pub(super) version: String,
-    pub(super) resources: Vec<Resource>,
-    pub(super) removed: Vec<String>,
+    pub(super) resources: Vec<Arc<Resource>>,
+    pub(super) removed: Vec<Arc<str>>,
 }

@@ -10,7 +10,7 @@ use envoy_types::pb::google::rpc::Status;
 use proptest::prelude::*;
 
 use super::super::resource::{ResourceSet, TypeUrl};
-use super::test_client::set_of;
+use super::test_client::{after, set_of};
 use super::{Limits, StateOfTheWorldStream};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -212,7 +212,9 @@ impl World {
             Action::Nack { kind, taken } => drop(self.answer(kind, Some(taken))),
             Action::Reconnect => self.reconnect(),
             Action::Set(ref versions) => {
-                self.set = set(versions);
+                // Some sets know what changed since the one before, others come from nowhere.
+                let whole = set(versions);
+                self.set = if versions[0][0] == 0 { whole } else { after(&self.set, &whole) };
                 let responses = self.stream.on_snapshot(&self.set);
                 self.receive(responses);
             }
@@ -229,8 +231,12 @@ impl World {
 
     fn assert_complete(&self) {
         for (kind, held) in TypeUrl::ALL.into_iter().zip(&self.held).filter(|(_, held)| held.requested) {
-            let wanted: BTreeMap<String, String> =
-                self.set.resources(kind).filter(|r| held.wants(kind, &r.name)).map(|r| (r.name.clone(), r.version.clone())).collect();
+            let wanted: BTreeMap<String, String> = self
+                .set
+                .resources(kind)
+                .filter(|r| held.wants(kind, &r.name))
+                .map(|r| (r.name.to_string(), r.version.to_string()))
+                .collect();
             // Of the other types the client keeps what nobody told it to drop.
             let relevant = |name: &String| is_complete(kind) || wanted.contains_key(name);
             let holds: BTreeMap<String, String> =

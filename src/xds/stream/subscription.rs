@@ -1,8 +1,9 @@
 //! What a client wants of one type: a wildcard, names, or both. Knows nothing of what was sent.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::super::resource::{MAX_NAME_LENGTH, TypeUrl};
+use super::super::resource::{MAX_NAME_LENGTH, ResourceSet, TypeUrl};
 use super::protocol::Names;
 use super::{Limits, NAME_COST, StreamError};
 
@@ -11,11 +12,28 @@ const WILDCARD: &str = "*";
 #[derive(Debug, Default)]
 pub(super) struct Subscription {
     wildcard: bool,
-    names: BTreeSet<String>,
+    /// Those of resources that exist share their text with them.
+    names: BTreeSet<Arc<str>>,
     /// Names, or the wildcard's own, were sent: from then on, a whole subscription without names is an empty one.
     named: bool,
     /// See `NAME_COST`.
     cost: usize,
+}
+
+/// About which type, and at what time, names are asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) kind: TypeUrl,
+    /// The first request for this type on its stream.
+    pub(super) first: bool,
+    pub(super) set: &'a ResourceSet,
+}
+
+impl Asked<'_> {
+    /// One text for all streams where there is a resource of that name.
+    pub(super) fn shared(self, name: String) -> Arc<str> {
+        self.set.get(self.kind, &name).map_or_else(|| name.into(), |resource| Arc::clone(&resource.name))
+    }
 }
 
 /// What a request changed.
@@ -25,9 +43,9 @@ pub(super) struct Change {
     pub(super) wildcard_asked: bool,
     pub(super) wildcard_ended: bool,
     /// Names that must be answered, whatever the client is believed to hold.
-    pub(super) asked: BTreeSet<String>,
+    pub(super) asked: BTreeSet<Arc<str>>,
     /// Names that the client no longer wants in any way, and forgets.
-    pub(super) dropped: BTreeSet<String>,
+    pub(super) dropped: BTreeSet<Arc<str>>,
 }
 
 impl Subscription {
@@ -39,7 +57,7 @@ impl Subscription {
         self.wildcard
     }
 
-    pub(super) fn names(&self) -> &BTreeSet<String> {
+    pub(super) fn names(&self) -> &BTreeSet<Arc<str>> {
         &self.names
     }
 
@@ -47,13 +65,13 @@ impl Subscription {
         self.cost
     }
 
-    /// Takes what a request says of names. `first`: the first request for this type on its stream.
-    pub(super) fn apply(&mut self, kind: TypeUrl, first: bool, names: Names, limits: Limits) -> Result<Change, StreamError> {
+    /// Takes what a request says of names.
+    pub(super) fn apply(&mut self, asked: Asked<'_>, names: Names, limits: Limits) -> Result<Change, StreamError> {
         let change = match names {
-            Names::Changes { subscribe, unsubscribe } => self.change(kind, first, subscribe, unsubscribe, limits)?,
-            Names::All(names) => self.replace(kind, names)?,
+            Names::Changes { subscribe, unsubscribe } => self.change(asked, subscribe, unsubscribe, limits)?,
+            Names::All(names) => self.replace(asked, names)?,
         };
-        self.check(kind, limits)?;
+        self.check(asked.kind, limits)?;
         Ok(change)
     }
 
@@ -61,14 +79,13 @@ impl Subscription {
     /// A name in both lists ends up wanted.
     fn change(
         &mut self,
-        kind: TypeUrl,
-        first: bool,
+        asked: Asked<'_>,
         subscribe: Vec<String>,
         unsubscribe: Vec<String>,
         limits: Limits,
     ) -> Result<Change, StreamError> {
         let mut change = Change::default();
-        if first && subscribe.is_empty() && has_legacy_wildcard(kind) {
+        if asked.first && subscribe.is_empty() && has_legacy_wildcard(asked.kind) {
             self.wildcard = true;
             change.wildcard_asked = true;
         }
@@ -76,23 +93,23 @@ impl Subscription {
             self.unsubscribe(name, &mut change);
         }
         for name in subscribe {
-            self.subscribe(kind, name, &mut change)?;
-            self.check(kind, limits)?;
+            self.subscribe(asked, name, &mut change)?;
+            self.check(asked.kind, limits)?;
         }
         Ok(change)
     }
 
     /// `names` are all that is wanted from now on. For listeners and clusters no names mean the wildcard until some were sent.
-    fn replace(&mut self, kind: TypeUrl, names: Vec<String>) -> Result<Change, StreamError> {
+    fn replace(&mut self, asked: Asked<'_>, names: Vec<String>) -> Result<Change, StreamError> {
         self.named |= !names.is_empty();
-        let mut wildcard = !self.named && has_legacy_wildcard(kind);
+        let mut wildcard = !self.named && has_legacy_wildcard(asked.kind);
         let mut wanted = BTreeSet::new();
         for name in names {
-            check_name(kind, &name)?;
+            check_name(asked.kind, &name)?;
             if name == WILDCARD {
                 wildcard = true;
             } else {
-                wanted.insert(name);
+                wanted.insert(asked.shared(name));
             }
         }
         let before = std::mem::replace(&mut self.names, wanted);
@@ -118,7 +135,7 @@ impl Subscription {
         if name == WILDCARD {
             change.wildcard_ended |= std::mem::take(&mut self.wildcard);
             change.wildcard_asked = false;
-        } else if self.names.remove(&name) {
+        } else if let Some(name) = self.names.take(&*name) {
             self.cost -= name.len() + NAME_COST;
             // The client forgets the name at once, so where the wildcard still covers it, it needs it again.
             if self.wildcard {
@@ -129,14 +146,15 @@ impl Subscription {
         }
     }
 
-    fn subscribe(&mut self, kind: TypeUrl, name: String, change: &mut Change) -> Result<(), StreamError> {
-        check_name(kind, &name)?;
+    fn subscribe(&mut self, asked: Asked<'_>, name: String, change: &mut Change) -> Result<(), StreamError> {
+        check_name(asked.kind, &name)?;
         if name == WILDCARD {
             self.wildcard = true;
             change.wildcard_asked = true;
         } else {
+            let name = asked.shared(name);
             change.dropped.remove(&name);
-            if self.names.insert(name.clone()) {
+            if self.names.insert(Arc::clone(&name)) {
                 self.cost += name.len() + NAME_COST;
             }
             change.asked.insert(name);

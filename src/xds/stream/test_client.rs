@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
@@ -25,6 +26,17 @@ pub(super) fn set_of<'a>(resources: impl IntoIterator<Item = (TypeUrl, &'a str, 
     for (kind, name, version) in resources {
         let body = Bytes::from(format!("{name}={version}"));
         builder.insert(kind, Resource { name: name.into(), version: version.into(), body }).unwrap();
+    }
+    builder.build()
+}
+
+/// The same set, made from the one before it.
+pub(super) fn after(before: &ResourceSet, set: &ResourceSet) -> ResourceSet {
+    let mut builder = before.edit();
+    for kind in TypeUrl::ALL {
+        let is_in = |one: &ResourceSet, resource: &Resource| one.get(kind, &resource.name).is_some_and(|other| **other == *resource);
+        before.resources(kind).filter(|old| !is_in(set, old)).for_each(|old| builder.remove(kind, &old.name));
+        set.resources(kind).filter(|new| !is_in(before, new)).for_each(|new| builder.insert(kind, Arc::clone(new)).unwrap());
     }
     builder.build()
 }
@@ -89,7 +101,7 @@ impl<P: Wire> Script<P> {
         let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
         let responses = match verb {
             "set" => {
-                self.set = parse_set(rest);
+                self.set = after(&self.set, &parse_set(rest));
                 self.stream.on_snapshot(&self.set)
             }
             "reconnect" => {

@@ -5,18 +5,19 @@
 //! takes the others, each time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::resource::Resource;
 use super::sub_stream::Plan;
 
 #[derive(Debug, Default)]
-pub(super) struct Whole(BTreeMap<String, Resource>);
+pub(super) struct Whole(BTreeMap<Arc<str>, Arc<Resource>>);
 
 impl Whole {
     /// The complete response that makes `plan` come true.
-    pub(super) fn send(&mut self, plan: &Plan<'_>) -> Vec<Resource> {
+    pub(super) fn send(&mut self, plan: &Plan<'_>) -> Vec<Arc<Resource>> {
         plan.removed_names().for_each(|name| drop(self.0.remove(name)));
-        self.0.extend(plan.resources().map(|resource| (resource.name.clone(), resource.clone())));
+        self.0.extend(plan.resources().map(|resource| (Arc::clone(&resource.name), Arc::clone(resource))));
         self.0.values().cloned().collect()
     }
 
