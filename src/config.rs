@@ -5,7 +5,10 @@
 
 pub mod model;
 
+pub mod objects;
+
 mod certificate;
+mod cluster_source;
 mod consistency;
 mod draft;
 mod error;
@@ -28,7 +31,7 @@ mod tree;
 pub use draft::{Draft, parse};
 pub use error::{ConfigError, ConfigErrors};
 pub use model::*;
-pub use reference::{Contents, Reference, Sensitivity};
+pub use reference::{Contents, KeyReference, MaterialId, MaterialKind, Reference, Sensitivity};
 
 use resolving::Resolving;
 
@@ -58,6 +61,7 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
     let hosts = draft.served_hosts(public_url.as_ref());
     let listeners = listener::resolve(&draft.listeners, &hosts, resolving);
     let sockets = draft.control_plane.as_ref().and_then(|sockets| sockets.resolve(resolving));
+    let cluster_source = draft.cluster_source.as_ref().map(|draft| draft.resolve(resolving));
     consistency::check_names(&draft.identity_providers, &draft.routes, public_url.as_ref(), resolving);
     consistency::check_audiences(&draft.routes, public_url.as_ref(), resolving);
     consistency::check_assertion_audiences(&draft.routes, public_url.as_ref(), resolving);
@@ -80,5 +84,6 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
         sessions: draft.sessions.as_ref()?.resolve(),
         routes: routes?,
         audit: draft.audit.as_ref()?.resolve(),
+        cluster_source: cluster_source.map_or(Some(None), |source| source.map(Some))?,
     })
 }

@@ -24,11 +24,8 @@ pub(super) fn check_names(
     let known: Vec<_> = providers.iter().filter_map(|provider| provider.name.as_ref()).map(|name| name.value.as_str()).collect();
     for name in routes.iter().flat_map(|route| route.identity_providers.iter().flatten()) {
         if !known.contains(&name.value.as_str()) {
-            let hint = match suggestion(&name.value, known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("configured are: {}", known.join(", ")),
-            };
-            resolving.faults.add_with_hint(&name.spot, format!("there is no identity provider {}", quote(&name.value)), hint);
+            let (message, hint) = unknown_provider(&name.value, &known);
+            resolving.faults.add_with_hint(&name.spot, message, hint);
         }
     }
 }
@@ -50,16 +47,11 @@ fn check_hosts(routes: &[RouteDraft], public_url: Option<&PublicUrl>, resolving:
     for host in routes.iter().filter_map(|route| route.host.as_ref()) {
         let folded = host.value.to_ascii_lowercase();
         if public_url.is_some_and(|public_url| public_url.host == folded) {
-            let message = format!("{} is the host of `public_url`", quote(&host.value));
-            resolving.faults.add_with_hint(
-                &host.spot,
-                message,
-                "login pages and routes must not share a host, or a cluster could read login cookies",
-            );
+            let (message, hint) = is_public_host(&host.value);
+            resolving.faults.add_with_hint(&host.spot, message, hint);
         }
         if let Some(first) = seen.get(&folded) {
-            let message = format!("another route has the host {} already, in line {}", quote(&host.value), first.spot.place.line);
-            resolving.faults.add(&host.spot, message);
+            resolving.faults.add(&host.spot, host_taken(&host.value, &in_line(first)));
         } else {
             seen.insert(folded, host);
         }
@@ -76,21 +68,15 @@ pub(super) fn check_audiences(routes: &[RouteDraft], public_url: Option<&PublicU
     for route in routes {
         let Some((jwt, audience)) = route.jwt().and_then(|jwt| Some((jwt, jwt.audience.as_ref()?))) else { continue };
         if let Some(host) = hosts.get(&named_host(&audience.value).to_ascii_lowercase()) {
-            resolving.faults.add_with_hint(
-                &audience.spot,
-                format!("the audience {} names the host {host}, for which there are tokens of another kind", quote(&audience.value)),
-                "name the cluster, for example the route's name",
-            );
+            let (message, hint) = audience_is_host(&audience.value, host);
+            resolving.faults.add_with_hint(&audience.spot, message, hint);
         }
         let server = route.server().map(|server| server.value.as_str());
         let [any, unshared] = seen.entry(&audience.value).or_default();
         // Who shares is at odds with those that do not; who does not, with everybody.
         if let Some(first) = (if jwt.shared_audience { &*unshared } else { &*any }).of_another(server) {
-            resolving.faults.add_with_hint(
-                &audience.spot,
-                format!("another cluster has the audience {} already, in line {}", quote(&audience.value), first.spot.place.line),
-                "a token that one of the clusters has seen would be good for the other; if that is meant, say shared_audience: true for both",
-            );
+            let (message, hint) = audience_taken(&audience.value, &in_line(first));
+            resolving.faults.add_with_hint(&audience.spot, message, hint);
         }
         any.note(server, audience);
         if !jwt.shared_audience {
@@ -128,14 +114,11 @@ pub(super) fn check_assertion_audiences(routes: &[RouteDraft], public_url: Optio
         let audience = if http.audience.is_some() { written.value.clone() } else { default_audience(&written.value) };
         let upstream = http.upstream.as_ref().map(|upstream| upstream.value.as_str());
         if login.as_ref() == Some(&audience) {
-            resolving.faults.add(&written.spot, format!("the audience {} is that of logins", quote(&audience)));
+            resolving.faults.add(&written.spot, audience_of_logins(&audience));
         } else if let Some((first, other)) = seen.get(&audience) {
             if *other != upstream {
-                resolving.faults.add_with_hint(
-                    &written.spot,
-                    format!("another upstream has the audience {} already, in line {}", quote(&audience), first.spot.place.line),
-                    "leave `audience` out: it is https://HOST then, and each route has another",
-                );
+                let (message, hint) = assertion_audience_taken(&audience, &in_line(first));
+                resolving.faults.add_with_hint(&written.spot, message, hint);
             }
         } else {
             seen.insert(audience, (written, upstream));
@@ -144,9 +127,52 @@ pub(super) fn check_assertion_audiences(routes: &[RouteDraft], public_url: Optio
 }
 
 /// The host that an audience could be read as, or as a URL of.
-fn named_host(audience: &str) -> &str {
+pub(super) fn named_host(audience: &str) -> &str {
     let rest = audience.strip_prefix("https://").unwrap_or(audience);
     rest.split(['/', ':']).next().unwrap_or(rest)
+}
+
+fn in_line<T>(first: &At<T>) -> String {
+    format!("in line {}", first.spot.place.line)
+}
+
+// What is said of two that do not go together; `place` says where the other one stands.
+
+pub(super) fn unknown_provider(name: &str, known: &[&str]) -> (String, String) {
+    let hint = match suggestion(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("configured are: {}", known.join(", ")),
+    };
+    (format!("there is no identity provider {}", quote(name)), hint)
+}
+
+pub(super) fn is_public_host(host: &str) -> (String, &'static str) {
+    let hint = "login pages and routes must not share a host, or a cluster could read login cookies";
+    (format!("{} is the host of `public_url`", quote(host)), hint)
+}
+
+pub(super) fn host_taken(host: &str, place: &str) -> String {
+    format!("another route has the host {} already, {place}", quote(host))
+}
+
+pub(super) fn audience_is_host(audience: &str, host: &str) -> (String, &'static str) {
+    let message = format!("the audience {} names the host {host}, for which there are tokens of another kind", quote(audience));
+    (message, "name the cluster, for example the route's name")
+}
+
+pub(super) fn audience_taken(audience: &str, place: &str) -> (String, &'static str) {
+    let hint =
+        "a token that one of the clusters has seen would be good for the other; if that is meant, say shared_audience: true for both";
+    (format!("another cluster has the audience {} already, {place}", quote(audience)), hint)
+}
+
+pub(super) fn audience_of_logins(audience: &str) -> String {
+    format!("the audience {} is that of logins", quote(audience))
+}
+
+pub(super) fn assertion_audience_taken(audience: &str, place: &str) -> (String, &'static str) {
+    let hint = "leave `audience` out: it is https://HOST then, and each route has another";
+    (format!("another upstream has the audience {} already, {place}", quote(audience)), hint)
 }
 
 /// The same username from two identity providers would be one user to an API server or a web server: none may get both, by one route or by two,
@@ -160,26 +186,31 @@ pub(super) fn check_identities(
     for (index, (draft, provider)) in drafts.iter().zip(providers).enumerate() {
         for earlier in providers.iter().take(index) {
             let Some((one, other)) = meeting(routes, earlier, provider) else { continue };
-            let (earlier, provider) = (&earlier.name, &provider.name);
-            let ambiguous =
-                format!("identities are ambiguous: `{earlier}` and `{provider}` could both give the username of one person, and");
-            let message = if one.name == other.name {
-                format!("{ambiguous} the route `{}` takes both", one.name)
-            } else {
-                format!("{ambiguous} the routes `{}` and `{}` lead both to one server", one.name, other.name)
-            };
-            let apart = if one.name == other.name {
-                "let every route name one of them under `identity_providers`"
-            } else {
-                "give each route its own `kubernetes.username_prefix`"
-            };
-            let hint = format!(
-                "do one of: give each a different `identity.username_prefix` (none the beginning of another); give each its own \
-                 `identity.email_domains`; or {apart}"
-            );
+            let (message, hint) = ambiguous((one, earlier), (other, provider));
             resolving.faults.add_with_hint(&draft.spot, message, hint);
         }
     }
+}
+
+/// What is said of two providers that meet behind two routes, or behind one.
+pub(super) fn ambiguous((one, earlier): (&Route, &IdentityProvider), (other, provider): (&Route, &IdentityProvider)) -> (String, String) {
+    let (earlier, provider) = (&earlier.name, &provider.name);
+    let ambiguous = format!("identities are ambiguous: `{earlier}` and `{provider}` could both give the username of one person, and");
+    let message = if one.name == other.name {
+        format!("{ambiguous} the route `{}` takes both", one.name)
+    } else {
+        format!("{ambiguous} the routes `{}` and `{}` lead both to one server", one.name, other.name)
+    };
+    let apart = if one.name == other.name {
+        "let every route name one of them under `identity_providers`"
+    } else {
+        "give each route its own `kubernetes.username_prefix`"
+    };
+    let hint = format!(
+        "do one of: give each a different `identity.username_prefix` (none the beginning of another); give each its own \
+         `identity.email_domains`; or {apart}"
+    );
+    (message, hint)
 }
 
 /// Two routes, or one, by which a user of each identity provider could reach one API server under one name.
@@ -215,12 +246,26 @@ fn ways<'r>(routes: &'r [Arc<Route>], provider: &IdentityProvider) -> HashMap<(&
     ways
 }
 
+/// Whether a user of the one, by the one route, could reach an API server under the name of a user of the other, by the other route.
+pub(super) fn identities_meet((first, one): (&Route, &IdentityProvider), (second, other): (&Route, &IdentityProvider)) -> bool {
+    if !domains_meet(one.mapping.email_domains(), other.mapping.email_domains()) {
+        return false;
+    }
+    let prefix = |route: &Route, provider: &IdentityProvider| format!("{}{}", behind(route).1, provider.mapping.username_prefix());
+    let (a, b) = (prefix(first, one), prefix(second, other));
+    let (here, there) = (behind(first).0, behind(second).0);
+    takes(first, one)
+        && takes(second, other)
+        && (&here.host, here.port) == (&there.host, there.port)
+        && (a.starts_with(&b) || b.starts_with(&a))
+}
+
 fn takes(route: &Route, provider: &IdentityProvider) -> bool {
     route.identity_providers.as_ref().is_none_or(|names| names.contains(&provider.name))
 }
 
 /// The server behind a route, and what the route puts before usernames there.
-fn behind(route: &Route) -> (&ServerAddress, &str) {
+pub(super) fn behind(route: &Route) -> (&ServerAddress, &str) {
     match &route.target {
         Target::Kubernetes(target) => (&target.server, &target.username_prefix),
         Target::Http(target) => (&target.upstream, ""),

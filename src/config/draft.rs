@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::cluster_source::ClusterSourceDraft;
 use super::error::{At, ConfigErrors, Faults, Spot};
-use super::model::PublicUrl;
+use super::model::{ClusterSource, PublicUrl};
 use super::names::host_fault;
 use super::reader::{Item, Reading};
-use super::reference::{self, Reference, Sensitivity};
+use super::reference::{self, Contents, Reference, Sensitivity};
+use super::resolving::Resolving;
 use super::service::{AuditDraft, ControlPlaneDraft, SessionsDraft};
 use super::signing_keys::SigningKeysDraft;
 use super::{listener::ListenerDraft, provider, provider::ProviderDraft, route::RouteDraft, service, tree};
@@ -27,6 +29,7 @@ pub struct Draft {
     pub(super) sessions: Option<SessionsDraft>,
     pub(super) routes: Vec<RouteDraft>,
     pub(super) audit: Option<AuditDraft>,
+    pub(super) cluster_source: Option<ClusterSourceDraft>,
 }
 
 impl Draft {
@@ -48,6 +51,12 @@ impl Draft {
     /// The folder of sockets between kubepass and Envoys, in the same way.
     pub fn socket_dir(&self) -> Option<&Path> {
         self.control_plane.as_ref().map(ControlPlaneDraft::socket_dir)
+    }
+
+    /// The API server whose objects are configuration too, in the same way.
+    pub fn cluster_source(&self) -> Option<ClusterSource> {
+        let contents = Contents::default();
+        self.cluster_source.as_ref()?.resolve(&mut Resolving::new(Faults::new(""), &contents, "", 0))
     }
 
     /// Every host that Envoy serves, each with the place where it was written.
@@ -95,6 +104,7 @@ fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
     let sessions = section.required("sessions", reading).and_then(|item| SessionsDraft::read(&item, reading));
     let routes = section.required("routes", reading).and_then(|item| item.list(reading, RouteDraft::read));
     let audit = section.required("audit", reading).and_then(|item| AuditDraft::read(&item, reading));
+    let cluster_source = section.optional("cluster_source").and_then(|item| ClusterSourceDraft::read(&item, reading));
     section.finish(reading);
     Some(Draft {
         text: text.to_owned(),
@@ -109,5 +119,6 @@ fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
         sessions,
         routes: routes.unwrap_or_default(),
         audit,
+        cluster_source,
     })
 }

@@ -88,6 +88,10 @@ impl Faults {
         self.errors.push(ConfigError { file: self.file.clone(), line, column, path: spot.path.clone(), message, hint });
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.errors.is_empty()
+    }
+
     pub(super) fn into_errors(mut self) -> ConfigErrors {
         self.errors.sort_by_key(|error| (error.line, error.column));
         self.errors.dedup();

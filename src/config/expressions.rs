@@ -49,8 +49,10 @@ pub(super) fn policy(rules: &[RuleDraft], resolving: &mut Resolving<'_>) -> Opti
             let spot = rule.name.as_ref().map_or(&rule.spot, |name| &name.spot);
             resolving.faults.add(spot, format!("another rule of this route has the name {}", quote(name)));
         }
-        check_text(rule.name.as_ref(), MAX_NAME_CHARACTERS, resolving);
-        check_text(rule.message.as_ref(), MAX_MESSAGE_CHARACTERS, resolving);
+        if rule.known_as.is_none() {
+            check_text(rule.name.as_ref(), MAX_NAME_CHARACTERS, resolving);
+            check_text(rule.message.as_ref(), MAX_MESSAGE_CHARACTERS, resolving);
+        }
     }
     let sources: Vec<RuleSource<'_>> = rules
         .iter()
@@ -104,6 +106,9 @@ fn check_text(text: Option<&At<String>>, longest: usize, resolving: &mut Resolvi
 }
 
 /// A rule without a name is known by its place among the rules, from 1.
-fn rule_name(index: usize, rule: &RuleDraft) -> String {
+pub(super) fn rule_name(index: usize, rule: &RuleDraft) -> String {
+    if let Some(name) = &rule.known_as {
+        return name.clone();
+    }
     rule.name.as_ref().map_or_else(|| format!("rule-{}", index + 1), |name| name.value.clone())
 }

@@ -17,7 +17,7 @@ pub(super) struct ListenerDraft {
 }
 
 #[derive(Debug)]
-struct CertificateDraft {
+pub(super) struct CertificateDraft {
     chain: Option<At<Reference>>,
     key: Option<At<Reference>>,
 }
@@ -40,7 +40,7 @@ impl ListenerDraft {
 }
 
 impl CertificateDraft {
-    fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
+    pub(super) fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
         let mut section = item.section(reading)?;
         let chain = section.required("chain", reading).and_then(|item| reference::read_public(&item, reading));
         let key = section.required("key", reading).and_then(|item| reference::read_secret(&item, reading));
@@ -48,7 +48,7 @@ impl CertificateDraft {
         Some(Self { chain, key })
     }
 
-    fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<ServingCertificate> {
+    pub(super) fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<ServingCertificate> {
         certificate::resolve_serving(self.chain.as_ref()?, self.key.as_ref()?, resolving)
     }
 }

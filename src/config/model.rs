@@ -12,8 +12,8 @@ use crate::identity::IdentityMapping;
 use crate::policy::{Policy, UserExpression};
 use crate::token::{Secret, SigningKey};
 
-/// A whole valid configuration.
-#[derive(Debug)]
+/// A whole valid configuration. `Clone` shares what is large.
+#[derive(Debug, Clone)]
 pub struct Config {
     pub public_url: PublicUrl,
     pub listeners: Vec<Listener>,
@@ -33,6 +33,27 @@ pub struct Config {
     pub sessions: SessionSettings,
     pub routes: Vec<Arc<Route>>,
     pub audit: AuditSettings,
+    /// The API server whose objects are configuration besides the file.
+    pub cluster_source: Option<ClusterSource>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSource {
+    /// The operator's: Gateways are taken from here only, and the Lease stands here.
+    pub namespace: String,
+    /// What is watched, `namespace` among them; `None` for every namespace.
+    pub namespaces: Option<Vec<String>>,
+    /// How the API server is reached; `None` for the service account of the pod.
+    pub kubeconfig: Option<PathBuf>,
+    pub lease: Lease,
+}
+
+/// By which one of several replicas is chosen to write statuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub name: String,
+    /// How long it is held without being renewed.
+    pub seconds: u64,
 }
 
 /// Where the login pages live; `https` always, so that `__Host-` cookies work.

@@ -12,19 +12,45 @@ use super::tree::{Key, Kind, Node};
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) faults: Faults,
-    folder: PathBuf,
+    origin: Origin,
     references: BTreeMap<Reference, Sensitivity>,
+}
+
+/// Where what is read was written, which decides what it may refer to.
+#[derive(Debug)]
+enum Origin {
+    /// The folder of a configuration file, where relative paths begin.
+    Folder(PathBuf),
+    /// The namespace of an object of the API server.
+    Namespace(String),
 }
 
 impl Reading {
     /// `file` names the configuration file in messages; its folder is where relative paths begin.
     pub(super) fn new(file: &str) -> Self {
         let folder = Path::new(file).parent().map(Path::to_path_buf).unwrap_or_default();
-        Self { faults: Faults::new(file), folder, references: BTreeMap::new() }
+        Self { faults: Faults::new(file), origin: Origin::Folder(folder), references: BTreeMap::new() }
     }
 
+    /// `object` names it in messages, in the place of a file.
+    pub(super) fn of_object(object: &str, namespace: &str) -> Self {
+        Self { faults: Faults::new(object), origin: Origin::Namespace(namespace.to_owned()), references: BTreeMap::new() }
+    }
+
+    /// Where relative paths begin. An object has none, and nothing in one is read as a path.
     pub(super) fn folder(&self) -> &Path {
-        &self.folder
+        match &self.origin {
+            Origin::Folder(folder) => folder,
+            Origin::Namespace(_) => Path::new(""),
+        }
+    }
+
+    /// Of the object that is read; `None` for a file.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::Folder(_) => None,
+            Origin::Namespace(namespace) => Some(namespace),
+        }
     }
 
     pub(super) fn note_reference(&mut self, reference: &Reference, sensitivity: Sensitivity) {
@@ -47,6 +73,11 @@ pub(super) struct Item<'t> {
 impl<'t> Item<'t> {
     pub(super) fn root(node: &'t Node) -> Self {
         Self { node, path: String::new() }
+    }
+
+    /// The root of a tree that is itself a part of something.
+    pub(super) fn below(node: &'t Node, path: &str) -> Self {
+        Self { node, path: path.to_owned() }
     }
 
     pub(super) fn spot(&self) -> Spot {

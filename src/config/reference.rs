@@ -1,10 +1,14 @@
-//! `{file: PATH}` and `{env: NAME}`: the only ways to bring a secret, a key or a certificate into the configuration.
+//! `{file: PATH}` and `{env: NAME}`, in objects `{secret: {name, key}}` and `{config_map: {name, key}}`: the only ways to bring a secret, a key
+//! or a certificate into the configuration.
+//!
+//! An object never names a file or a variable: who may write objects could otherwise send this machine's secrets to a server of their own.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use super::error::{At, Spot};
+use super::names::quote;
 use super::reader::{Item, Reading, Section};
 
 /// Where a value comes from.
@@ -13,8 +17,47 @@ pub enum Reference {
     /// Relative paths are already resolved against the folder of the configuration file.
     File(PathBuf),
     Environment(String),
+    /// One value of a Secret or ConfigMap of the API server; only objects name it.
+    Object(KeyReference),
     /// The CA certificates that this machine trusts. No operator writes it: it stands for a CA that was left out.
     SystemRoots,
+}
+
+/// A key of a Secret or ConfigMap.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyReference {
+    pub material: MaterialId,
+    pub key: String,
+}
+
+/// A Secret or ConfigMap.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MaterialId {
+    pub kind: MaterialKind,
+    pub namespace: String,
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MaterialKind {
+    Secret,
+    ConfigMap,
+}
+
+impl MaterialKind {
+    /// As Kubernetes writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+        }
+    }
+}
+
+impl fmt::Display for MaterialId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}/{}", self.kind.name(), self.namespace, self.name)
+    }
 }
 
 impl fmt::Display for Reference {
@@ -22,6 +65,7 @@ impl fmt::Display for Reference {
         match self {
             Reference::File(path) => write!(formatter, "{}", path.display()),
             Reference::Environment(name) => write!(formatter, "environment variable {name}"),
+            Reference::Object(reference) => write!(formatter, "{} of {}", quote(&reference.key), reference.material),
             Reference::SystemRoots => formatter.write_str("the system's root certificates"),
         }
     }
@@ -84,33 +128,81 @@ fn refuse_value(item: &Item<'_>, sensitivity: Sensitivity, reading: &mut Reading
             Sensitivity::Secret => ("a secret must not stand in the configuration itself", "the secret"),
             Sensitivity::Public => ("must be a reference, not a value", "the content"),
         };
-        reading.faults.add_with_hint(
-            &item.spot(),
-            message,
-            format!("put {what} into a file and write {{file: PATH}}, or write {{env: NAME}}"),
-        );
+        let hint = match reading.namespace() {
+            Some(_) => format!("put {what} into a Secret and write {{secret: {{name: NAME, key: KEY}}}}"),
+            None => format!("put {what} into a file and write {{file: PATH}}, or write {{env: NAME}}"),
+        };
+        reading.faults.add_with_hint(&item.spot(), message, hint);
         return None;
     }
     Some(())
 }
 
 fn source(item: &Item<'_>, section: &mut Section<'_>, sensitivity: Sensitivity, reading: &mut Reading) -> Option<At<Reference>> {
-    let file = section.optional("file").map(|item| item.text(reading));
-    let environment = section.optional("env").map(|item| item.text(reading));
-    let value = match (file, environment) {
-        (Some(path), None) => file_reference(&path?, reading)?,
-        (None, Some(name)) => environment_reference(&name?, reading)?,
-        (Some(_), Some(_)) => {
-            reading.faults.add(&item.spot(), "names both a file and an environment variable; only one may be given");
-            return None;
-        }
-        (None, None) => {
-            reading.faults.add_with_hint(&item.spot(), "names no source", "write {file: PATH} or {env: NAME}");
-            return None;
-        }
+    let value = match reading.namespace().map(str::to_owned) {
+        Some(namespace) => object_source(item, section, &namespace, sensitivity, reading)?,
+        None => file_source(item, section, reading)?,
     };
     reading.note_reference(&value, sensitivity);
     Some(At { value, spot: item.spot() })
+}
+
+fn file_source(item: &Item<'_>, section: &mut Section<'_>, reading: &mut Reading) -> Option<Reference> {
+    let file = section.optional("file").map(|item| item.text(reading));
+    let environment = section.optional("env").map(|item| item.text(reading));
+    match (file, environment) {
+        (Some(path), None) => file_reference(&path?, reading),
+        (None, Some(name)) => environment_reference(&name?, reading),
+        (Some(_), Some(_)) => {
+            reading.faults.add(&item.spot(), "names both a file and an environment variable; only one may be given");
+            None
+        }
+        (None, None) => {
+            reading.faults.add_with_hint(&item.spot(), "names no source", "write {file: PATH} or {env: NAME}");
+            None
+        }
+    }
+}
+
+/// What must stay hidden stands in a Secret; a ConfigMap is for certificates.
+fn object_source(
+    item: &Item<'_>,
+    section: &mut Section<'_>,
+    namespace: &str,
+    sensitivity: Sensitivity,
+    reading: &mut Reading,
+) -> Option<Reference> {
+    let secret = section.optional("secret");
+    let config_map = if sensitivity == Sensitivity::Public { section.optional("config_map") } else { None };
+    match (secret, config_map) {
+        (Some(item), None) => key_reference(&item, MaterialKind::Secret, namespace, reading),
+        (None, Some(item)) => key_reference(&item, MaterialKind::ConfigMap, namespace, reading),
+        (Some(_), Some(_)) => {
+            reading.faults.add(&item.spot(), "names both a Secret and a ConfigMap; only one may be given");
+            None
+        }
+        (None, None) => {
+            let hint = match sensitivity {
+                Sensitivity::Secret => "write {secret: {name: NAME, key: KEY}}",
+                Sensitivity::Public => "write {config_map: {name: NAME, key: KEY}} or {secret: {name: NAME, key: KEY}}",
+            };
+            reading.faults.add_with_hint(&item.spot(), "names no source", hint);
+            None
+        }
+    }
+}
+
+fn key_reference(item: &Item<'_>, kind: MaterialKind, namespace: &str, reading: &mut Reading) -> Option<Reference> {
+    let mut section = item.section(reading)?;
+    let name = section.required("name", reading).and_then(|item| item.text(reading));
+    let key = section.required("key", reading).and_then(|item| item.text(reading));
+    let elsewhere = section.optional("namespace").map(|item| item.text(reading));
+    section.finish(reading);
+    let namespace = match elsewhere {
+        Some(written) => written?.value,
+        None => namespace.to_owned(),
+    };
+    Some(Reference::Object(KeyReference { material: MaterialId { kind, namespace, name: name?.value }, key: key?.value }))
 }
 
 fn file_reference(path: &At<String>, reading: &mut Reading) -> Option<Reference> {

@@ -70,6 +70,10 @@ impl<'a> Resolving<'a> {
 
     /// The place in the file of `line` and `column` (1-based) inside a value.
     pub(super) fn inside(&self, value: &At<String>, line: usize, column: usize) -> Spot {
+        if value.spot.place.line == 0 {
+            // An object has no text: the place inside the value stands behind its path.
+            return Spot { place: value.spot.place, path: format!("{}:{line}:{column}", value.spot.path) };
+        }
         place::inside(self.text, &value.spot, &value.value, line, column)
     }
 }

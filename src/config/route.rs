@@ -37,10 +37,12 @@ enum TargetDraft {
     Http(Box<HttpDraft>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RuleDraft {
     pub(super) spot: Spot,
     pub(super) name: Option<At<String>>,
+    /// For a rule that another object brings, which has checked it: its name here.
+    pub(super) known_as: Option<String>,
     pub(super) effect: RuleEffect,
     pub(super) source: At<String>,
     pub(super) message: Option<At<String>>,
@@ -56,6 +58,20 @@ impl RouteDraft {
     pub(super) fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
         let mut section = item.section(reading)?;
         let name = section.required("name", reading).and_then(|item| item.text(reading));
+        Self::read_below_name(section, name, false, reading)
+    }
+
+    /// The route of an object, whose metadata names it, and the `policies` that it refers to.
+    pub(super) fn read_object(item: &Item<'_>, reading: &mut Reading) -> Option<(Self, Vec<At<String>>)> {
+        let mut section = item.section(reading)?;
+        let policies = section.optional("policies");
+        let elsewhere = policies.is_some();
+        let policies = policies.and_then(|item| item.filled_list("leave the key out instead", reading, |item, reading| item.text(reading)));
+        Some((Self::read_below_name(section, None, elsewhere, reading)?, policies.unwrap_or_default()))
+    }
+
+    /// `has_rules`: there are rules besides those of `policy`.
+    fn read_below_name(mut section: Section<'_>, name: Option<At<String>>, has_rules: bool, reading: &mut Reading) -> Option<Self> {
         let host = section.required("host", reading).and_then(|item| item.text(reading));
         let labels = section.optional("labels").and_then(|item| read_labels(&item, reading));
         let identity_providers = section.optional("identity_providers").and_then(|item| {
@@ -69,7 +85,7 @@ impl RouteDraft {
         }
         let pomerium_cli = pomerium_cli.and_then(|item| item.boolean(reading));
         let policy = section.optional("policy");
-        if policy.is_none() {
+        if policy.is_none() && !has_rules {
             reading.faults.add_with_hint(section.spot(), "the key `policy` is missing: without a rule everything is denied", POLICY_HINT);
         }
         let policy = policy.and_then(|item| item.filled_list("without a rule everything is denied", reading, RuleDraft::read));
@@ -113,14 +129,24 @@ impl RouteDraft {
         self.kubernetes()?.impersonation_token()
     }
 
+    /// The rules that stand in the route itself.
+    pub(super) fn rules(&self) -> &[RuleDraft] {
+        self.policy.as_deref().unwrap_or_default()
+    }
+
     fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<Route> {
         let name = self.name.as_ref().and_then(|name| checked_name(name, resolving));
+        self.resolve_named(name, self.policy.as_deref(), resolving)
+    }
+
+    /// Under a name that is valid already, with these rules.
+    pub(super) fn resolve_named(&self, name: Option<String>, rules: Option<&[RuleDraft]>, resolving: &mut Resolving<'_>) -> Option<Route> {
         let host = self.host.as_ref().and_then(|host| resolve_host(host, resolving));
         if let Some((key, _)) = self.labels.iter().find(|(key, _)| key.value.is_empty()) {
             resolving.faults.add(&key.spot, "the name of a label is empty");
         }
         let target = self.target.as_ref().and_then(|target| target.resolve(host.as_deref(), resolving));
-        let policy = self.policy.as_ref().and_then(|rules| expressions::policy(rules, resolving));
+        let policy = rules.and_then(|rules| expressions::policy(rules, resolving));
         Some(Route {
             name: name?,
             host: host?,
@@ -161,7 +187,7 @@ impl TargetDraft {
 }
 
 impl RuleDraft {
-    fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
+    pub(super) fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
         let mut section = item.section(reading)?;
         let name = section.optional("name").and_then(|item| item.text(reading));
         let allow = section.optional("allow").map(|item| item.text(reading));
@@ -180,7 +206,7 @@ impl RuleDraft {
                 return None;
             }
         };
-        Some(Self { spot: item.spot(), name, effect, source, message })
+        Some(Self { spot: item.spot(), name, known_as: None, effect, source, message })
     }
 }
 

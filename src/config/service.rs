@@ -147,7 +147,7 @@ fn path_section(item: &Item<'_>, reading: &mut Reading) -> Option<PathBuf> {
 }
 
 /// A path that kubepass writes to, relative to the folder of the configuration file.
-fn path(item: &Item<'_>, reading: &mut Reading) -> Option<PathBuf> {
+pub(super) fn path(item: &Item<'_>, reading: &mut Reading) -> Option<PathBuf> {
     let text = item.text(reading)?;
     if text.value.is_empty() {
         reading.faults.add(&text.spot, "the path is empty");

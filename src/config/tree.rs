@@ -16,6 +16,9 @@ const MAX_DEPTH: usize = 32;
 /// Bounds what aliases can blow up.
 const MAX_NODES: usize = 2_000_000;
 
+/// Of one object of the API server.
+const MAX_OBJECT_NODES: usize = 10_000;
+
 /// Where a node begins: 1-based line and column (in characters), and its bytes in the text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Place {
@@ -93,6 +96,31 @@ pub(super) fn read(text: &str) -> Result<Node, SyntaxError> {
         Ok(Located(node)) => Ok(node),
         Err(error) => Err(syntax_error(&error)),
     }
+}
+
+/// The same tree of an object that came as JSON, where nothing has a place. `None` when there is more of it than an object may hold.
+pub(super) fn of_json(value: &serde_json::Value) -> Option<Node> {
+    json_node(value, MAX_DEPTH, &mut { MAX_OBJECT_NODES })
+}
+
+fn json_node(value: &serde_json::Value, depth: usize, left: &mut usize) -> Option<Node> {
+    use serde_json::Value;
+    *left = left.checked_sub(1)?;
+    let depth = depth.checked_sub(1)?;
+    let kind = match value {
+        Value::Null => Kind::Null,
+        Value::Bool(value) => Kind::Bool(*value),
+        Value::Number(number) => number.as_i128().map_or(Kind::Float, Kind::Integer),
+        Value::String(text) => Kind::Text(text.clone()),
+        Value::Array(items) => Kind::List(items.iter().map(|item| json_node(item, depth, left)).collect::<Option<_>>()?),
+        Value::Object(entries) => {
+            let entry = |(key, value): (&String, &Value)| {
+                Some((Key { text: key.clone(), place: Place::default() }, json_node(value, depth, left)?))
+            };
+            Kind::Map(entries.iter().map(entry).collect::<Option<_>>()?)
+        }
+    };
+    Some(Node { place: Place::default(), kind })
 }
 
 /// The crate's messages can quote the text and spread over lines: only the first line is taken, and no snippet is ever asked for.

@@ -42,6 +42,7 @@ fn name_of(reference: &Reference) -> String {
     match reference {
         Reference::File(path) => path.file_name().unwrap().to_str().unwrap().to_owned(),
         Reference::Environment(name) => name.clone(),
+        Reference::Object(reference) => reference.key.clone(),
         Reference::SystemRoots => "system-roots-ca.crt".to_owned(),
     }
 }

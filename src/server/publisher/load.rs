@@ -17,7 +17,7 @@ use crate::snapshot::Snapshot;
 use super::system_roots;
 
 /// No file that a configuration names is larger.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+pub(super) const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// Nor is the configuration file itself larger than this.
 const MAX_CONFIGURATION_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -118,6 +118,16 @@ pub fn socket_dir(file: &Path) -> Result<PathBuf, LoadError> {
     draft.socket_dir().map(Path::to_owned).ok_or_else(|| not_understood(file))
 }
 
+/// The API server whose objects are configuration too; in the same way.
+///
+/// # Errors
+/// As `admin_socket`; when the file names none.
+pub fn cluster_source(file: &Path) -> Result<config::ClusterSource, LoadError> {
+    let why = "it has no `cluster_source`, or one that cannot be understood".to_owned();
+    let draft = read_draft(file)?;
+    draft.cluster_source().ok_or_else(|| LoadError::Unreadable { file: file.display().to_string(), why })
+}
+
 fn read_draft(file: &Path) -> Result<config::Draft, LoadError> {
     let text = read_text(file).map_err(|why| LoadError::Unreadable { file: file.display().to_string(), why })?;
     Ok(config::parse(&text, &file.to_string_lossy())?)
@@ -154,7 +164,7 @@ pub(super) fn attempt(file: &Path, in_force: &str, now: u64) -> Attempt {
     let (contents, exposed) = read_references(&draft);
     attempt.files.extend(contents.0.keys().filter_map(|reference| match reference {
         Reference::File(path) => Some(path.clone()),
-        Reference::Environment(_) => None,
+        Reference::Environment(_) | Reference::Object(_) => None,
         Reference::SystemRoots => Some(system_roots::bundle()),
     }));
     attempt.exposed = exposed;
@@ -181,6 +191,8 @@ fn read_references(draft: &config::Draft) -> (Contents, Vec<PathBuf>) {
                 }
                 bytes
             }),
+            // No reader of a file makes one.
+            Reference::Object(_) => Err("only an object of an API server may name it".to_owned()),
             Reference::SystemRoots => {
                 let path = system_roots::bundle();
                 read_file(&path, MAX_FILE_BYTES).map(|(bytes, _)| bytes).map_err(|why| format!("{}: {why}", path.display()))
@@ -198,7 +210,7 @@ fn read_text(path: &Path) -> Result<String, String> {
 }
 
 /// The content and the permission bits. Never waits for a writer (a FIFO is refused) and never reads more than the limit.
-fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), String> {
+pub(super) fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), String> {
     let describe = |error: std::io::Error| error.to_string();
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(describe)?;
     let metadata = file.metadata().map_err(describe)?;
@@ -218,14 +230,14 @@ fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), String> {
 
 /// SHA-256 over labelled, length-prefixed parts. Its first digits are shown as the version: the `secrets` in it have 256 bits, so nothing
 /// can be guessed from it.
-struct ContentHash(Context);
+pub(super) struct ContentHash(Context);
 
 impl ContentHash {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Context::new(&SHA256))
     }
 
-    fn add(&mut self, label: &str, bytes: &[u8]) {
+    pub(super) fn add(&mut self, label: &str, bytes: &[u8]) {
         for part in [label.as_bytes(), bytes] {
             self.0.update(&part.len().to_be_bytes());
             self.0.update(part);
@@ -243,7 +255,7 @@ impl ContentHash {
         }
     }
 
-    fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         self.0.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

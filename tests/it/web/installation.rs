@@ -100,6 +100,7 @@ impl Installation {
                 Arc::new(pages("wiki", "wiki.example.com", None)),
                 Arc::new(pages("partner-wiki", "partner-wiki.example.com", Some(vec!["partner".to_owned()]))),
             ],
+            cluster_source: None,
             audit: AuditSettings {
                 sinks: vec![AuditSink::File { path: audit }],
                 on_failure: OnAuditFailure::Deny,

@@ -1,0 +1,92 @@
+//! What an object may refer to: Secrets and ConfigMaps of its own namespace, and those of others that a Grant there names for it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::{Kind, ObjectId, Objects, Roots, USE_LABEL, read};
+use crate::config::reference::{Contents, MaterialId, Reference};
+
+/// Every Grant without a mistake: kind and namespace of who may refer, and to what.
+#[derive(Debug, Default)]
+pub(super) struct Grants(HashSet<(Kind, String, MaterialId)>);
+
+/// What the references of one object lead to.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) contents: Contents,
+    /// The versions of all, for telling whether something changed.
+    pub(super) versions: String,
+    pub(super) lack: Option<Lack>,
+}
+
+/// What the worst of the references that lead nowhere lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lack {
+    NotThere,
+    NotPermitted,
+}
+
+impl Grants {
+    /// A Grant with a mistake grants nothing.
+    pub(super) fn of(objects: &Objects) -> Self {
+        let mut granted = HashSet::new();
+        for object in objects.of_kind(Kind::Grant) {
+            let drafted = read::grant(object);
+            let Some(spec) = drafted.value.filter(|_| drafted.faults.is_empty()) else { continue };
+            for (kind, namespace) in &spec.from {
+                granted.extend(spec.to.iter().map(|(material, name)| {
+                    let to = MaterialId { kind: *material, namespace: object.id.namespace.clone(), name: name.clone() };
+                    (*kind, namespace.clone(), to)
+                }));
+            }
+        }
+        Self(granted)
+    }
+
+    fn permit(&self, who: &ObjectId, material: &MaterialId) -> bool {
+        material.namespace == who.namespace || self.0.contains(&(who.kind, who.namespace.clone(), material.clone()))
+    }
+
+    /// Whether all of it may be referred to now.
+    pub(super) fn permit_all(&self, who: &ObjectId, references: &BTreeSet<Reference>) -> bool {
+        references.iter().all(|reference| match reference {
+            Reference::Object(reference) => self.permit(who, &reference.material),
+            _ => true,
+        })
+    }
+
+    pub(super) fn fetch(&self, who: &ObjectId, references: &BTreeSet<Reference>, objects: &Objects, roots: &Roots) -> Fetched {
+        let mut fetched = Fetched { contents: Contents(BTreeMap::new()), versions: String::new(), lack: None };
+        for reference in references {
+            let content = match reference {
+                Reference::Object(key) if !self.permit(who, &key.material) => {
+                    fetched.lack = fetched.lack.max(Some(Lack::NotPermitted));
+                    fetched.versions.push_str(";forbidden");
+                    Err(format!(
+                        "no Grant in the namespace {} lets a {} of {} refer to it",
+                        key.material.namespace,
+                        who.kind.name(),
+                        who.namespace
+                    ))
+                }
+                Reference::Object(key) => {
+                    let material = objects.materials.get(&key.material);
+                    fetched.versions.push(';');
+                    fetched.versions.push_str(material.map_or("-", |material| &material.version));
+                    let found = match material {
+                        Some(material) => material.data.get(&key.key).cloned().ok_or_else(|| "it has no such key".to_owned()),
+                        None => Err(format!("it is not there, or lacks the label {USE_LABEL}: \"true\"")),
+                    };
+                    if found.is_err() {
+                        fetched.lack = fetched.lack.max(Some(Lack::NotThere));
+                    }
+                    found
+                }
+                Reference::SystemRoots => roots.0.clone(),
+                // The reader of objects makes no such reference.
+                Reference::File(_) | Reference::Environment(_) => Err("an object cannot name it".to_owned()),
+            };
+            fetched.contents.0.insert(reference.clone(), content);
+        }
+        fetched
+    }
+}

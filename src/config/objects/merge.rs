@@ -1,0 +1,107 @@
+//! The file's configuration with all that the API server's objects add to it.
+
+use std::sync::Arc;
+
+use super::gateway::{Policies, Serving, Sources};
+use super::granted::Grants;
+use super::memory::{Kept, Memory};
+use super::route::{Candidate, Making};
+use super::together::{Provable, Together, check_certificates};
+use super::{InForce, Kind, Object, Objects, Verdict, read};
+use crate::config::model::{ClusterSource, Config, Listener, Route};
+
+/// More Routes than this are not taken: the youngest are left out.
+const MAX_ROUTES: usize = 20_000;
+
+/// The CA certificates that this machine trusts, or why they cannot be read.
+#[derive(Debug, Clone)]
+pub struct Roots(pub Result<Vec<u8>, String>);
+
+/// What a merge gave.
+#[derive(Debug)]
+pub struct Merged {
+    pub config: Config,
+    /// What tells the objects' part of the configuration from another: one line for each part that is in force.
+    pub identity: Vec<String>,
+    /// One for each object but Grants, in the order of their names.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Puts the objects on top of the file's configuration. Always gives one: an object with a mistake is left out or stays as it was.
+///
+/// `now` (Unix seconds) is the time at which certificates must be valid.
+pub fn merge(file: &Config, source: &ClusterSource, objects: &Objects, roots: &Roots, memory: &mut Memory, now: u64) -> Merged {
+    memory.keep_only(objects);
+    let mut verdicts = Vec::new();
+    let grants = Grants::of(objects);
+    let policies = Policies::of(objects, memory, now, &mut verdicts);
+    let operator_namespace = source.namespace.as_str();
+    let sources = Sources { objects, grants: &grants, policies: &policies, roots, operator_namespace, now };
+    let gateways = Serving::all(&sources, memory, &mut verdicts);
+    let listeners = with_certificates(&file.listeners, &gateways);
+    let making = Making { objects, grants: &grants, policies: &policies, gateways: &gateways, roots, now };
+    let provable: Vec<Provable<'_>> = listeners.iter().map(Provable::by).collect();
+    let mut taking = Taking { together: Together::of(file), listeners: &provable, routes: Vec::new(), identity: Vec::new() };
+    for object in by_age(objects) {
+        let kept = Kept::look(&mut memory.routes, object, read::route, |memory| memory.tried = None);
+        let (candidate, verdict) = making.make(object, &kept.drafted.clone(), &kept.stamp(), &mut kept.memory);
+        verdicts.push(taking.take(object, candidate, verdict));
+    }
+    verdicts.sort_by(|one, other| one.id.cmp(&other.id));
+    let Taking { routes, mut identity, .. } = taking;
+    identity.extend(gateways.iter().map(|gateway| format!("{}: {:?}", gateway.name(), names(gateway))));
+    let routes = file.routes.iter().cloned().chain(routes).collect();
+    let config = Config { routes, listeners, ..file.clone() };
+    Merged { config, identity, verdicts }
+}
+
+/// The routes that are taken, one after the other.
+struct Taking<'a> {
+    together: Together<'a>,
+    listeners: &'a [Provable<'a>],
+    routes: Vec<Arc<Route>>,
+    identity: Vec<String>,
+}
+
+impl Taking<'_> {
+    fn take(&mut self, object: &Object, candidate: Option<Candidate>, verdict: Verdict) -> Verdict {
+        let Some(candidate) = candidate else { return verdict };
+        let Some(route) = candidate.in_force.route().cloned() else { return verdict };
+        if self.routes.len() >= MAX_ROUTES {
+            return verdict
+                .refused("TooMany", format!("{}: there are {MAX_ROUTES} older Routes already, which is as many as are taken", object.id));
+        }
+        if let Err(errors) = check_certificates(&object.id, &route.host, self.listeners) {
+            return verdict.refused("NoCertificate", errors.to_string());
+        }
+        match self.together.take(&object.id, &route) {
+            Ok(()) => {
+                self.identity.push(format!("{}: {}", object.id, candidate.stamp));
+                self.routes.push(route);
+                Verdict { in_force: Some(candidate.in_force), ..verdict }
+            }
+            Err(errors) => Verdict { in_force: Some(InForce::No), ..verdict.refused("Conflicted", errors.to_string()) },
+        }
+    }
+}
+
+/// The oldest first; of two of the same second, by namespace and name.
+fn by_age(objects: &Objects) -> Vec<&Arc<Object>> {
+    let mut routes: Vec<_> = objects.of_kind(Kind::Route).collect();
+    routes.sort_by_key(|object| object.created_at);
+    routes
+}
+
+/// The listeners with what the Gateways bring, behind what the file has: the first that fits is shown.
+fn with_certificates(listeners: &[Listener], gateways: &[Serving]) -> Vec<Listener> {
+    let brought = || gateways.iter().flat_map(|gateway| gateway.certificates.iter().cloned());
+    listeners
+        .iter()
+        .map(|listener| Listener { certificates: listener.certificates.iter().cloned().chain(brought()).collect(), ..listener.clone() })
+        .collect()
+}
+
+/// What tells a Gateway's certificates from others: their public half.
+fn names(gateway: &Serving) -> Vec<&str> {
+    gateway.certificates.iter().map(|certificate| certificate.chain_pem.as_str()).collect()
+}

@@ -1,0 +1,154 @@
+//! From the draft of a Route to the route that it makes: as it says now, or as it said when it was last good.
+
+use std::sync::Arc;
+
+use super::gateway::{Policies, Serving};
+use super::granted::{Fetched, Grants};
+use super::memory::{Good, RouteMemory};
+use super::read::{Drafted, RouteSpec};
+use super::{InForce, Object, ObjectId, Objects, Roots, Verdict};
+use crate::config::error::{ConfigErrors, Faults};
+use crate::config::model::Route;
+use crate::config::reference::Contents;
+use crate::config::resolving::Resolving;
+use crate::config::route::RuleDraft;
+
+/// What routes are made from.
+pub(super) struct Making<'a> {
+    pub(super) objects: &'a Objects,
+    pub(super) grants: &'a Grants,
+    pub(super) policies: &'a Policies,
+    pub(super) gateways: &'a [Serving],
+    pub(super) roots: &'a Roots,
+    pub(super) now: u64,
+}
+
+/// A route that could be in force, if nothing else has its host.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) in_force: InForce,
+    /// Tells its content from others, over restarts too.
+    pub(super) stamp: String,
+}
+
+impl Making<'_> {
+    /// The route of an object, and what is to be said of it.
+    pub(super) fn make(
+        &self,
+        object: &Object,
+        drafted: &Arc<Drafted<RouteSpec>>,
+        own_stamp: &str,
+        memory: &mut RouteMemory,
+    ) -> (Option<Candidate>, Verdict) {
+        let verdict = Verdict { in_force: Some(InForce::No), ..Verdict::of(object) };
+        let Some(host) = host_of(drafted).or_else(|| memory.good.as_ref().and_then(|good| host_of(&good.drafted))) else {
+            return (None, verdict.with_errors(&drafted.faults.clone().into_errors(), None));
+        };
+        let (mandatory, gateways) = self.gateways_of(&object.id.namespace, &host);
+        let Some(mandatory) = mandatory else {
+            // What was permitted once is not kept.
+            *memory = RouteMemory::default();
+            let verdict = verdict.with_errors(&drafted.faults.clone().into_errors(), None);
+            return (None, verdict.refused("NotServed", not_served(&object.id, &host)));
+        };
+        let fetched = self.grants.fetch(&object.id, &drafted.references, self.objects, self.roots);
+        let lack = fetched.lack;
+        let (tried, stamp) = self.attempt(object, drafted, own_stamp, (&mandatory, &gateways), fetched, memory);
+        match tried {
+            Ok(route) => (Some(Candidate { in_force: InForce::Current(route), stamp }), verdict),
+            Err(errors) => (self.previous(&object.id, (&mandatory, &gateways), memory), verdict.with_errors(&errors, lack)),
+        }
+    }
+
+    /// The rules of all Gateways that serve the host for the namespace, and what tells them apart; no rules at all when none does.
+    fn gateways_of(&self, namespace: &str, host: &str) -> (Option<Vec<RuleDraft>>, String) {
+        let mut serving = self.gateways.iter().filter(|gateway| gateway.serves(namespace, host)).peekable();
+        if serving.peek().is_none() {
+            return (None, String::new());
+        }
+        let (mut rules, mut stamp) = (Vec::new(), String::new());
+        for gateway in serving {
+            rules.extend(gateway.rules.iter().cloned());
+            stamp.push_str(gateway.name());
+            stamp.push('=');
+            stamp.push_str(&gateway.stamp);
+        }
+        (Some(rules), stamp)
+    }
+
+    /// The route as the object says now; the same answer as before when nothing that goes into it has changed.
+    fn attempt(
+        &self,
+        object: &Object,
+        drafted: &Arc<Drafted<RouteSpec>>,
+        own_stamp: &str,
+        (mandatory, gateways): (&[RuleDraft], &str),
+        fetched: Fetched,
+        memory: &mut RouteMemory,
+    ) -> (Result<Arc<Route>, ConfigErrors>, String) {
+        let mut faults = drafted.faults.clone();
+        let named = drafted.value.as_ref().map(|spec| spec.policies.as_slice()).unwrap_or_default();
+        let (mut rules, policies) = self.policies.gather(&object.id.namespace, named, "", &mut faults);
+        let own = format!("{own_stamp}|{policies}|{}", fetched.versions);
+        let stamp = format!("{own}|{gateways}");
+        if let Some((before, tried)) = &memory.tried
+            && *before == stamp
+        {
+            return (tried.clone(), stamp);
+        }
+        rules.extend(drafted.value.iter().flat_map(|spec| spec.route.rules()).cloned());
+        let contents = Arc::new(fetched.contents);
+        let tried = resolve(&object.id, drafted, faults, &[mandatory, &rules].concat(), &contents, self.now);
+        if let Ok(route) = &tried {
+            let (drafted, route, gateways) = (Arc::clone(drafted), Arc::clone(route), gateways.to_owned());
+            memory.good = Some(Good { drafted, rules, contents, own, gateways, route });
+        }
+        memory.tried = Some((stamp.clone(), tried.clone()));
+        (tried, stamp)
+    }
+
+    /// The route as it was last good, under the Gateways' rules of now. What a Grant no longer allows is not kept.
+    fn previous(&self, id: &ObjectId, (mandatory, gateways): (&[RuleDraft], &str), memory: &mut RouteMemory) -> Option<Candidate> {
+        let good = memory.good.as_mut()?;
+        if !self.grants.permit_all(id, &good.drafted.references) {
+            memory.good = None;
+            return None;
+        }
+        if good.gateways != gateways {
+            let rules = [mandatory, &good.rules].concat();
+            let faults = good.drafted.faults.clone();
+            let Ok(route) = resolve(id, &good.drafted, faults, &rules, &good.contents, self.now) else {
+                memory.good = None;
+                return None;
+            };
+            (good.route, good.gateways) = (route, gateways.to_owned());
+        }
+        Some(Candidate { in_force: InForce::Previous(Arc::clone(&good.route)), stamp: format!("{}|{}", good.own, good.gateways) })
+    }
+}
+
+fn host_of(drafted: &Drafted<RouteSpec>) -> Option<String> {
+    drafted.value.as_ref()?.route.host.as_ref().map(|host| host.value.clone())
+}
+
+fn not_served(id: &ObjectId, host: &str) -> String {
+    format!("{id}: spec.host: no Gateway serves the host `{host}` for the namespace {}", id.namespace)
+}
+
+fn resolve(
+    id: &ObjectId,
+    drafted: &Drafted<RouteSpec>,
+    faults: Faults,
+    rules: &[RuleDraft],
+    contents: &Contents,
+    now: u64,
+) -> Result<Arc<Route>, ConfigErrors> {
+    let mut resolving = Resolving::new(faults, contents, "", now);
+    let rules = (!rules.is_empty()).then_some(rules);
+    let route = drafted.value.as_ref().and_then(|spec| spec.route.resolve_named(Some(id.route_name()), rules, &mut resolving));
+    let errors = resolving.faults.into_errors();
+    match route {
+        Some(route) if errors.0.is_empty() => Ok(Arc::new(route)),
+        _ => Err(errors),
+    }
+}
