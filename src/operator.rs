@@ -5,6 +5,7 @@ pub mod check_config;
 pub mod check_envoy;
 pub mod cluster_authentication_config;
 pub mod cluster_rbac;
+pub mod cluster_source_rbac;
 pub mod keys;
 pub mod policy_explain;
 pub mod session;
@@ -19,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::Route;
 use crate::kubernetes::authentication_configuration::ApiVersion;
 use crate::server::app::WhichEnvoy;
+use crate::server::cluster_source::crds;
 use crate::server::telemetry::{self, LogFormat};
 use crate::server::{clock, publisher};
 use crate::snapshot::Snapshot;
@@ -53,6 +55,8 @@ enum Verb {
         #[arg(value_name = "FILE|URL")]
         source: String,
     },
+    /// Print kubepass's custom resource definitions: `kubepass-server crds | kubectl apply -f -`.
+    Crds,
     /// Print what an Envoy that you run beside kubepass starts from.
     Bootstrap {
         /// The Envoy's name: lower-case letters, digits, `-` and `.`.
@@ -155,6 +159,11 @@ enum ClusterVerb {
         /// Constrained impersonation (KEP-5284; Kubernetes 1.36 and later): caps what a stolen token can do.
         #[arg(long)]
         constrained: bool,
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Print the service account and the permissions that kubepass needs on the API server of `cluster_source`, no more.
+    SourceRbac {
         #[command(flatten)]
         config: ConfigArg,
     },
@@ -282,7 +291,9 @@ pub fn main() -> ExitCode {
         }
         Verb::CheckEnvoy { source } => ExitCode::from(check_envoy::check_envoy(&source, &mut std::io::stdout(), &mut std::io::stderr())),
         Verb::Bootstrap { node, socket_dir, config } => print(bootstrap::run(&config.config, &node, socket_dir.as_deref())),
+        Verb::Crds => print(crds::yaml()),
         Verb::Cluster(ClusterVerb::Rbac { route, constrained, config }) => print(cluster_rbac::run(&config.config, &route, constrained)),
+        Verb::Cluster(ClusterVerb::SourceRbac { config }) => print(cluster_source_rbac::run(&config.config)),
         Verb::Keys(KeysVerb::Generate { file, algorithm }) => print(keys::generate(&file, algorithm)),
         Verb::Keys(KeysVerb::List(running)) => print(keys::list(&running.into())),
         Verb::Keys(KeysVerb::Publish { folder, base_url, running }) => print(keys::publish(&running.into(), &folder, base_url.as_deref())),

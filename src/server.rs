@@ -5,6 +5,7 @@ pub mod admin;
 pub mod ads;
 pub mod app;
 pub mod clock;
+pub mod cluster_source;
 pub mod ending;
 pub mod ext_authz;
 pub mod lifecycle;

@@ -26,7 +26,7 @@ use crate::xds::stream::{Limits, Protocol};
 
 pub use admission::Admission;
 pub use dispatch::Services;
-pub use state::{AdsState, StreamView, TypeCounts, TypeView};
+pub use state::{AdsState, StreamView, Taker, TypeCounts, TypeView};
 
 /// Responses that may wait for an Envoy to read. A stream has at most one in flight for each of its six types, so this never fills.
 const OUTBOUND: usize = 16;

@@ -1,5 +1,6 @@
 //! Builds all of it in order, binds, and returns a running `App`: the one composition root, for the program and for tests.
 
+mod cluster;
 mod health;
 mod housekeeping;
 mod readiness;
@@ -18,6 +19,7 @@ use crate::config::StoreSettings;
 use crate::server::admin::http::{Condition, Readiness};
 use crate::server::ads::{Admission, AdsState};
 use crate::server::clock;
+use crate::server::cluster_source::ConnectError;
 use crate::server::lifecycle::{Failures, TaskFailure, Tasks};
 use crate::server::managed_envoy::{self, EnvoyMetrics, EnvoyProgram, LocateError, SelfTestFailure, Settings};
 use crate::server::oidc::Providers;
@@ -31,6 +33,7 @@ use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
 use crate::xds::resource::{InvalidResource, ResourceSet};
 use crate::xds::resources;
+use cluster::{Built, Cluster};
 
 /// How often an identity provider that is away is tried again.
 const IDP_RETRY: Duration = Duration::from_secs(30);
@@ -70,6 +73,8 @@ pub enum StartError {
     Envoy(#[from] LocateError),
     #[error("this Envoy is not served: {0}")]
     SelfTest(#[from] SelfTestFailure),
+    #[error("the API server of `cluster_source` cannot be watched: {0}")]
+    ClusterSource(#[from] ConnectError),
     #[error("Envoy's resources cannot be built: {0}")]
     Resources(#[from] InvalidResource),
 }
@@ -88,6 +93,8 @@ pub struct App {
 struct Parts {
     snapshot: Arc<arc_swap::ArcSwap<Snapshot>>,
     publisher: Publisher,
+    cluster: Option<Cluster>,
+    built: watch::Sender<Built>,
     trail: Trail,
     store: Store,
     signing: Arc<Signing>,
@@ -158,8 +165,9 @@ async fn tried(path: Option<&Path>) -> Result<EnvoyProgram, StartError> {
 
 impl Parts {
     async fn build(options: &Options) -> Result<Self, StartError> {
-        let publisher = Publisher::load(&options.config)?;
+        let mut publisher = Publisher::load(&options.config)?;
         let snapshot = publisher.snapshot();
+        let cluster = Cluster::connect(snapshot.load().config().cluster_source.as_ref(), &mut publisher).await?;
         let (config, keys) = (Arc::clone(snapshot.load().config()), Arc::clone(snapshot.load().token_keys()));
         let trail = Trail::open(&config.audit).map_err(StartError::Trail)?;
         let StoreSettings::Embedded { path } = &config.sessions.store;
@@ -177,6 +185,8 @@ impl Parts {
         let parts = Self {
             snapshot,
             publisher,
+            cluster,
+            built: watch::Sender::default(),
             trail,
             store,
             signing,
@@ -202,6 +212,9 @@ impl Parts {
             conditions.push(Condition { name: "Envoy to acknowledge its listener", holds: Box::new(move || *listener.borrow()) });
             conditions.push(Condition { name: "Envoy to accept connections", holds: Box::new(move || accepts.holds()) });
         }
+        if let Some(merged) = self.cluster.as_ref().map(Cluster::merged) {
+            conditions.push(Condition { name: "the API server's first whole list of objects", holds: Box::new(move || *merged.borrow()) });
+        }
         conditions.push(Condition { name: "the session store", holds: Box::new(move || store.healthy()) });
         conditions.push(Condition { name: "the audit trail", holds: Box::new(move || trail.healthy()) });
         Readiness(conditions)
@@ -209,7 +222,10 @@ impl Parts {
 
     /// Everything that runs in the background and answers nobody.
     fn work(self, tasks: &Tasks) {
-        let Self { snapshot, publisher, trail, store, signing, sessions, oidc, metrics, .. } = self;
+        let Self { snapshot, publisher, cluster, built, ads, trail, store, signing, sessions, oidc, metrics, .. } = self;
+        if let Some(cluster) = cluster {
+            cluster.work(ads, built.subscribe(), tasks);
+        }
         let keys = signing.follow(publisher.subscribe(), store.clone(), trail.clone(), tasks.ending());
         tasks.spawn("signing-keys", keys);
         tasks.spawn("session-keys", housekeeping::follow_keys(publisher.subscribe(), store.clone(), tasks.ending()));
@@ -227,7 +243,13 @@ impl Parts {
 
     /// Envoy's resources of the snapshot in force, rebuilt with each new one. One that cannot be built leaves the last in force.
     fn resources(&self, tasks: &Tasks) -> Result<watch::Receiver<Arc<ResourceSet>>, StartError> {
-        let (sender, receiver) = watch::channel(Arc::new(resources::build(&self.snapshot.load())?));
+        let build = |snapshot: &Snapshot| -> Result<Built, InvalidResource> {
+            Ok(Built { version: snapshot.version().to_owned(), set: Arc::new(resources::build(snapshot)?) })
+        };
+        let first = build(&self.snapshot.load())?;
+        let (sender, receiver) = watch::channel(Arc::clone(&first.set));
+        let built = self.built.clone();
+        built.send_replace(first);
         let (mut snapshots, stop) = (self.publisher.subscribe(), tasks.ending());
         tasks.spawn("envoy-resources", async move {
             loop {
@@ -236,8 +258,11 @@ impl Parts {
                     changed = snapshots.changed() => changed.map_err(|_| "the publisher has ended")?,
                 }
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
-                match resources::build(&snapshot) {
-                    Ok(set) => drop(sender.send(Arc::new(set))),
+                match build(&snapshot) {
+                    Ok(new) => {
+                        sender.send_replace(Arc::clone(&new.set));
+                        built.send_replace(new);
+                    }
                     Err(error) => tracing::error!(%error, "Envoy's resources cannot be built; it keeps the last ones"),
                 }
             }
@@ -245,5 +270,19 @@ impl Parts {
             Ok::<(), &'static str>(())
         });
         Ok(receiver)
+    }
+
+    /// Resolves when Envoys may have the configuration. An Envoy that comes back to a kubepass that was started anew must not lose what stands in
+    /// objects, only because the API server has not been asked yet: until then it keeps what it has.
+    fn may_serve(&self) -> impl Future<Output = ()> + Send + use<> {
+        let cluster = self.cluster.as_ref().map(|cluster| (cluster.merged(), cluster.judged()));
+        let mut built = self.built.subscribe();
+        async move {
+            let Some((mut merged, judged)) = cluster else { return };
+            // Errors mean that the process is ending.
+            if merged.wait_for(|merged| *merged).await.is_ok() {
+                let _ = built.wait_for(|built| built.version == judged.borrow().version).await;
+            }
+        }
     }
 }

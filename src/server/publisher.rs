@@ -4,6 +4,7 @@
 //! snapshot stays. It decides no request and knows nothing of Envoy; who needs the snapshot reads it from the shared place.
 
 mod load;
+mod overlay;
 mod paths;
 mod state;
 mod system_roots;
@@ -19,13 +20,16 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::ConfigChangedEvent;
+use crate::config::ClusterSource;
 use crate::server::clock;
 use crate::snapshot::Snapshot;
 use load::{Attempt, Outcome};
+use overlay::{Incoming, Overlay};
 use state::restart_needed;
 use watch::Watch;
 
-pub use load::{LoadError, admin_socket, load_before_tokens, load_once, socket_dir};
+pub use load::{LoadError, admin_socket, cluster_source, load_before_tokens, load_once, socket_dir};
+pub use overlay::ObjectViews;
 pub use state::{ReloadResult, ReloadState};
 
 /// How often the files are looked at although no event came: file systems without events, and events that were lost.
@@ -47,8 +51,11 @@ pub struct Publisher {
     state: Arc<ArcSwap<ReloadState>>,
     trigger: Arc<Notify>,
     watch: Watch,
-    /// Hash of the contents in force.
+    /// What the files say, and the hash of their contents: as they were last good.
+    base: Arc<Snapshot>,
     in_force: String,
+    /// Puts an API server's objects on top of it.
+    overlay: Option<Overlay>,
     /// Hash of the contents that were refused last, so that each is reported once.
     refused: Option<String>,
     /// Secret files of which it was said already that others may read them.
@@ -77,6 +84,8 @@ impl Publisher {
             file: file.to_owned(),
             state: Arc::new(ArcSwap::from_pointee(ReloadState::first(snapshot.version(), clock::unix_now()))),
             snapshot: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
+            base: Arc::clone(&snapshot),
+            overlay: None,
             changes: tokio::sync::watch::Sender::new(snapshot),
             trigger: Arc::default(),
             watch,
@@ -86,6 +95,13 @@ impl Publisher {
         };
         publisher.warn_of_exposed(exposed);
         Ok(publisher)
+    }
+
+    /// Lets the objects of the API server `source` be part of the configuration. To be called before [`Publisher::run`].
+    pub fn follow_objects(&mut self, source: ClusterSource, incoming: Incoming) -> ObjectViews {
+        let (overlay, views) = Overlay::new(source, incoming);
+        self.overlay = Some(overlay);
+        views
     }
 
     /// Where every check reads the snapshot in force.
@@ -123,6 +139,10 @@ impl Publisher {
                 () = stop.cancelled() => return Ok(()),
                 () = self.watch.changed() => self.watch.settle(QUIET, MAX_WAIT).await,
                 () = self.trigger.notified() => {}
+                () = changed(&mut self.overlay) => {
+                    self.lay_over(&hook).await?;
+                    continue;
+                }
                 _ = poll.tick() => {
                     if !self.watch.files_differ() {
                         continue;
@@ -146,7 +166,7 @@ impl Publisher {
         self.warn_of_exposed(attempt.exposed);
         match attempt.outcome {
             Outcome::Unchanged => self.keep(),
-            Outcome::Valid(snapshot) => self.publish(snapshot, attempt.hash, hook),
+            Outcome::Valid(snapshot) => self.take_files(snapshot, attempt.hash, hook).await?,
             Outcome::Refused(error) if self.refused.as_ref() != Some(&attempt.hash) => self.refuse(&error, attempt.hash, hook),
             Outcome::Refused(_) => {}
         }
@@ -162,19 +182,45 @@ impl Publisher {
         }
     }
 
-    fn publish(&mut self, snapshot: Arc<Snapshot>, hash: String, hook: &ChangeHook) {
-        let before = self.snapshot.load_full();
-        let restart = restart_needed(before.config(), snapshot.config());
-        tracing::info!(config.version = snapshot.version(), config.previous_version = before.version(), "config.applied");
+    /// What the files say is good.
+    async fn take_files(&mut self, files: Arc<Snapshot>, hash: String, hook: &ChangeHook) -> Result<(), PublisherError> {
+        let restart = restart_needed(self.base.config(), files.config());
         if !restart.is_empty() {
             tracing::warn!(config.keys = restart.join(", "), "config.restart_needed");
         }
-        (self.in_force, self.refused) = (hash, None);
-        self.snapshot.store(Arc::clone(&snapshot));
-        self.changes.send_replace(Arc::clone(&snapshot));
-        let state = ReloadState::clone(&self.state.load()).applied(snapshot.version(), restart, clock::unix_now());
-        self.state.store(Arc::new(state));
-        hook(applied(snapshot.version()));
+        (self.base, self.in_force, self.refused) = (files, hash, None);
+        self.put_in_force(hook, |state, version| state.applied(version, restart, clock::unix_now())).await
+    }
+
+    /// What the API server's objects say has changed.
+    async fn lay_over(&mut self, hook: &ChangeHook) -> Result<(), PublisherError> {
+        self.put_in_force(hook, |state, version| state.with_objects(version, clock::unix_now())).await
+    }
+
+    async fn put_in_force(
+        &mut self,
+        hook: &ChangeHook,
+        state: impl FnOnce(ReloadState, &str) -> ReloadState,
+    ) -> Result<(), PublisherError> {
+        let laid = match &mut self.overlay {
+            Some(overlay) => Some(overlay.lay_over(&self.base, &self.in_force).await?),
+            None => None,
+        };
+        let snapshot = Arc::clone(laid.as_ref().map_or(&self.base, |laid| &laid.snapshot));
+        let before = self.snapshot.load_full();
+        if snapshot.version() != before.version() {
+            tracing::info!(config.version = snapshot.version(), config.previous_version = before.version(), "config.applied");
+            self.snapshot.store(Arc::clone(&snapshot));
+            self.changes.send_replace(Arc::clone(&snapshot));
+            hook(applied(snapshot.version()));
+            let state = state(ReloadState::clone(&self.state.load()), snapshot.version());
+            self.state.store(Arc::new(state));
+        }
+        let new = self.overlay.as_mut().zip(laid).map(|(overlay, laid)| overlay.tell(laid)).unwrap_or_default();
+        if !new.is_empty() {
+            hook(ConfigChangedEvent { outcome: "rejected", version: snapshot.version().to_owned(), errors: new });
+        }
+        Ok(())
     }
 
     fn refuse(&mut self, error: &LoadError, hash: String, hook: &ChangeHook) {
@@ -193,6 +239,14 @@ impl Publisher {
                 tracing::warn!(file = %file.display(), "config.secret_file_readable_by_others");
             }
         }
+    }
+}
+
+/// Waits for the objects of an API server; for ever where there is none.
+async fn changed(overlay: &mut Option<Overlay>) {
+    match overlay {
+        Some(overlay) => overlay.changed().await,
+        None => std::future::pending().await,
     }
 }
 

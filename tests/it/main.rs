@@ -9,6 +9,7 @@ mod answers;
 mod authentication_config;
 mod check_envoy;
 mod config_errors;
+mod crds;
 mod decisions;
 mod envoy_resources;
 mod ext_authz;

@@ -132,6 +132,15 @@ impl TypeView {
     }
 }
 
+/// How far one Envoy is with what it should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taker {
+    pub node: String,
+    pub has_all: bool,
+    /// What it said when it refused.
+    pub refusal: Option<String>,
+}
+
 /// Since the process began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeCounts {
@@ -150,8 +159,14 @@ impl AdsState {
         self.registry().streams.values().cloned().collect()
     }
 
-    /// Whether every connected Envoy, at least one, has acknowledged all of `set`. One may have several streams, each with a part of the types.
+    /// Whether every connected Envoy, at least one, has acknowledged all of `set`.
     pub fn is_taken(&self, set: &ResourceSet) -> bool {
+        let takers = self.takers(set);
+        !takers.is_empty() && takers.iter().all(|taker| taker.has_all)
+    }
+
+    /// How far each connected Envoy is with `set`. One may have several streams, each with a part of the types.
+    pub fn takers(&self, set: &ResourceSet) -> Vec<Taker> {
         let registry = self.registry();
         let mut nodes: BTreeMap<&str, Vec<&StreamView>> = BTreeMap::new();
         for view in registry.streams.values() {
@@ -162,7 +177,12 @@ impl AdsState {
             (asking.peek().is_some() || set.is_empty(kind))
                 && asking.all(|view| view.state.acknowledged.as_deref() == Some(set.type_version(kind)))
         };
-        !nodes.is_empty() && nodes.values().all(|streams| TypeUrl::ALL.into_iter().all(|kind| has(streams, kind)))
+        let taker = |(node, streams): (&str, Vec<&StreamView>)| Taker {
+            node: node.to_owned(),
+            has_all: TypeUrl::ALL.into_iter().all(|kind| has(&streams, kind)),
+            refusal: streams.iter().flat_map(|view| view.types.values()).find_map(|of| of.refusal.clone()),
+        };
+        nodes.into_iter().map(taker).collect()
     }
 
     pub fn counts(&self, kind: TypeUrl) -> TypeCounts {

@@ -9,20 +9,26 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use tokio::sync::watch;
+
 use super::Parts;
+use crate::config::objects::Judged;
+use crate::server::cluster_source;
 use crate::server::oidc::Providers;
 use crate::server::store::Store;
 use crate::server::trail::Trail;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
 
-/// `kubepass_config_info{version}`, `kubepass_store_healthy`, `kubepass_audit_healthy`, `kubepass_sessions`, `kubepass_idp_up{idp}`.
+/// `kubepass_config_info{version}`, `kubepass_store_healthy`, `kubepass_audit_healthy`, `kubepass_sessions`, `kubepass_idp_up{idp}`; with a
+/// `cluster_source` also `kubepass_cluster_source_up`, `kubepass_objects` and `kubepass_objects_with_mistakes`.
 pub(super) struct Health {
     snapshot: Arc<ArcSwap<Snapshot>>,
     store: Store,
     trail: Trail,
     sessions: Arc<SessionTable>,
     oidc: Arc<Providers>,
+    cluster: Option<(cluster_source::Health, watch::Receiver<Arc<Judged>>)>,
 }
 
 impl Health {
@@ -33,6 +39,7 @@ impl Health {
             trail: parts.trail.clone(),
             sessions: Arc::clone(&parts.sessions),
             oidc: Arc::clone(&parts.oidc),
+            cluster: parts.cluster.as_ref().map(|cluster| (cluster.health.clone(), cluster.judged())),
         }
     }
 }
@@ -52,6 +59,14 @@ impl Collector for Health {
         gauge(&mut encoder, "sessions", "Sessions that live", sessions)?;
         gauge(&mut encoder, "store_healthy", "Whether sessions can be stored", self.store.healthy().into())?;
         gauge(&mut encoder, "audit_healthy", "Whether audit lines can be written", self.trail.healthy().into())?;
+        if let Some((health, judged)) = &self.cluster {
+            let (up, judged) = (health.seen().last_error.is_none(), judged.borrow());
+            let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+            let with_mistakes = judged.verdicts.iter().filter(|verdict| verdict.errors().next().is_some()).count();
+            gauge(&mut encoder, "cluster_source_up", "Whether the API server of the objects answers", up.into())?;
+            gauge(&mut encoder, "objects", "Objects of that API server that were judged", count(judged.verdicts.len()))?;
+            gauge(&mut encoder, "objects_with_mistakes", "Those among them that are not as they say", count(with_mistakes))?;
+        }
         // One that was not asked yet is neither up nor down.
         let known: Vec<_> = self.oidc.health().into_iter().filter_map(|idp| Some((idp.name, idp.reachable?))).collect();
         if known.is_empty() {

@@ -37,7 +37,15 @@ impl Parts {
 
     fn serve_xds(&self, admission: Admission, socket: UnixSocket, tasks: &Tasks) -> Result<(), StartError> {
         let service = Ads::service_for(admission, self.resources(tasks)?, self.ads.clone(), AdsLimits::default(), tasks.ending());
-        tasks.spawn("xds", serve_grpc(service, socket, tasks.clone()));
+        let (may_serve, stop, serving) = (self.may_serve(), tasks.ending(), tasks.clone());
+        tasks.spawn("xds", async move {
+            // Who connects meanwhile waits.
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = may_serve => {}
+            }
+            serve_grpc(service, socket, serving).await
+        });
         Ok(())
     }
 

@@ -6,13 +6,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Parts;
+use crate::config::objects::Judged;
 use crate::server::admin::http::Readiness;
 use crate::server::admin::service::StateReader;
 use crate::server::ads::{AdsState, StreamView, TypeView};
 use crate::server::clock;
+use crate::server::cluster_source::Seen;
 use crate::server::publisher::{ReloadResult, ReloadState};
 use crate::server::signing::PublishedKeys;
 use crate::xds::resource::TypeUrl;
+
+/// Mistakes of objects that are shown.
+const MAX_ERRORS: usize = 100;
 
 /// Reads the parts each time it is called.
 pub(super) fn reader(parts: &Parts, readiness: &Arc<Readiness>) -> Arc<StateReader> {
@@ -20,6 +25,7 @@ pub(super) fn reader(parts: &Parts, readiness: &Arc<Readiness>) -> Arc<StateRead
     let (snapshot, sessions, trail, readiness) =
         (Arc::clone(&parts.snapshot), Arc::clone(&parts.sessions), parts.trail.clone(), Arc::clone(readiness));
     let signing = Arc::clone(&parts.signing);
+    let cluster = parts.cluster.as_ref().map(|cluster| (cluster.health.clone(), cluster.judged()));
     Arc::new(move || {
         let (written, failed) = trail.counts();
         let providers: Vec<Value> = oidc
@@ -33,6 +39,7 @@ pub(super) fn reader(parts: &Parts, readiness: &Arc<Readiness>) -> Arc<StateRead
             "version": env!("CARGO_PKG_VERSION"),
             "waiting_for": readiness.awaited(),
             "configuration": configuration(&reload.load()),
+            "cluster_source": cluster.as_ref().map(|(health, judged)| cluster_source(&health.seen(), &judged.borrow())),
             "routes": snapshot.load().config().routes.iter().map(|route| json!({"name": route.name, "host": route.host})).collect::<Vec<_>>(),
             "sessions": sessions.len(),
             "keys": PublishedKeys::of(&signing, snapshot.load().config(), clock::unix_now()),
@@ -41,6 +48,19 @@ pub(super) fn reader(parts: &Parts, readiness: &Arc<Readiness>) -> Arc<StateRead
             "xds": xds(&ads),
             "envoy": envoy.latest(),
         })
+    })
+}
+
+fn cluster_source(seen: &Seen, judged: &Judged) -> Value {
+    let in_force = judged.verdicts.iter().filter(|verdict| verdict.in_force.as_ref().is_some_and(|in_force| in_force.route().is_some()));
+    json!({
+        "waiting_for": seen.awaited,
+        "last_error": seen.last_error,
+        "last_answer_at": seen.last_answer_at,
+        "writes_statuses": seen.leading,
+        "objects": judged.verdicts.len(),
+        "routes_in_force": in_force.count(),
+        "errors": judged.verdicts.iter().flat_map(|verdict| verdict.errors()).take(MAX_ERRORS).collect::<Vec<_>>(),
     })
 }
 

@@ -53,6 +53,11 @@ impl ReloadState {
         Self { applied, rejected: self.rejected, restart_needed, ..Self::first(version, now) }
     }
 
+    /// A version that differs in what the API server's objects say: of the files all stays as it was.
+    pub(super) fn with_objects(self, version: &str, now: u64) -> Self {
+        Self { version: version.to_owned(), last_success_at: now, applied: self.applied + 1, ..self }
+    }
+
     pub(super) fn rejected(self, errors: Vec<String>, now: u64) -> Self {
         Self { last_result: ReloadResult::Rejected, errors, last_attempt_at: now, rejected: self.rejected + 1, ..self }
     }
@@ -73,6 +78,7 @@ pub(super) fn restart_needed(before: &Config, after: &Config) -> Vec<&'static st
         ("admin", admin(before) != admin(after)),
         ("sessions.store", store_before != store_after),
         ("audit.sinks", sinks(before) != sinks(after)),
+        ("cluster_source", before.cluster_source != after.cluster_source),
         ("audit.durability", before.audit.durability != after.audit.durability),
     ];
     differences.into_iter().filter(|(_, differ)| *differ).map(|(key, _)| key).collect()

@@ -1,0 +1,122 @@
+//! Writes what became of each object into its status: only what changed, only while the Lease is held, and not faster than an API server likes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::book::Book;
+use super::held::{SeenStatus, Watched, version_of};
+use super::kinds::{Condition, Status};
+use super::tracker::Tracker;
+use super::watch::resource_of;
+use super::{ClusterSource, ProgressReader, health};
+use crate::config::objects::{Judged, ObjectId, Verdict, conditions};
+
+/// Who has written a field, for the API server.
+const FIELD_MANAGER: &str = "kubepass";
+/// How often it is looked at which Envoys have what.
+const LOOK: Duration = Duration::from_millis(500);
+/// Statuses that are written at one time, and in one round; then there is a pause.
+const AT_ONCE: usize = 4;
+const IN_A_ROUND: usize = 50;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A status that is to be written.
+#[derive(Debug, Clone, PartialEq)]
+struct Due {
+    id: ObjectId,
+    uid: String,
+    status: Status,
+}
+
+impl ClusterSource {
+    pub(super) async fn write_statuses(&self, mut judged: watch::Receiver<Arc<Judged>>, progress: ProgressReader) {
+        let mut tracker = Tracker::default();
+        let mut leading = self.leading.subscribe();
+        loop {
+            let now = Instant::now();
+            let current = Arc::clone(&judged.borrow_and_update());
+            tracker.look(&current, &progress(), now);
+            if *leading.borrow_and_update() {
+                let due = due(&current, &tracker, &self.book, now);
+                let (round, more) = (due.len().min(IN_A_ROUND), due.len() > IN_A_ROUND);
+                let failed = self.write(due.into_iter().take(round)).await;
+                if more || failed {
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            }
+            tokio::select! {
+                changed = judged.changed() => if changed.is_err() { return },
+                _ = leading.changed() => {}
+                () = self.book.changed.notified() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    /// Writes some; true when one could not be written.
+    async fn write(&self, due: impl Iterator<Item = Due>) -> bool {
+        stream::iter(due).map(|due| self.write_one(due)).buffer_unordered(AT_ONCE).any(|failed| async move { failed }).await
+    }
+
+    async fn write_one(&self, due: Due) -> bool {
+        let Due { id, uid, status } = due;
+        let resource = resource_of(Watched::Object(id.kind));
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
+        // The uid: what was judged is not what another object of that name says.
+        let patch = json!({
+            "apiVersion": resource.api_version, "kind": resource.kind,
+            "metadata": {"name": id.name, "namespace": id.namespace, "uid": uid}, "status": status,
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        match api.patch_status(&id.name, &parameters, &Patch::Apply(&patch)).await {
+            Ok(object) => {
+                self.book.wrote(id, SeenStatus { uid, version: version_of(&object), status: Some(status) });
+                false
+            }
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => false,
+            Err(error) => {
+                tracing::warn!(object = %id, error = health::whole(&error), "cluster_source.status_not_written");
+                true
+            }
+        }
+    }
+}
+
+fn due(judged: &Judged, tracker: &Tracker, book: &Book, now: Instant) -> Vec<Due> {
+    let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    judged.verdicts.iter().filter_map(|verdict| due_of(verdict, tracker, book, now, &time)).collect()
+}
+
+/// `None` when the status says it already.
+fn due_of(verdict: &Verdict, tracker: &Tracker, book: &Book, now: Instant, time: &str) -> Option<Due> {
+    let before = book.status_of(&verdict.id, &verdict.uid)?;
+    let status = status_of(verdict, tracker, &before, now, time);
+    let says = |status: &Status| status.conditions.clone().unwrap_or_default();
+    let missing = says(&status).iter().any(|condition| !says(&before).contains(condition));
+    let same = !missing && before.observed_generation == status.observed_generation;
+    (!same).then(|| Due { id: verdict.id.clone(), uid: verdict.uid.clone(), status })
+}
+
+fn status_of(verdict: &Verdict, tracker: &Tracker, before: &Status, now: Instant, time: &str) -> Status {
+    let said = before.conditions.as_deref().unwrap_or_default();
+    let conditions = conditions(verdict, &tracker.programmed(&verdict.id, now)).into_iter().map(|condition| {
+        let status = condition.status.name().to_owned();
+        let earlier = said.iter().find(|said| said.r#type == condition.kind && said.status == status);
+        Condition {
+            r#type: condition.kind.to_owned(),
+            status,
+            observed_generation: Some(verdict.generation),
+            last_transition_time: earlier.map_or_else(|| time.to_owned(), |earlier| earlier.last_transition_time.clone()),
+            reason: condition.reason.to_owned(),
+            message: condition.message,
+        }
+    });
+    Status { observed_generation: Some(verdict.generation), conditions: Some(conditions.collect()) }
+}
