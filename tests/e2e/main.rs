@@ -17,6 +17,7 @@ mod keys;
 mod live;
 mod logins;
 mod logins_web;
+mod objects;
 mod own_envoy;
 mod pomerium;
 mod rbac;

@@ -54,6 +54,7 @@ pub struct Cluster {
     kwok: Option<Process>,
     api: Mutex<Option<Process>>,
     etcd: Process,
+    etcd_url: String,
 }
 
 impl Cluster {
@@ -77,6 +78,7 @@ impl Cluster {
             kwok: None,
             api: Mutex::new(None),
             etcd,
+            etcd_url,
             name,
             dir,
         };
@@ -250,6 +252,18 @@ impl Cluster {
     pub fn restart_api_server(&self) {
         self.stop_api_server();
         self.start_api_server();
+    }
+
+    /// Lets etcd forget the history: who watches from an old resource version is told 410 and must list again.
+    pub fn compact(&self) {
+        let client = http::client(&[]);
+        let ask = |path: &str, body: serde_json::Value| -> serde_json::Value {
+            let answer = client.post(format!("{}{path}", self.etcd_url)).json(&body).send().expect("etcd answers");
+            assert!(answer.status().is_success(), "{path}: {}", answer.status());
+            answer.json().expect("JSON")
+        };
+        let revision = ask("/v3/kv/range", serde_json::json!({"key": "AA=="}))["header"]["revision"].clone();
+        ask("/v3/kv/compaction", serde_json::json!({"revision": revision, "physical": true}));
     }
 
     fn write_kubeconfigs(&self, authority: &Authority) {

@@ -323,14 +323,23 @@ impl World {
 
     /// `kubepass-server VERB ...`; returns when it is ready.
     pub fn start_server(&mut self, verb: &[&str]) {
+        self.launch_server(verb);
+        self.until_ready();
+    }
+
+    /// The same without the wait.
+    pub fn launch_server(&mut self, verb: &[&str]) {
         let mut command = leash::command(server_binary());
         command.args(verb).arg("--config").arg(self.config_path());
         command.current_dir(self.run.dir("kubepass"));
-        let mut process = self.run.start("kubepass-server", command);
+        self.server = Some(self.run.start("kubepass-server", command));
+    }
+
+    pub fn until_ready(&mut self) {
         let url = format!("http://127.0.0.1:{}/readyz", self.admin_port);
         let client = http::client(&[]);
-        process.until("kubepass is ready", Duration::from_secs(30), || client.get(&url).send().ok()?.status().is_success().then_some(()));
-        self.server = Some(process);
+        let ready = || client.get(&url).send().ok()?.status().is_success().then_some(());
+        self.server().until("kubepass is ready", Duration::from_secs(30), ready);
     }
 
     pub fn server(&mut self) -> &mut Process {
