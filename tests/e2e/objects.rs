@@ -7,8 +7,10 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::support::cluster::Cluster;
+use super::support::http;
 use super::support::jwt;
 use super::support::kubectl::Kubectl;
+use super::support::pki::Authority;
 use super::support::run::Run;
 use super::support::tools::Tools;
 use super::support::wait::{eventually, eventually_ok};
@@ -181,6 +183,7 @@ fn objects_are_configuration() {
     rotate_the_token(&stage, &token);
     conflicts(&stage);
     grants(&stage);
+    certificates(&stage);
     delete(&stage);
     stage.world.stop_kubepass(false);
 }
@@ -322,6 +325,41 @@ fn grants(stage: &Stage) {
     stage.until_says("route", "bank/other", "ResolvedRefs=True ResolvedRefs");
     stage.cluster().kubectl_admin(&["delete", "grant", "-n", "shop", "bank"]).ok();
     stage.until_answers("it is taken back", OTHER, None, "/api", 404);
+}
+
+/// A Gateway brings the certificate of hosts that the listener's own do not cover; it is renewed without a touch of any object.
+fn certificates(stage: &Stage) {
+    const HOST: &str = "app.extra.localhost";
+    stage.world.proxy.map(&format!("{HOST}:443"), stage.world.port);
+    let reference = |key: &str| json!({"secret": {"name": "extra-tls", "key": key}});
+    let certificates = json!([{"chain": reference("tls.crt"), "key": reference("tls.key")}]);
+    let spec = json!({"hosts": ["*.extra.localhost"], "namespaces": ["shop"], "certificates": certificates});
+    stage.apply(&object("Gateway", "kubepass", "extra", &spec));
+    stage.route("shop", "extra", HOST, "false");
+    stage.until_says("gateway", "kubepass/extra", "ResolvedRefs=False RefNotFound");
+    stage.until_says("route", "shop/extra", "Accepted=False NoCertificate");
+    let put = |authority: &Authority| {
+        let pair = authority.server(&["*.extra.localhost"]);
+        let data = json!({"tls.crt": pair.cert, "tls.key": pair.key});
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": labelled("kubepass", "extra-tls"), "stringData": data});
+        stage.apply(&secret);
+    };
+    let served_by = |authority: &Authority| {
+        let proxy = reqwest::Proxy::https(stage.world.proxy.url()).unwrap();
+        let client = http::builder(&[authority.pem()]).proxy(proxy).build().unwrap();
+        client.get(format!("https://{HOST}/api")).send().is_ok_and(|answer| answer.status() == 401)
+    };
+    let next = Authority::new("the next authority");
+    put(&stage.world.authority);
+    stage.until_says("gateway", "kubepass/extra", "ResolvedRefs=True ResolvedRefs");
+    eventually("the Gateway's certificate is served", PATIENCE, || served_by(&stage.world.authority).then_some(()));
+    assert!(!served_by(&next));
+    put(&next);
+    eventually("the renewed certificate is served", PATIENCE, || served_by(&next).then_some(()));
+    assert_eq!(stage.get(WEB, None, "/api").0, 401, "the other hosts have theirs");
+    stage.cluster().kubectl_admin(&["delete", "gateway.kubepass.dev", "-n", "kubepass", "extra"]).ok();
+    stage.until_says("route", "shop/extra", "Accepted=False NotServed");
+    stage.cluster().kubectl_admin(&["delete", "route", "-n", "shop", "extra"]).ok();
 }
 
 fn delete(stage: &Stage) {

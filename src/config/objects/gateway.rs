@@ -178,8 +178,8 @@ fn take_certificates(
     let certificates: Vec<_> = spec.certificates.iter().map(|draft| draft.resolve(&mut resolving)).collect();
     match certificates.into_iter().collect::<Option<Vec<_>>>() {
         Some(certificates) => memory.certificates = certificates,
-        // What a Grant no longer allows is not kept.
-        None if !sources.grants.permit_all(id, &good.references) => memory.certificates.clear(),
+        // What may no longer be used is not kept.
+        None if !sources.grants.permit_all(id, &good.references, sources.objects) => memory.certificates.clear(),
         None => {}
     }
     errors.0.extend(resolving.faults.into_errors().0);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Kind, ObjectId, Objects, Roots, USE_LABEL, read};
+use super::{Kind, ObjectId, Objects, Roots, USE_LABEL, Verdict, read};
 use crate::config::reference::{Contents, MaterialId, Reference};
 
 /// Every Grant without a mistake: kind and namespace of who may refer, and to what.
@@ -26,12 +26,15 @@ pub(super) enum Lack {
 }
 
 impl Grants {
-    /// A Grant with a mistake grants nothing.
-    pub(super) fn of(objects: &Objects) -> Self {
+    /// A Grant with a mistake grants nothing. It has no status: what is wrong stands in the log.
+    pub(super) fn of(objects: &Objects, verdicts: &mut Vec<Verdict>) -> Self {
         let mut granted = HashSet::new();
         for object in objects.of_kind(Kind::Grant) {
             let drafted = read::grant(object);
-            let Some(spec) = drafted.value.filter(|_| drafted.faults.is_empty()) else { continue };
+            let Some(spec) = drafted.value.filter(|_| drafted.faults.is_empty()) else {
+                verdicts.push(Verdict::of(object).with_errors(&drafted.faults.into_errors(), None));
+                continue;
+            };
             for (kind, namespace) in &spec.from {
                 granted.extend(spec.to.iter().map(|(material, name)| {
                     let to = MaterialId { kind: *material, namespace: object.id.namespace.clone(), name: name.clone() };
@@ -46,10 +49,10 @@ impl Grants {
         material.namespace == who.namespace || self.0.contains(&(who.kind, who.namespace.clone(), material.clone()))
     }
 
-    /// Whether all of it may be referred to now.
-    pub(super) fn permit_all(&self, who: &ObjectId, references: &BTreeSet<Reference>) -> bool {
+    /// Whether all of it is there and may be referred to now: a Secret that was deleted, or whose label was taken away, is one that may not be used.
+    pub(super) fn permit_all(&self, who: &ObjectId, references: &BTreeSet<Reference>, objects: &Objects) -> bool {
         references.iter().all(|reference| match reference {
-            Reference::Object(reference) => self.permit(who, &reference.material),
+            Reference::Object(reference) => self.permit(who, &reference.material) && objects.materials.contains_key(&reference.material),
             _ => true,
         })
     }

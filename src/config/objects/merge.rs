@@ -23,7 +23,7 @@ pub struct Merged {
     pub config: Config,
     /// What tells the objects' part of the configuration from another: one line for each part that is in force.
     pub identity: Vec<String>,
-    /// One for each object but Grants, in the order of their names.
+    /// One for each object, in the order of their names; of Grants for those with a mistake.
     pub verdicts: Vec<Verdict>,
 }
 
@@ -33,7 +33,7 @@ pub struct Merged {
 pub fn merge(file: &Config, source: &ClusterSource, objects: &Objects, roots: &Roots, memory: &mut Memory, now: u64) -> Merged {
     memory.keep_only(objects);
     let mut verdicts = Vec::new();
-    let grants = Grants::of(objects);
+    let grants = Grants::of(objects, &mut verdicts);
     let policies = Policies::of(objects, memory, now, &mut verdicts);
     let operator_namespace = source.namespace.as_str();
     let sources = Sources { objects, grants: &grants, policies: &policies, roots, operator_namespace, now };

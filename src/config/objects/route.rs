@@ -107,10 +107,10 @@ impl Making<'_> {
         (tried, stamp)
     }
 
-    /// The route as it was last good, under the Gateways' rules of now. What a Grant no longer allows is not kept.
+    /// The route as it was last good, under the Gateways' rules of now. What it may no longer use, it does not keep.
     fn previous(&self, id: &ObjectId, (mandatory, gateways): (&[RuleDraft], &str), memory: &mut RouteMemory) -> Option<Candidate> {
         let good = memory.good.as_mut()?;
-        if !self.grants.permit_all(id, &good.drafted.references) {
+        if !self.grants.permit_all(id, &good.drafted.references, self.objects) {
             memory.good = None;
             return None;
         }

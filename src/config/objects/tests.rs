@@ -249,6 +249,15 @@ fn a_permission_that_was_taken_back_keeps_nothing_alive() {
     scene.check("its Gateway serves others", &[], &[]);
     scene.put("Gateway kubepass/main", GATEWAY);
     scene.check("serves it again, but it is broken", &[], &[]);
+
+    scene.put("Route shop/web", &spec);
+    scene.merge();
+    scene.token("two\nlines");
+    scene.check("a Secret that cannot be used", &["shop/web web.k8s.example.com staff first-token"], &[]);
+    scene.objects.materials.retain(|id, _| id.kind == MaterialKind::ConfigMap);
+    scene.check("it is gone, or lost its label", &[], &[]);
+    scene.token("second-token");
+    scene.check("it is back", &["shop/web web.k8s.example.com staff second-token"], &[]);
 }
 
 #[test]

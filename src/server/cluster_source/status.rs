@@ -15,7 +15,7 @@ use super::kinds::{Condition, Status};
 use super::tracker::Tracker;
 use super::watch::resource_of;
 use super::{ClusterSource, ProgressReader, health};
-use crate::config::objects::{Judged, ObjectId, Verdict, conditions};
+use crate::config::objects::{Judged, Kind, ObjectId, Verdict, conditions};
 
 /// Who has written a field, for the API server.
 const FIELD_MANAGER: &str = "kubepass";
@@ -94,8 +94,11 @@ fn due(judged: &Judged, tracker: &Tracker, book: &Book, now: Instant) -> Vec<Due
     judged.verdicts.iter().filter_map(|verdict| due_of(verdict, tracker, book, now, &time)).collect()
 }
 
-/// `None` when the status says it already.
+/// `None` when the status says it already, and for a kind without one.
 fn due_of(verdict: &Verdict, tracker: &Tracker, book: &Book, now: Instant, time: &str) -> Option<Due> {
+    if verdict.id.kind == Kind::Grant {
+        return None;
+    }
     let before = book.status_of(&verdict.id, &verdict.uid)?;
     let status = status_of(verdict, tracker, &before, now, time);
     let says = |status: &Status| status.conditions.clone().unwrap_or_default();
