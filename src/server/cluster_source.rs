@@ -18,6 +18,7 @@ mod watch;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::Client;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
@@ -29,6 +30,9 @@ use book::Book;
 
 pub use health::{Health, Seen};
 pub use tracker::{NodeProgress, Progress};
+
+/// An API server that does not even take a connection within this time is away.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// How far the connected Envoys are, each time it is asked.
 pub type ProgressReader = Arc<dyn Fn() -> Progress + Send + Sync>;
@@ -69,7 +73,7 @@ impl ClusterSource {
     /// # Errors
     /// `ConnectError`.
     pub async fn connect(settings: &config::ClusterSource) -> Result<Self, ConnectError> {
-        let config = match &settings.kubeconfig {
+        let mut config = match &settings.kubeconfig {
             Some(path) => {
                 let unusable = |error| ConnectError::Kubeconfig(path.clone(), Box::new(error));
                 let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
@@ -77,6 +81,7 @@ impl ClusterSource {
             }
             None => kube::Config::incluster()?,
         };
+        config.connect_timeout = Some(CONNECT);
         let client = Client::try_from(config).map_err(Box::new)?;
         let (objects, leading) = (tokio::sync::watch::Sender::default(), tokio::sync::watch::Sender::default());
         let (book, health) = (Book::default(), Health::default());

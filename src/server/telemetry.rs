@@ -21,8 +21,13 @@ pub enum LogFormat {
 
 /// Installs the subscriber for the process. `filter` is a `tracing_subscriber::EnvFilter` directive such as `info` or `kubepass=debug`.
 pub fn install(format: LogFormat, filter: &str) -> Result<(), String> {
-    // The library that watches files logs every swap of a Kubernetes mount as a failure to stop watching what is gone.
-    let quiet = if filter.contains("notify") { "" } else { ",notify=error" };
+    // The library that watches files logs every swap of a Kubernetes mount as a failure to stop watching what is gone; the one that watches an
+    // API server logs every connection that ends, which `cluster_source` tells once.
+    let quiet: String = [("notify", "error"), ("kube_client", "off"), ("kube_runtime", "off")]
+        .iter()
+        .filter(|(library, _)| !filter.contains(library))
+        .map(|(library, level)| format!(",{library}={level}"))
+        .collect();
     let filter = EnvFilter::try_new(format!("{filter}{quiet}")).map_err(|error| format!("log filter {filter:?}: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -64,7 +64,11 @@ impl ClusterSource {
         let mut held_until: Option<Instant> = None;
         loop {
             let asked = Instant::now();
-            match timeout(pause * 2, self.try_lease(&mut watched)).await {
+            let answer = timeout(pause * 2, self.try_lease(&mut watched)).await;
+            if let Ok(Ok(_)) = answer {
+                self.health.reached(asked);
+            }
+            match answer {
                 // It is given up before anybody else may take it.
                 Ok(Ok(true)) => held_until = Some(asked + lasts * 2 / 3),
                 Ok(Ok(false)) => held_until = None,

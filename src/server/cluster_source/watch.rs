@@ -83,11 +83,11 @@ impl ClusterSource {
         match event {
             Ok(event) => {
                 let changed = held.take(index, event);
-                self.health.answered(held.awaited());
+                self.health.answered(index, held.awaited());
                 changed
             }
             Err(error) => {
-                self.health.failed(&error, held.awaited());
+                self.health.failed(index, &error, held.awaited());
                 Changed::default()
             }
         }
