@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-matrix bench bench-report bench-parts bench-xds profile lint fuzz tools build
+.PHONY: help demo demo-up test test-matrix soak bench bench-report bench-parts bench-xds profile lint fuzz tools build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test-matrix: tools ## the end-to-end stories against other Kubernetes versions, 
 	@# Constrained impersonation, which the story of the stolen token is about, came with 1.36.
 	KUBEPASS_TEST_KUBERNETES=1.34 $(CARGO) test --test e2e -- --skip endurance --skip rbac::
 	KUBEPASS_TEST_KUBERNETES=1.37 $(CARGO) test --test e2e -- --skip endurance
+
+soak: tools ## 1,000 mixed changes under open streams, with kubepass started again and its link to Envoy cut (about 15 minutes)
+	KUBEPASS_TEST_SOAK=1000 $(CARGO) test --test e2e soak:: -- --nocapture
 
 bench: tools ## what kubepass adds to a request, beside Envoy alone and the API server itself (about 12 minutes; QUICK=1 takes 4)
 	@command -v h2load > /dev/null || { echo "h2load is not there: apt-get install nghttp2-client (Debian, Ubuntu), brew install nghttp2 (macOS)" >&2; exit 1; }

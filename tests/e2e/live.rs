@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -17,6 +15,7 @@ use super::shared::own_world;
 use super::support::http;
 use super::support::jwt;
 use super::support::kubectl::Running;
+use super::support::mount::Mount;
 use super::support::person::Person;
 use super::support::pki::{Authority, Pair};
 use super::support::raw::Connection;
@@ -36,7 +35,7 @@ fn changes_cut_nothing_and_are_in_force_within_two_seconds() {
     for cluster in [&world.prod, &world.staging] {
         cluster.kubectl_admin(&["create", "clusterrolebinding", "foo", "--clusterrole=cluster-admin", "--user=foo@example.com"]).ok();
     }
-    let mut mount = Mount::of(&world);
+    let mut mount = mount_of(&world);
     world.write_config(&config(&world, POLICY, false));
     let foo = world.person("foo");
     for host in [STAGING_HOST, PROD_HOST] {
@@ -227,49 +226,18 @@ fn the_drain_lets_an_open_exec_finish(world: &mut World, foo: &Person, token: &s
     });
 }
 
-/// A folder of files as Kubernetes mounts it: each name leads through `..data`, which is replaced in one step.
-struct Mount {
-    folder: PathBuf,
-    files: BTreeMap<String, String>,
-    swaps: usize,
-}
-
-impl Mount {
-    /// What the configuration of [`config`] reads from it.
-    fn of(world: &World) -> Self {
-        let folder = world.run.dir("kubepass/mount");
-        let mut mount = Self { folder, files: BTreeMap::new(), swaps: 0 };
-        let read = |name: &str| std::fs::read_to_string(world.run.file(&format!("kubepass/{name}"))).unwrap();
-        let pair = serving(&world.authority);
-        mount.put(&[
-            ("tls.crt", &pair.cert),
-            ("tls.key", &pair.key),
-            ("prod-ca.crt", &read("prod-ca.crt")),
-            ("prod-token", &read("prod-token")),
-        ]);
-        mount
-    }
-
-    fn put(&mut self, changes: &[(&str, &str)]) {
-        self.swaps += 1;
-        let fresh = format!("..{}", self.swaps);
-        std::fs::create_dir(self.folder.join(&fresh)).unwrap();
-        self.files.extend(changes.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())));
-        for (name, content) in &self.files {
-            let file = self.folder.join(&fresh).join(name);
-            std::fs::write(&file, content).unwrap();
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-            let link = self.folder.join(name);
-            if !link.is_symlink() {
-                symlink(format!("..data/{name}"), link).unwrap();
-            }
-        }
-        symlink(&fresh, self.folder.join("..data_tmp")).unwrap();
-        std::fs::rename(self.folder.join("..data_tmp"), self.folder.join("..data")).unwrap();
-        if self.swaps > 1 {
-            std::fs::remove_dir_all(self.folder.join(format!("..{}", self.swaps - 1))).unwrap();
-        }
-    }
+/// What the configuration of [`config`] reads.
+fn mount_of(world: &World) -> Mount {
+    let mut mount = Mount::at(&world.run.dir("kubepass/mount"));
+    let read = |name: &str| std::fs::read_to_string(world.run.file(&format!("kubepass/{name}"))).unwrap();
+    let pair = serving(&world.authority);
+    mount.put(&[
+        ("tls.crt", &pair.cert),
+        ("tls.key", &pair.key),
+        ("prod-ca.crt", &read("prod-ca.crt")),
+        ("prod-token", &read("prod-token")),
+    ]);
+    mount
 }
 
 /// Streams of one person on both clusters that must not be cut.
@@ -363,7 +331,7 @@ fn secrets(world: &World) -> Value {
 }
 
 /// What the managed Envoy says of itself now.
-fn envoy_stats(world: &World) -> BTreeMap<String, u64> {
+pub(super) fn envoy_stats(world: &World) -> BTreeMap<String, u64> {
     let mut admin = UnixStream::connect(world.run.file("kubepass/run/envoy-admin.sock")).unwrap();
     admin.write_all(b"GET /stats HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n").unwrap();
     let mut text = String::new();

@@ -26,5 +26,6 @@ mod request_info;
 mod rows;
 mod serve;
 mod shared;
+mod soak;
 mod stories;
 mod web_pages;

@@ -20,7 +20,7 @@ fn an_envoy_of_ones_own_carries_the_requests() {
     world.start_server(&["serve"]);
     assert_eq!(state(&world)["xds"]["streams"], serde_json::json!([]), "kubepass is ready, and started none itself");
 
-    let mut envoy = start_envoy(&world, "edge-1");
+    let mut envoy = start_envoy(&world, "edge-1", |bootstrap| bootstrap);
     until_served(&world, &mut envoy);
     let foo = world.person("foo");
     foo.set_up(&world.url(PROD_HOST)).ok();
@@ -50,9 +50,9 @@ fn an_envoy_of_ones_own_carries_the_requests() {
     world.stop_kubepass(false);
 }
 
-/// As the operator does: what the verb prints, and the command line that stands in it.
-fn start_envoy(world: &World, node: &str) -> Process {
-    let printed = world.operator(&["bootstrap", "--node", node]).ok();
+/// As the operator does: what the verb prints, `change`d, and the command line that stands in it.
+pub(super) fn start_envoy(world: &World, node: &str, change: impl Fn(String) -> String) -> Process {
+    let printed = change(world.operator(&["bootstrap", "--node", node]).ok());
     let said = printed.lines().find_map(|line| line.strip_prefix("#   envoy --config-path FILE ")).expect("how to start it");
     let file = world.run.write(&format!("{node}.yaml"), &printed);
     let mut command = leash::command(world.tools().envoy());
@@ -60,7 +60,7 @@ fn start_envoy(world: &World, node: &str) -> Process {
     world.run.start(node, command)
 }
 
-fn until_served(world: &World, envoy: &mut Process) {
+pub(super) fn until_served(world: &World, envoy: &mut Process) {
     envoy.until("Envoy has its listener", PATIENCE, || {
         let listeners = &state(world)["xds"]["streams"][0]["types"]["lds"];
         (listeners["wanted"] == listeners["acknowledged"] && !listeners["wanted"].is_null()).then_some(())
@@ -68,6 +68,6 @@ fn until_served(world: &World, envoy: &mut Process) {
     envoy.until("Envoy accepts", PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", world.port)).ok());
 }
 
-fn state(world: &World) -> Value {
+pub(super) fn state(world: &World) -> Value {
     serde_json::from_str(&world.operator(&["state"]).ok()).unwrap()
 }

@@ -36,7 +36,7 @@ const ANYTHING: &str = "apiGroups: ['*'], resources: ['*'], verbs: ['*']";
 pub(super) const READ_PODS: &str = "apiGroups: [''], resources: [pods, pods/log], verbs: [get, list, watch]";
 
 /// The local port of a `kubectl port-forward` that just began.
-fn forwarded_port(forward: &mut Running) -> u16 {
+pub(super) fn forwarded_port(forward: &mut Running) -> u16 {
     let line = forward.wait_text("Forwarding from 127.0.0.1:");
     let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|port| port.parse().ok());
     port.unwrap_or_else(|| panic!("no port in {line:?}"))

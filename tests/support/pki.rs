@@ -6,12 +6,21 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 /// A certificate and its private key (PKCS #8), both PEM.
 #[derive(Clone)]
 pub struct Pair {
     pub cert: String,
     pub key: String,
+}
+
+impl Pair {
+    /// The certificate without its armour.
+    pub fn der(&self) -> Vec<u8> {
+        CertificateDer::from_pem_slice(self.cert.as_bytes()).expect("a certificate").to_vec()
+    }
 }
 
 /// A certificate authority that exists for one run only.

@@ -1,7 +1,7 @@
 //! HTTP/1.1 byte by byte over TLS, for requests that no well-behaved client sends: repeated, forged or malformed headers, odd paths.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +44,19 @@ impl Connection {
         Self::connect(port, name, authority, false)
     }
 
+    /// The same from an address of loopback, with bytes before TLS begins. A connection that the server closes meanwhile shows by its answer.
+    pub fn open_from(source: Ipv4Addr, before_tls: &[u8], port: u16, name: &str, authority: &str) -> Self {
+        let mut tcp = tcp_from(source, port);
+        let _ = tcp.write_all(before_tls);
+        Self::over(tcp, name, authority, true)
+    }
+
     fn connect(port: u16, name: &str, authority: &str, with_server_name: bool) -> Self {
+        let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap_or_else(|error| panic!("port {port}: {error}"));
+        Self::over(tcp, name, authority, with_server_name)
+    }
+
+    fn over(tcp: TcpStream, name: &str, authority: &str, with_server_name: bool) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("a certificate")).expect("an authority");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -54,7 +66,6 @@ impl Connection {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let server = ServerName::try_from(name.to_owned()).expect("a server name");
         let tls = ClientConnection::new(Arc::new(config), server).expect("a TLS client");
-        let tcp = TcpStream::connect(("127.0.0.1", port)).unwrap_or_else(|error| panic!("port {port}: {error}"));
         tcp.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         Self { stream: BufReader::new(StreamOwned::new(tls, tcp)) }
     }
@@ -98,6 +109,12 @@ impl Connection {
         Some(answer)
     }
 
+    /// The certificate that the server showed, as DER; only after an answer.
+    pub fn server_certificate(&self) -> Vec<u8> {
+        let shown = self.stream.get_ref().conn.peer_certificates().and_then(|chain| chain.first());
+        shown.expect("the handshake is over").to_vec()
+    }
+
     pub fn stream(&mut self) -> &mut (impl Read + use<>) {
         &mut self.stream
     }
@@ -124,4 +141,16 @@ impl Connection {
         self.stream.read_until(b'\n', &mut line).ok().filter(|&read| read > 0)?;
         Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
     }
+}
+
+fn tcp_from(source: Ipv4Addr, port: u16) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    let connected = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind((source, 0).into())?;
+        socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?.into_std()
+    });
+    let tcp = connected.unwrap_or_else(|error| panic!("port {port} from {source}: {error}"));
+    tcp.set_nonblocking(false).expect("a blocking socket");
+    tcp
 }

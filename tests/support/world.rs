@@ -68,6 +68,8 @@ pub struct WorldOptions {
     pub prod_kubernetes: String,
     /// Further top-level keys.
     pub top_level: String,
+    /// Of both clusters.
+    pub api_server_flags: Vec<String>,
 }
 
 impl Default for WorldOptions {
@@ -85,6 +87,7 @@ impl Default for WorldOptions {
             prod_route: String::new(),
             prod_kubernetes: String::new(),
             top_level: String::new(),
+            api_server_flags: Vec::new(),
         }
     }
 }
@@ -126,7 +129,7 @@ impl World {
             ..IdpOptions::default()
         };
         let (prod, staging, idp) = std::thread::scope(|scope| {
-            let prod = scope.spawn(|| Cluster::start(tools, &run, ClusterOptions { name: "prod".into(), ..ClusterOptions::default() }));
+            let prod = scope.spawn(|| Cluster::start(tools, &run, prod_options(&options)));
             let staging = scope.spawn(|| Cluster::start(tools, &run, staging_options(&options, &cluster_proxy)));
             let idp = Idp::start(tools, &run, idp_options);
             (prod.join().expect("the cluster prod"), staging.join().expect("the cluster staging"), idp)
@@ -389,13 +392,18 @@ impl World {
     }
 }
 
+fn prod_options(options: &WorldOptions) -> ClusterOptions {
+    ClusterOptions { name: "prod".to_owned(), api_server_flags: options.api_server_flags.clone(), ..ClusterOptions::default() }
+}
+
 /// The API server reads kubepass's keys by name, for which it needs the proxy.
 fn staging_options(options: &WorldOptions, proxy: &Proxy) -> ClusterOptions {
-    let name = "staging".to_owned();
+    let (name, api_server_flags) = ("staging".to_owned(), options.api_server_flags.clone());
     match options.staging {
-        Method::Impersonate => ClusterOptions { name, ..ClusterOptions::default() },
+        Method::Impersonate => ClusterOptions { name, api_server_flags, ..ClusterOptions::default() },
         Method::Jwt => ClusterOptions {
             name,
+            api_server_flags,
             structured_authentication: true,
             // `localhost` would stand for every name below it as well.
             api_server_env: vec![("HTTPS_PROXY".to_owned(), proxy.url()), ("NO_PROXY".to_owned(), "127.0.0.1".to_owned())],
