@@ -18,6 +18,7 @@ mod kubernetes_target;
 mod listener;
 mod method;
 mod names;
+mod network;
 mod place;
 mod provider;
 mod reader;

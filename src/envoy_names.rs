@@ -44,6 +44,10 @@ pub const NOT_FOR_UPSTREAM: [&str; 3] = ["cookie", "x-pomerium-authorization", "
 /// Groups that the connection manager's own mutation writes; a route with a higher limit adds the rest.
 pub const GROUP_SLOTS: usize = 64;
 
+/// In a check, where the request came from, when a proxy said it whom the listener trusts: Envoy's own word for that names the proxy. Nobody else's
+/// header of this name comes so far, and it never leaves Envoy.
+pub const SOURCE: &str = "x-kubepass-source";
+
 /// `id`: `config::Route::id`.
 pub fn kubernetes_target(id: &str) -> String {
     format!("{KUBERNETES_TARGET}{id}")

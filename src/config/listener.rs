@@ -1,11 +1,12 @@
-//! `listeners`: where Envoy listens, and the certificates that it shows there.
+//! `listeners`: where Envoy listens, the certificates that it shows there, and who may tell it there where a request came from.
 
 use std::collections::HashSet;
 
 use super::certificate;
 use super::error::At;
-use super::model::{Listener, ServingCertificate};
-use super::reader::{Item, Reading};
+use super::model::{Listener, ServingCertificate, Sources};
+use super::network::networks;
+use super::reader::{Item, Reading, Section};
 use super::reference::{self, Reference};
 use super::resolving::Resolving;
 use super::service::socket_address;
@@ -14,6 +15,7 @@ use super::service::socket_address;
 pub(super) struct ListenerDraft {
     address: Option<At<String>>,
     certificates: Vec<CertificateDraft>,
+    sources: Sources,
 }
 
 #[derive(Debug)]
@@ -28,15 +30,31 @@ impl ListenerDraft {
         let address = section.required("address", reading).and_then(|item| item.text(reading));
         let certificates = section.required("certificates", reading);
         let certificates = certificates.and_then(|item| item.filled_list("a listener serves TLS only", reading, CertificateDraft::read));
+        let sources = read_sources(&mut section, reading);
         section.finish(reading);
-        Some(Self { address, certificates: certificates.unwrap_or_default() })
+        Some(Self { address, certificates: certificates.unwrap_or_default(), sources })
     }
 
     fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<Listener> {
         let address = self.address.as_ref().and_then(|address| socket_address(address, resolving));
         let certificates: Vec<_> = self.certificates.iter().map(|draft| draft.resolve(resolving)).collect();
-        Some(Listener { address: address?, certificates: certificates.into_iter().collect::<Option<_>>()? })
+        let certificates = certificates.into_iter().collect::<Option<_>>()?;
+        Some(Listener { address: address?, certificates, sources: self.sources.clone() })
     }
+}
+
+/// What is wrong is noted; a mistake never widens who is believed.
+fn read_sources(section: &mut Section<'_>, reading: &mut Reading) -> Sources {
+    let proxy_protocol = section.optional("proxy_protocol").and_then(|item| {
+        let mut section = item.section(reading)?;
+        let from = section.required("from", reading);
+        let from = from.and_then(|item| networks(&item, "then nobody could connect; leave `proxy_protocol` out", reading));
+        section.finish(reading);
+        from
+    });
+    let trusted_proxies = section.optional("trusted_proxies");
+    let trusted_proxies = trusted_proxies.and_then(|item| networks(&item, "leave it out where no proxy stands before Envoy", reading));
+    Sources { proxy_protocol, trusted_proxies: trusted_proxies.unwrap_or_default() }
 }
 
 impl CertificateDraft {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use url::Url;
 
@@ -85,6 +86,16 @@ pub struct Listener {
     pub address: SocketAddr,
     /// At least one; chosen by SNI among their DNS names.
     pub certificates: Vec<ServingCertificate>,
+    pub sources: Sources,
+}
+
+/// Who may say where a request came from. By default nobody: it came from the address that connected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Load balancers that say it by the PROXY protocol, for each connection. Where there are any, nobody else may connect.
+    pub proxy_protocol: Option<Vec<IpNet>>,
+    /// Proxies that say it in `x-forwarded-for`, for each request.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 #[derive(Debug, Clone)]

@@ -99,8 +99,11 @@ pub fn diff_text(before: &ResourceSet, after: &ResourceSet) -> String {
         format!("{sign} {:4} {}", difference.kind.short_name(), difference.name)
     };
     let mut lines: Vec<String> = differences.iter().map(line).collect();
-    let drained: Vec<&str> =
-        differences.iter().filter(|difference| difference.drains()).map(|difference| difference.name.as_str()).collect();
+    let drained: Vec<String> = differences
+        .iter()
+        .filter(|difference| difference.drains())
+        .map(|difference| format!("{} ({})", difference.name, difference.drained))
+        .collect();
     lines.push(String::new());
     lines.push(if drained.is_empty() {
         "Every connected Envoy is told this; no open connection drains.".to_owned()

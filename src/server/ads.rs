@@ -4,6 +4,7 @@
 //! Both protocols, aggregated and as a service for each type: one task (`stream_task`) serves every kind of stream.
 
 mod admission;
+mod announce;
 mod dispatch;
 mod pace;
 mod services;
@@ -25,6 +26,7 @@ use crate::xds::resource::{ResourceSet, TypeUrl};
 use crate::xds::stream::{Limits, Protocol};
 
 pub use admission::Admission;
+pub use announce::announce_drains;
 pub use dispatch::Services;
 pub use state::{AdsState, StreamView, Taker, TypeCounts, TypeView};
 

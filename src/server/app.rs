@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::StoreSettings;
 use crate::server::admin::http::{Condition, Readiness};
-use crate::server::ads::{Admission, AdsState};
+use crate::server::ads::{Admission, AdsState, announce_drains};
 use crate::server::clock;
 use crate::server::cluster_source::ConnectError;
 use crate::server::lifecycle::{Failures, TaskFailure, Tasks};
@@ -260,6 +260,7 @@ impl Parts {
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 match build(&snapshot) {
                     Ok(new) => {
+                        announce_drains(&sender.borrow(), &new.set);
                         sender.send_replace(Arc::clone(&new.set));
                         built.send_replace(new);
                     }

@@ -27,5 +27,6 @@ mod rows;
 mod serve;
 mod shared;
 mod soak;
+mod sources;
 mod stories;
 mod web_pages;

@@ -97,7 +97,7 @@ fn the_difference_of_two_configurations_tells_what_drains() {
         assert!(!said.contains("test-only-content") && !said.contains("PRIVATE KEY"), "{said}");
     };
     check(&|text| text, &[], "no Envoy would be told anything");
-    check(&|text| text.replace("[::]:443", "[::]:8443"), &["~ lds  listener-0"], "Open connections DRAIN on: listener-0");
+    check(&|text| text.replace("[::]:443", "[::]:8443"), &["~ lds  listener-0"], "Open connections DRAIN on: listener-0 (all of it)");
     check(
         &|text| text.replace("name: staging", "name: other"),
         &["+ cds  kubernetes:other@", "- cds  kubernetes:staging@", "~ rds  routes", "+ sds  token:other@", "- sds  token:staging@"],

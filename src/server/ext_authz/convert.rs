@@ -4,6 +4,7 @@
 //! allows; removals run after sets; `raw_value` yields an empty header; `append_action` is ignored, so a name can be sent once only. So:
 //! allow and deny never mix, nothing is removed here, only `value` is used, and lists travel as dynamic metadata.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::address::Address;
@@ -38,14 +39,14 @@ pub fn access_request(check: &CheckRequest) -> AccessRequest<'_> {
     let target = attributes
         .and_then(|attributes| attributes.context_extensions.get(names::TARGET_KEY))
         .map_or(RequestTarget::Unknown, |text| RequestTarget::parse(text));
-    let source_ip = attributes
-        .and_then(|attributes| attributes.source.as_ref())
-        .and_then(|peer| peer.address.as_ref())
-        .and_then(|address| match &address.address {
-            Some(Address::SocketAddress(socket)) => Some(socket.address.as_str()),
-            _ => None,
-        })
-        .unwrap_or("");
+    let connected =
+        attributes.and_then(|attributes| attributes.source.as_ref()).and_then(|peer| peer.address.as_ref()).and_then(|address| {
+            match &address.address {
+                Some(Address::SocketAddress(socket)) => Some(socket.address.as_str()),
+                _ => None,
+            }
+        });
+    let source_ip = http.and_then(told_source).or(connected).unwrap_or("");
     let sni = attributes.and_then(|attributes| attributes.tls_session.as_ref()).map_or("", |session| &session.sni);
     AccessRequest {
         request_id: http.map_or("", request_id),
@@ -74,6 +75,13 @@ fn with_id<'a>(headers: RequestHeaders<'a>, request_id: &str) -> RequestHeaders<
 
 fn missing<'a>() -> RequestHeaders<'a> {
     RequestHeaders { malformed: Some(Malformed::MissingAttributes), ..RequestHeaders::default() }
+}
+
+/// See `names::SOURCE`.
+fn told_source(http: &HttpRequest) -> Option<&str> {
+    let mut told = http.header_map.iter().flat_map(|map| &map.headers).filter(|header| header.key == names::SOURCE);
+    let source = told.next().filter(|_| told.next().is_none())?;
+    std::str::from_utf8(bytes(source)).ok().filter(|source| source.parse::<IpAddr>().is_ok())
 }
 
 fn bytes(header: &EnvoyHeader) -> &[u8] {
@@ -211,4 +219,40 @@ fn overwrite(name: &str, value: String) -> HeaderValueOption {
 
 fn strings(entries: Vec<(String, String)>) -> Struct {
     Struct { fields: entries.into_iter().map(|(key, text)| (key, Value { kind: Some(Kind::StringValue(text)) })).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use envoy_types::pb::envoy::config::core::v3::{Address as EnvoyAddress, HeaderMap, SocketAddress};
+    use envoy_types::pb::envoy::service::auth::v3::AttributeContext;
+    use envoy_types::pb::envoy::service::auth::v3::attribute_context::{Peer, Request};
+
+    use super::*;
+
+    /// A check of a connection from 192.0.2.1 with these values of the header in which Envoy tells the source.
+    fn check(told: &[&str]) -> CheckRequest {
+        let socket = SocketAddress { address: "192.0.2.1".to_owned(), ..SocketAddress::default() };
+        let address = EnvoyAddress { address: Some(Address::SocketAddress(socket)) };
+        let header =
+            |value: &&str| EnvoyHeader { key: names::SOURCE.to_owned(), raw_value: value.as_bytes().to_vec(), ..EnvoyHeader::default() };
+        let http = HttpRequest { header_map: Some(HeaderMap { headers: told.iter().map(header).collect() }), ..HttpRequest::default() };
+        let attributes = AttributeContext {
+            source: Some(Peer { address: Some(address), ..Peer::default() }),
+            request: Some(Request { http: Some(http), ..Request::default() }),
+            ..AttributeContext::default()
+        };
+        CheckRequest { attributes: Some(attributes) }
+    }
+
+    #[test]
+    fn the_source_is_the_connection_unless_envoy_tells_another() {
+        let check = |told: &[&str], expected: &str| assert_eq!(access_request(&check(told)).source_ip, expected, "{told:?}");
+        check(&[], "192.0.2.1");
+        check(&["198.51.100.7"], "198.51.100.7");
+        check(&["2001:db8::7"], "2001:db8::7");
+        for odd in [&[""][..], &["evil"], &["198.51.100.7, 192.0.2.9"], &["198.51.100.7:80"], &["198.51.100.7", "198.51.100.8"]] {
+            check(odd, "192.0.2.1");
+        }
+        assert_eq!(access_request(&CheckRequest::default()).source_ip, "");
+    }
 }

@@ -45,7 +45,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-/// Envoy appends the address that it saw itself; what stands before it came from the client.
+/// Envoy writes the one address that it believes; the last one counts, whatever else could stand there.
 fn source_ip(headers: &HeaderMap) -> String {
     let last = headers.get_all("x-forwarded-for").iter().next_back().and_then(|value| value.to_str().ok());
     let address = last.and_then(|text| text.rsplit(',').next()).and_then(|text| text.trim().parse::<IpAddr>().ok());
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_is_what_envoy_appended() {
+    fn the_source_is_what_envoy_wrote() {
         let check = |pairs: &[(&'static str, &'static str)], expected: &str| assert_eq!(source_ip(&headers(pairs)), expected, "{pairs:?}");
         check(&[("x-forwarded-for", "192.0.2.1")], "192.0.2.1");
         check(&[("x-forwarded-for", "203.0.113.9, 192.0.2.1")], "192.0.2.1");

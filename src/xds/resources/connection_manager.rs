@@ -2,15 +2,18 @@
 //! timeouts that long-lived Kubernetes streams need.
 
 use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
-use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtocolOptions, KeepaliveSettings};
+use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtocolOptions, KeepaliveSettings, TypedExtensionConfig};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, StripPortMode, UpgradeConfig,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, Rds};
+use envoy_types::pb::envoy::extensions::http::original_ip_detection::xff::v3::{XffConfig, XffTrustedCidrs};
+use envoy_types::pb::google::protobuf::BoolValue;
+use ipnet::IpNet;
 
 use super::early_headers::early_header_mutation;
 use super::http_filters::http_filters;
-use super::message::{ads, enabled, number, seconds};
+use super::message::{ads, cidr_range, enabled, extension, number, seconds};
 use super::names::ROUTE_CONFIGURATION;
 use super::{access_log, local_reply};
 
@@ -23,20 +26,35 @@ pub(super) const WEBSOCKET: &str = "websocket";
 const MAX_HEADERS: u32 = 300;
 const MAX_HEADER_KIB: u32 = 60;
 
+/// What a connection manager takes for the address that a request came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// That of the connection. Nothing that a client says about itself counts.
+    Peer,
+    /// From the right of `x-forwarded-for` the first that is none of these proxies; each of them appends whoever came to it, and what stands left
+    /// of that is a client's own word. For connections of these proxies only.
+    ForwardedBy(&'a [IpNet]),
+}
+
 /// Where a connection manager's routes come from when it serves.
 pub(super) fn routes_by_ads() -> RouteSpecifier {
     RouteSpecifier::Rds(Rds { config_source: ads(), route_config_name: ROUTE_CONFIGURATION.to_owned() })
 }
 
-pub(super) fn connection_manager(stat_prefix: &str, routes: RouteSpecifier) -> HttpConnectionManager {
+pub(super) fn connection_manager(stat_prefix: &str, source: Source<'_>, routes: RouteSpecifier) -> HttpConnectionManager {
+    let forwarded_by = match source {
+        Source::Peer => None,
+        Source::ForwardedBy(proxies) => Some(proxies),
+    };
     HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix: stat_prefix.to_owned(),
         route_specifier: Some(routes),
-        http_filters: http_filters(),
-        early_header_mutation_extensions: vec![early_header_mutation()],
-        // The peer is the client: nothing that it says about itself counts.
-        use_remote_address: enabled(),
+        http_filters: http_filters(forwarded_by.is_some()),
+        early_header_mutation_extensions: vec![early_header_mutation(forwarded_by.is_some())],
+        // Envoy takes one of the two only.
+        use_remote_address: Some(BoolValue { value: forwarded_by.is_none() }),
+        original_ip_detection_extensions: forwarded_by.map(by_forwarded_for).into_iter().collect(),
         xff_num_trusted_hops: 0,
         // Always our own, for it is also the audit id.
         generate_request_id: enabled(),
@@ -62,6 +80,13 @@ pub(super) fn connection_manager(stat_prefix: &str, routes: RouteSpecifier) -> H
         access_log_options: Some(access_log::options()),
         ..Default::default()
     }
+}
+
+/// Where the header is missing or cannot be read, the address of the proxy itself counts.
+fn by_forwarded_for(proxies: &[IpNet]) -> TypedExtensionConfig {
+    let cidrs = proxies.iter().copied().map(cidr_range).collect();
+    let config = XffConfig { xff_trusted_cidrs: Some(XffTrustedCidrs { cidrs }), skip_xff_append: enabled(), ..Default::default() };
+    extension("envoy.http.original_ip_detection.xff", config)
 }
 
 fn common_options() -> HttpProtocolOptions {

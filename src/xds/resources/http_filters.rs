@@ -1,4 +1,4 @@
-//! The HTTP filters of every listener: ext_authz, the late header mutation, the router. Their configuration never changes, so that no
+//! The HTTP filters of every listener (behind proxies, first the one that tells ext_authz the source): ext_authz, the late header mutation, the router. Their configuration never changes, so that no
 //! change of the product's configuration drains a filter chain.
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::HeaderMutationRules;
@@ -17,16 +17,22 @@ use super::names::{EXT_AUTHZ_CLUSTER, SETTABLE, TARGET_KEY};
 /// Name of the filter, and key of its configuration on a route.
 pub(super) const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
 
+/// Not the usual name of such a filter: a route's configuration of the late header mutation is not for this one.
+const TELL_SOURCE: &str = "kubepass.source";
+
 /// A check that takes longer is answered 503 by Envoy. Never 0: that would mean no limit.
 const CHECK_TIMEOUT_MILLISECONDS: u32 = 1000;
 
-pub(super) fn http_filters() -> Vec<HttpFilter> {
+/// `forwarded`: the source of a request is what a proxy said. ext_authz would name the proxy, so it is told besides.
+pub(super) fn http_filters(forwarded: bool) -> Vec<HttpFilter> {
     let router = Router { suppress_envoy_headers: true, ..Default::default() };
-    vec![
+    let filters = [
         http_filter(EXT_AUTHZ, ext_authz()),
         http_filter(HEADER_MUTATION, identity_headers::for_all_routes()),
         http_filter("envoy.filters.http.router", router),
-    ]
+    ];
+    let source = forwarded.then(|| http_filter(TELL_SOURCE, identity_headers::source_for_check()));
+    source.into_iter().chain(filters).collect()
 }
 
 /// What the check of a route's requests is told: the route's target, the only thing by which ext_authz chooses a policy.

@@ -1,6 +1,6 @@
-//! The late header mutation: every `impersonate-*` line of the client goes, then the identity of the ext_authz answer is written, one slot
-//! for each value that there can be; slots without a value vanish. What a route adds stands in its own configuration, so that changing it
-//! touches no listener.
+//! The late header mutation: `x-forwarded-for` becomes the one address that is believed, every `impersonate-*` line of the client goes, then
+//! the identity of the ext_authz answer is written, one slot for each value that there can be; slots without a value vanish. What a route
+//! adds stands in its own configuration, so that changing it touches no listener.
 
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::HeaderMutation as Mutation;
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
@@ -9,13 +9,16 @@ use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{Hea
 use super::input::MethodInput;
 use super::message::{remove_header, remove_headers_with_prefix, remove_spellings, write_header};
 use super::names::{
-    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE, USER_KEY,
-    extra_key, group_key,
+    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE,
+    USER_KEY, extra_key, group_key,
 };
 use crate::kubernetes::impersonation;
 
 /// Name of the filter, and key of its configuration on a route.
 pub(super) const HEADER_MUTATION: &str = "envoy.filters.http.header_mutation";
+
+/// Where the request came from, as the connection manager found out.
+const FOUND_SOURCE: &str = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";
 
 /// By these a client asks some web frameworks for another path or method than the one that was judged (`x-original-*` goes earlier).
 const OTHER_REQUEST: [&str; 4] = ["x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
@@ -23,12 +26,21 @@ const OTHER_REQUEST: [&str; 4] = ["x-rewrite-url", "x-http-method", "x-http-meth
 /// The filter's own configuration: the same for every host, always.
 pub(super) fn for_all_routes() -> HeaderMutation {
     let identity = [
+        // What the trail says of it, for the upstream's own: Envoy itself would append the address that connected, and its own for one of loopback.
+        write_header("x-forwarded-for", FOUND_SOURCE, HeaderAppendAction::OverwriteIfExistsOrAdd),
+        remove_header(SOURCE),
         remove_headers_with_prefix(impersonation::PREFIX),
         from_metadata(impersonation::USER, USER_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
         from_metadata(impersonation::UID, UID_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
     ];
     let mutations = identity.into_iter().chain(groups(0..GROUP_SLOTS)).collect();
     HeaderMutation { mutations: requests(mutations), most_specific_header_mutations_wins: false }
+}
+
+/// For a filter before ext_authz.
+pub(super) fn source_for_check() -> HeaderMutation {
+    let source = write_header(SOURCE, FOUND_SOURCE, HeaderAppendAction::OverwriteIfExistsOrAdd);
+    HeaderMutation { mutations: requests(vec![source]), most_specific_header_mutations_wins: false }
 }
 
 /// What one route adds after that.

@@ -3,13 +3,14 @@
 use envoy_types::pb::envoy::config::common::mutation_rules::v3::{HeaderMutation, header_mutation};
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{
-    Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService, HeaderValue, HeaderValueOption, Pipe,
+    Address, AggregatedConfigSource, ApiVersion, CidrRange, ConfigSource, DataSource, GrpcService, HeaderValue, HeaderValueOption, Pipe,
     SocketAddress, TcpKeepalive, TransportSocket, TypedExtensionConfig, address, config_source, data_source, grpc_service, socket_address,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher};
 use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration, UInt32Value};
 use envoy_types::util::pack_any;
+use ipnet::IpNet;
 use prost::{Message, Name};
 
 pub(super) fn enabled() -> Option<BoolValue> {
@@ -75,6 +76,10 @@ pub(super) fn socket_address(host: &str, port: u16) -> Option<Address> {
     Some(Address { address: Some(address::Address::SocketAddress(socket)) })
 }
 
+pub(super) fn cidr_range(network: IpNet) -> CidrRange {
+    CidrRange { address_prefix: network.network().to_string(), prefix_len: number(network.prefix_len().into()) }
+}
+
 pub(super) fn pipe_address(path: &str) -> Option<Address> {
     Some(Address { address: Some(address::Address::Pipe(Pipe { path: path.to_owned(), mode: 0 })) })
 }
@@ -108,8 +113,13 @@ pub(super) fn remove_headers_with_prefix(text: &str) -> HeaderMutation {
 /// Removes a header under every name that servers which make variables of names (CGI, PHP, WSGI) could take for this one: `x.user` is `X_USER` to
 /// some, as `x-user` is. Underscores are refused anyway. `name`: lower case, letters, digits and `-`.
 pub(super) fn remove_spellings(name: &str) -> HeaderMutation {
-    let spellings = string_matcher::MatchPattern::SafeRegex(regex(&name.replace('-', "[^a-z0-9]")));
-    remove_headers(StringMatcher { match_pattern: Some(spellings), ignore_case: false })
+    remove_headers_matching(&name.replace('-', "[^a-z0-9]"))
+}
+
+/// Removes every header whose whole name, in lower case, a regular expression matches.
+pub(super) fn remove_headers_matching(pattern: &str) -> HeaderMutation {
+    let matching = string_matcher::MatchPattern::SafeRegex(regex(pattern));
+    remove_headers(StringMatcher { match_pattern: Some(matching), ignore_case: false })
 }
 
 fn remove_headers(names: StringMatcher) -> HeaderMutation {

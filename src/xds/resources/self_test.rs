@@ -14,9 +14,10 @@ use prost::Message;
 use secrecy::SecretString;
 
 use super::cluster::plain_cluster;
+use super::connection_manager::Source;
 use super::endpoint::assign;
 use super::input::{Input, MethodInput, RouteInput};
-use super::listener::{filter_chain, plain_listener};
+use super::listener::{CHAIN, filter_chain, plain_listener};
 use super::message::{pipe_address, seconds};
 use super::names::{ACCESS_LOG_CLUSTER, EXT_AUTHZ_CLUSTER, WEB_CLUSTER};
 use super::{route, secret};
@@ -70,7 +71,7 @@ pub fn bootstrap(sockets: &SelfTestSockets<'_>) -> Vec<u8> {
         route(HTTP_ROUTE, HTTP_HOST, http.clone()),
     ];
     let routes = route::route_configuration(&Input { public_host: PUBLIC_HOST, listeners: &[], routes });
-    let chain = filter_chain("self-test", RouteSpecifier::RouteConfig(routes));
+    let chain = filter_chain(CHAIN, "self-test", Source::Peer, RouteSpecifier::RouteConfig(routes));
     let upstream = |id: &str, method: &MethodInput<'_>| {
         let cluster = plain_cluster(id, method, None);
         Cluster { load_assignment: Some(assign(&cluster.name, pipe_address(sockets.upstream))), ..cluster }

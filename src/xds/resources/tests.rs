@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use super::input::{Input, MethodInput, RouteInput};
 use super::names::{ROUTE_CONFIGURATION, WEB_CLUSTER};
 use super::*;
-use crate::config::{Listener, ServerAddress, ServingCertificate};
+use crate::config::{Listener, ServerAddress, ServingCertificate, Sources};
 
 /// Owns what an `Input` borrows.
 struct Fixture {
@@ -31,7 +31,11 @@ impl Fixture {
             dns_names: vec!["*.example.com".to_owned()],
         };
         Self {
-            listeners: vec![Listener { address: "[::1]:443".parse().unwrap(), certificates: vec![certificate("a"), certificate("b")] }],
+            listeners: vec![Listener {
+                address: "[::1]:443".parse().unwrap(),
+                certificates: vec![certificate("a"), certificate("b")],
+                sources: Sources::default(),
+            }],
             servers: vec![server("10.0.0.1", "10.0.0.1"), server("api.example.com", "api.example.com")],
             token: SecretString::from("token"),
             ca_pem: "ca".to_owned(),
