@@ -18,6 +18,7 @@ mod fixture;
 mod fuzz_corpus;
 mod live_reload;
 mod managed_envoy;
+mod many;
 mod policy_explain;
 mod structure;
 mod web;
