@@ -30,7 +30,7 @@ pub use announce::announce_drains;
 pub use dispatch::Services;
 pub use state::{AdsState, StreamView, Taker, TypeCounts, TypeView};
 
-/// Responses that may wait for an Envoy to read. A stream has at most one in flight for each of its six types, so this never fills.
+/// Responses that may wait for an Envoy to read. A stream has at most one in flight for each of its seven types, so this never fills.
 const OUTBOUND: usize = 16;
 
 /// What one kubepass gives to Envoys.

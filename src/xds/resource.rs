@@ -24,6 +24,8 @@ pub enum TypeUrl {
     Cluster,
     ClusterLoadAssignment,
     Listener,
+    /// Which route configuration serves a host (SRDS).
+    ScopedRouteConfiguration,
     RouteConfiguration,
     Secret,
     /// An HTTP filter's configuration that a listener names instead of holding it (ECDS).
@@ -32,8 +34,15 @@ pub enum TypeUrl {
 
 impl TypeUrl {
     /// All types in the order of pushing.
-    pub const ALL: [Self; 6] =
-        [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration, Self::Secret, Self::ExtensionConfig];
+    pub const ALL: [Self; 7] = [
+        Self::Cluster,
+        Self::ClusterLoadAssignment,
+        Self::Listener,
+        Self::ScopedRouteConfiguration,
+        Self::RouteConfiguration,
+        Self::Secret,
+        Self::ExtensionConfig,
+    ];
 
     /// The type URL on the wire, also the one inside `google.protobuf.Any`.
     pub fn as_str(self) -> &'static str {
@@ -41,6 +50,7 @@ impl TypeUrl {
             Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
             Self::ClusterLoadAssignment => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::ScopedRouteConfiguration => "type.googleapis.com/envoy.config.route.v3.ScopedRouteConfiguration",
             Self::RouteConfiguration => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
             Self::ExtensionConfig => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
@@ -58,6 +68,7 @@ impl TypeUrl {
             Self::Cluster => "cds",
             Self::ClusterLoadAssignment => "eds",
             Self::Listener => "lds",
+            Self::ScopedRouteConfiguration => "srds",
             Self::RouteConfiguration => "rds",
             Self::Secret => "sds",
             Self::ExtensionConfig => "ecds",

@@ -1,4 +1,4 @@
-//! A snapshot as Envoy resources: listeners (LDS), routes (RDS), clusters (CDS), endpoints (EDS) and secrets (SDS). Pure, and the same
+//! A snapshot as Envoy resources: listeners (LDS), routes (SRDS and RDS, by host), clusters (CDS), endpoints (EDS) and secrets (SDS). Pure, and the same
 //! snapshot gives the same bytes: no message here may hold a map with more than one entry, for `envoy-types` encodes maps in random order.
 //!
 //! The way of a request, in the order in which the submodules stand on it: `listener` -> `connection_manager` (hardened; `early_headers`,
@@ -28,6 +28,7 @@ mod upstream_filters;
 #[cfg(test)]
 mod tests;
 
+use envoy_types::pb::envoy::config::route::v3::VirtualHost;
 use prost::Message;
 
 pub use self::access_log::ACCESS_LOG_FLUSH_MILLISECONDS;
@@ -48,18 +49,24 @@ fn build_input(input: &Input<'_>) -> Result<ResourceSet, InvalidResource> {
     for (index, configured) in input.listeners.iter().enumerate() {
         insert(&mut set, TypeUrl::Listener, names::listener(index), &listener::listener(index, configured))?;
     }
-    insert(&mut set, TypeUrl::RouteConfiguration, names::ROUTE_CONFIGURATION.to_owned(), &route::route_configuration(input))?;
+    insert_host(&mut set, input.public_host, route::public_host(input.public_host))?;
     for route in &input.routes {
         let name = route.target();
         if cluster::is_ip(&route.server.host) {
             insert(&mut set, TypeUrl::ClusterLoadAssignment, name.clone(), &endpoint::load_assignment(route))?;
         }
         insert(&mut set, TypeUrl::Cluster, name, &cluster::cluster(route))?;
+        insert_host(&mut set, route.host, route::route_host(route))?;
     }
     for secret in secret::secrets(input) {
         insert(&mut set, TypeUrl::Secret, secret.name.clone(), &secret)?;
     }
     Ok(set.build())
+}
+
+fn insert_host(set: &mut ResourceSetBuilder, host: &str, virtual_host: VirtualHost) -> Result<(), InvalidResource> {
+    insert(set, TypeUrl::ScopedRouteConfiguration, host.to_owned(), &route::scope(host))?;
+    insert(set, TypeUrl::RouteConfiguration, host.to_owned(), &route::of_host(host, virtual_host))
 }
 
 fn insert(set: &mut ResourceSetBuilder, kind: TypeUrl, name: String, message: &impl Message) -> Result<(), InvalidResource> {

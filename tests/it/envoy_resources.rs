@@ -13,7 +13,7 @@ use std::sync::Arc;
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, ScopedRouteConfiguration};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use kubepass::operator::xds::diff_text;
 use kubepass::server::managed_envoy::{SelfTestFailure, self_test};
@@ -100,7 +100,13 @@ fn the_difference_of_two_configurations_tells_what_drains() {
     check(&|text| text.replace("[::]:443", "[::]:8443"), &["~ lds  listener-0"], "Open connections DRAIN on: listener-0 (all of it)");
     check(
         &|text| text.replace("name: staging", "name: other"),
-        &["+ cds  kubernetes:other@", "- cds  kubernetes:staging@", "~ rds  routes", "+ sds  token:other@", "- sds  token:staging@"],
+        &[
+            "+ cds  kubernetes:other@",
+            "- cds  kubernetes:staging@",
+            "~ rds  staging.k8s.example.com",
+            "+ sds  token:other@",
+            "- sds  token:staging@",
+        ],
         "no open connection drains.",
     );
 }
@@ -168,6 +174,11 @@ fn resources(example: &str) -> ResourceSet {
 fn readable(set: &ResourceSet) -> String {
     let mut documents = Vec::new();
     documents.extend(all::<Listener>(set, TypeUrl::Listener).iter().map(|message| document("Listener", message)));
+    documents.extend(
+        all::<ScopedRouteConfiguration>(set, TypeUrl::ScopedRouteConfiguration)
+            .iter()
+            .map(|message| document("ScopedRouteConfiguration", message)),
+    );
     documents
         .extend(all::<RouteConfiguration>(set, TypeUrl::RouteConfiguration).iter().map(|message| document("RouteConfiguration", message)));
     documents.extend(all::<Cluster>(set, TypeUrl::Cluster).iter().map(|message| document("Cluster", message)));

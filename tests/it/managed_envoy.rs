@@ -220,7 +220,7 @@ async fn changes_of_routes_and_secrets_are_acknowledged_and_modify_no_listener()
     ]);
     let after = resources(port, |text| text.replace("10.0.0.1", "10.0.0.2").replace("name: staging", "name: other"), &contents);
     for kind in TypeUrl::ALL {
-        let stays = matches!(kind, TypeUrl::Listener | TypeUrl::ExtensionConfig);
+        let stays = matches!(kind, TypeUrl::Listener | TypeUrl::ScopedRouteConfiguration | TypeUrl::ExtensionConfig);
         assert_eq!(before.type_version(kind) == after.type_version(kind), stays, "{kind}");
     }
     sender.send(Arc::new(after.clone())).unwrap();

@@ -42,6 +42,7 @@ impl Variant {
             TypeUrl::Cluster => ("cluster.v3.ClusterDiscoveryService", "Clusters"),
             TypeUrl::ClusterLoadAssignment => ("endpoint.v3.EndpointDiscoveryService", "Endpoints"),
             TypeUrl::Listener => ("listener.v3.ListenerDiscoveryService", "Listeners"),
+            TypeUrl::ScopedRouteConfiguration => ("route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes"),
             TypeUrl::RouteConfiguration => ("route.v3.RouteDiscoveryService", "Routes"),
             TypeUrl::Secret => ("secret.v3.SecretDiscoveryService", "Secrets"),
             TypeUrl::ExtensionConfig => ("extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs"),

@@ -19,6 +19,9 @@ use envoy_types::pb::envoy::service::listener::v3::listener_discovery_service_se
     ListenerDiscoveryService, ListenerDiscoveryServiceServer,
 };
 use envoy_types::pb::envoy::service::route::v3::route_discovery_service_server::{RouteDiscoveryService, RouteDiscoveryServiceServer};
+use envoy_types::pb::envoy::service::route::v3::scoped_routes_discovery_service_server::{
+    ScopedRoutesDiscoveryService, ScopedRoutesDiscoveryServiceServer,
+};
 use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -40,6 +43,7 @@ pub(super) fn of(ads: Arc<Ads>) -> Services {
         ClusterDiscoveryServiceServer,
         EndpointDiscoveryServiceServer,
         ListenerDiscoveryServiceServer,
+        ScopedRoutesDiscoveryServiceServer,
         RouteDiscoveryServiceServer,
         SecretDiscoveryServiceServer,
         ExtensionConfigDiscoveryServiceServer
@@ -94,6 +98,8 @@ service_of_one_type!(ClusterLoadAssignment: EndpointDiscoveryService,
     stream_endpoints StreamEndpointsStream, delta_endpoints DeltaEndpointsStream, fetch_endpoints);
 service_of_one_type!(Listener: ListenerDiscoveryService,
     stream_listeners StreamListenersStream, delta_listeners DeltaListenersStream, fetch_listeners);
+service_of_one_type!(ScopedRouteConfiguration: ScopedRoutesDiscoveryService,
+    stream_scoped_routes StreamScopedRoutesStream, delta_scoped_routes DeltaScopedRoutesStream, fetch_scoped_routes);
 service_of_one_type!(RouteConfiguration: RouteDiscoveryService,
     stream_routes StreamRoutesStream, delta_routes DeltaRoutesStream, fetch_routes);
 service_of_one_type!(Secret: SecretDiscoveryService,

@@ -6,7 +6,13 @@ use envoy_types::pb::envoy::config::core::v3::{Http2ProtocolOptions, HttpProtoco
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
     CodecType, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation, StripPortMode, UpgradeConfig,
 };
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, Rds};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::scoped_routes::scope_key_builder::fragment_builder::header_value_extractor::ExtractType;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::scoped_routes::scope_key_builder::fragment_builder::{
+    self, HeaderValueExtractor,
+};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::scoped_routes::scope_key_builder::FragmentBuilder;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::scoped_routes::{ConfigSpecifier, ScopeKeyBuilder};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, ScopedRds, ScopedRoutes};
 use envoy_types::pb::envoy::extensions::http::original_ip_detection::xff::v3::{XffConfig, XffTrustedCidrs};
 use envoy_types::pb::google::protobuf::BoolValue;
 use ipnet::IpNet;
@@ -14,7 +20,7 @@ use ipnet::IpNet;
 use super::early_headers::early_header_mutation;
 use super::http_filters::http_filters;
 use super::message::{ads, cidr_range, enabled, extension, number, seconds};
-use super::names::ROUTE_CONFIGURATION;
+use super::names::SCOPE;
 use super::{access_log, local_reply};
 
 /// `exec`, `attach` and `port-forward` switch to one of these; nothing else may upgrade.
@@ -36,9 +42,17 @@ pub(super) enum Source<'a> {
     ForwardedBy(&'a [IpNet]),
 }
 
-/// Where a connection manager's routes come from when it serves.
+/// Where a connection manager's routes come from when it serves: each host has a route configuration of its own, chosen by the server name that
+/// the connection was opened for. One for all hosts would be sent again, and built again by Envoy, for a change of any.
 pub(super) fn routes_by_ads() -> RouteSpecifier {
-    RouteSpecifier::Rds(Rds { config_source: ads(), route_config_name: ROUTE_CONFIGURATION.to_owned() })
+    let extractor = HeaderValueExtractor { name: SCOPE.to_owned(), extract_type: Some(ExtractType::Index(0)), ..Default::default() };
+    let fragment = FragmentBuilder { r#type: Some(fragment_builder::Type::HeaderValueExtractor(extractor)) };
+    RouteSpecifier::ScopedRoutes(ScopedRoutes {
+        name: "hosts".to_owned(),
+        scope_key_builder: Some(ScopeKeyBuilder { fragments: vec![fragment] }),
+        rds_config_source: ads(),
+        config_specifier: Some(ConfigSpecifier::ScopedRds(ScopedRds { scoped_rds_config_source: ads(), ..Default::default() })),
+    })
 }
 
 pub(super) fn connection_manager(stat_prefix: &str, source: Source<'_>, routes: RouteSpecifier) -> HttpConnectionManager {

@@ -1,11 +1,14 @@
 //! Headers that no client may send, removed before anything reads them; of a trusted proxy `x-forwarded-for` alone stays. `impersonate-*`
-//! stays: ext_authz must see every line of it to refuse it; the late mutation removes it.
+//! stays: ext_authz must see every line of it to refuse it; the late mutation removes it. And the
+//! one that Envoy chooses the routes by.
 
+use envoy_types::pb::envoy::config::common::mutation_rules::v3::HeaderMutation as Mutation;
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3::HeaderMutation;
 
-use super::message::{extension, remove_header, remove_headers_matching, remove_headers_with_prefix};
-use super::names::{CLIENT_HEADER_PREFIXES, CLIENT_HEADERS};
+use super::message::{extension, remove_header, remove_headers_matching, remove_headers_with_prefix, write_header};
+use super::names::{CLIENT_HEADER_PREFIXES, CLIENT_HEADERS, SCOPE};
 
 const FORWARDED: &str = "x-forwarded-";
 /// What begins with that and is not `x-forwarded-for`: the regular expressions here cannot say "except".
@@ -18,8 +21,17 @@ pub(super) fn early_header_mutation(keep_forwarded_for: bool) -> TypedExtensionC
         prefix => remove_headers_with_prefix(prefix),
     });
     let names = CLIENT_HEADERS.iter().map(|name| remove_header(name));
-    let mutation = HeaderMutation { mutations: prefixes.chain(names).collect() };
+    let mutation = HeaderMutation { mutations: prefixes.chain(names).chain(scope()).collect() };
     extension("envoy.http.early_header_mutation.header_mutation", mutation)
+}
+
+/// The server name, in lower case here whatever the client wrote. Where there is none, the host: that leads to the refusal which says so. The
+/// client's own line of that name is gone by its prefix.
+fn scope() -> [Mutation; 2] {
+    [
+        write_header(SCOPE, "%REQUESTED_SERVER_NAME%", HeaderAppendAction::OverwriteIfExistsOrAdd),
+        write_header(SCOPE, "%REQ(:authority)%", HeaderAppendAction::AddIfAbsent),
+    ]
 }
 
 #[cfg(test)]

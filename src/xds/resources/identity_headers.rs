@@ -9,8 +9,8 @@ use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{Hea
 use super::input::MethodInput;
 use super::message::{remove_header, remove_headers_with_prefix, remove_spellings, write_header};
 use super::names::{
-    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE,
-    USER_KEY, extra_key, group_key,
+    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, SCOPE, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION,
+    UPSTREAM_COOKIE, USER_KEY, extra_key, group_key,
 };
 use crate::kubernetes::impersonation;
 
@@ -29,6 +29,7 @@ pub(super) fn for_all_routes() -> HeaderMutation {
         // What the trail says of it, for the upstream's own: Envoy itself would append the address that connected, and its own for one of loopback.
         write_header("x-forwarded-for", FOUND_SOURCE, HeaderAppendAction::OverwriteIfExistsOrAdd),
         remove_header(SOURCE),
+        remove_header(SCOPE),
         remove_headers_with_prefix(impersonation::PREFIX),
         from_metadata(impersonation::USER, USER_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
         from_metadata(impersonation::UID, UID_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),

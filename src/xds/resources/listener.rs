@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::config::listener::v3::{
     Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
 };
 use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::tls_parameters::TlsProtocol;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
@@ -35,7 +36,7 @@ pub(super) fn listener(index: usize, configured: &config::Listener) -> Listener 
     let name = names::listener(index);
     let address = socket_address(&configured.address.ip().to_string(), configured.address.port());
     Listener {
-        listener_filters: configured.sources.proxy_protocol.iter().map(|_| proxy_protocol()).collect(),
+        listener_filters: configured.sources.proxy_protocol.iter().map(|_| proxy_protocol()).chain([tls_inspector()]).collect(),
         tcp_keepalive: tcp_keepalive(),
         ..plain_listener(&name, address, filter_chains(&name, configured))
     }
@@ -94,6 +95,12 @@ pub(super) fn filter_chain(name: &str, listener: &str, source: Source<'_>, route
         config_type: Some(filter::ConfigType::TypedConfig(pack_any(manager))),
     };
     FilterChain { name: name.to_owned(), filters: vec![filter], transport_socket_connect_timeout: seconds(10), ..Default::default() }
+}
+
+/// Without it Envoy does not know the server name when it chooses the routes.
+fn tls_inspector() -> ListenerFilter {
+    let config_type = Some(listener_filter::ConfigType::TypedConfig(pack_any(TlsInspector::default())));
+    ListenerFilter { name: "envoy.filters.listener.tls_inspector".to_owned(), config_type, ..Default::default() }
 }
 
 /// Envoy chooses the certificate by SNI among those that it got by SDS.

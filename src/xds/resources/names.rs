@@ -2,8 +2,8 @@
 
 pub use crate::envoy_names::*;
 
-/// The one route configuration.
-pub const ROUTE_CONFIGURATION: &str = "routes";
+/// The header, made by Envoy itself from the TLS server name, by which it chooses the routes; it never leaves Envoy.
+pub const SCOPE: &str = "x-kubepass-scope";
 /// Static clusters of the bootstrap, each on a Unix socket of the control plane.
 pub const XDS_CLUSTER: &str = "kubepass-xds";
 pub const EXT_AUTHZ_CLUSTER: &str = "kubepass-ext-authz";

@@ -1,4 +1,5 @@
-//! RDS: one virtual host for each route's host and one for `public_url`; none for `*`, so that an unknown host reaches nothing.
+//! SRDS and RDS: one route configuration for each route's host and for `public_url`, each with its scope. It is chosen by the TLS server name; in
+//! it the host itself leads on, and any other is told that it is on the wrong connection. A server name without a scope reaches nothing.
 //!
 //! A route's ext_authz target stands on the virtual host, so that no path there can be without it; the few paths that belong to
 //! the web pages override it with `web`.
@@ -8,7 +9,11 @@ use std::collections::HashMap;
 use envoy_types::pb::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_action::{ClusterSpecifier, MaxStreamDuration, UpgradeConfig};
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use envoy_types::pb::envoy::config::route::v3::{HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route};
+use envoy_types::pb::envoy::config::route::v3::scoped_route_configuration::Key;
+use envoy_types::pb::envoy::config::route::v3::scoped_route_configuration::key::{Fragment, fragment};
+use envoy_types::pb::envoy::config::route::v3::{
+    DirectResponseAction, HeaderMatcher, Route, RouteAction, RouteConfiguration, RouteMatch, ScopedRouteConfiguration, VirtualHost, route,
+};
 use envoy_types::pb::google::protobuf::{Any, BoolValue};
 use envoy_types::util::pack_any;
 
@@ -17,10 +22,13 @@ use super::http_filters::{EXT_AUTHZ, ext_authz_target};
 use super::identity_headers::{HEADER_MUTATION, for_route};
 use super::input::{Input, MethodInput, RouteInput};
 use super::message::{prefix, seconds};
-use super::names::{ROUTE_CONFIGURATION, WEB_CLUSTER, WEB_TARGET};
+use super::names::{WEB_CLUSTER, WEB_TARGET};
 
 /// A page or token exchange may ask the identity provider, and must end.
 const WEB_TIMEOUT_SECONDS: u64 = 30;
+
+/// "Misdirected Request", after which a client may try again on a connection of its own (RFC 9110, 15.5.20).
+const MISDIRECTED_REQUEST: u32 = 421;
 
 /// How much later than ext_authz's own limit the route's ceiling ends a stream.
 const CEILING_MARGIN_SECONDS: u64 = 5;
@@ -28,16 +36,46 @@ const CEILING_MARGIN_SECONDS: u64 = 5;
 /// Paths that pomerium-cli probes with its own kind of bearer; with any other they are the API server's.
 const PROBES: [&str; 2] = ["/healthz", "/livez"];
 
-pub(super) fn route_configuration(input: &Input<'_>) -> RouteConfiguration {
+/// The route configuration of a host, which has the host's name.
+pub(super) fn of_host(host: &str, virtual_host: VirtualHost) -> RouteConfiguration {
+    RouteConfiguration { name: host.to_owned(), virtual_hosts: vec![virtual_host, misdirected()], ..Default::default() }
+}
+
+/// Lets connections for `host` have its route configuration.
+pub(super) fn scope(host: &str) -> ScopedRouteConfiguration {
+    let fragment = Fragment { r#type: Some(fragment::Type::StringKey(host.to_owned())) };
+    ScopedRouteConfiguration {
+        name: host.to_owned(),
+        route_configuration_name: host.to_owned(),
+        key: Some(Key { fragments: vec![fragment] }),
+        ..Default::default()
+    }
+}
+
+/// All hosts in one route configuration, chosen by the request's host: for a listener without TLS.
+pub(super) fn of_all_hosts(input: &Input<'_>) -> RouteConfiguration {
     let routes = input.routes.iter().map(route_host);
     RouteConfiguration {
-        name: ROUTE_CONFIGURATION.to_owned(),
+        name: "all-hosts".to_owned(),
         virtual_hosts: std::iter::once(public_host(input.public_host)).chain(routes).collect(),
         ..Default::default()
     }
 }
 
-fn public_host(host: &str) -> VirtualHost {
+/// Any other host on a connection: it leads nowhere. ext_authz sees that the host is not the connection's and refuses it as it does elsewhere;
+/// were it to let it pass, the answer is the same without its words.
+fn misdirected() -> VirtualHost {
+    let status = DirectResponseAction { status: MISDIRECTED_REQUEST, ..Default::default() };
+    let route = Route {
+        name: "misdirected".to_owned(),
+        r#match: Some(path_prefix("/")),
+        action: Some(route::Action::DirectResponse(status)),
+        ..Default::default()
+    };
+    virtual_host("misdirected", "*", WEB_TARGET, vec![route])
+}
+
+pub(super) fn public_host(host: &str) -> VirtualHost {
     virtual_host("public", host, WEB_TARGET, vec![web_route("web", path_prefix("/"))])
 }
 

@@ -1,15 +1,18 @@
 //! What must hold of the resources, whatever they say.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+use std::sync::Arc;
+
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType};
-use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost, route};
+use envoy_types::pb::envoy::config::route::v3::scoped_route_configuration::key::fragment;
+use envoy_types::pb::envoy::config::route::v3::{Route, RouteConfiguration, ScopedRouteConfiguration, VirtualHost, route};
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthzPerRoute, ext_authz_per_route::Override};
 use prost::{Message, Name};
 use secrecy::SecretString;
 
 use super::input::{Input, MethodInput, RouteInput};
-use super::names::{ROUTE_CONFIGURATION, WEB_CLUSTER};
+use super::names::WEB_CLUSTER;
 use super::*;
 use crate::config::{Listener, ServerAddress, ServingCertificate, Sources};
 
@@ -69,8 +72,27 @@ fn decoded<M: Message + Default>(set: &ResourceSet, kind: TypeUrl, name: &str) -
     M::decode(set.get(kind, name).unwrap().body.clone()).unwrap()
 }
 
+/// What takes the other hosts of a connection must not pass anything on.
+fn assert_leads_nowhere(host: &VirtualHost) {
+    assert_eq!((host.domains.as_slice(), target(&host.typed_per_filter_config).as_deref()), (["*".to_owned()].as_slice(), Some("web")));
+    let [route] = host.routes.as_slice() else { panic!("{host:?}") };
+    assert!(matches!(&route.action, Some(route::Action::DirectResponse(response)) if response.status == 421), "{route:?}");
+    assert!(route.typed_per_filter_config.is_empty());
+}
+
+/// In the order of their names.
 fn hosts(set: &ResourceSet) -> Vec<VirtualHost> {
-    decoded::<RouteConfiguration>(set, TypeUrl::RouteConfiguration, ROUTE_CONFIGURATION).virtual_hosts
+    let of_host = |scope: &Arc<Resource>| {
+        let scope: ScopedRouteConfiguration = decoded(set, TypeUrl::ScopedRouteConfiguration, &scope.name);
+        let routes: RouteConfiguration = decoded(set, TypeUrl::RouteConfiguration, &scope.route_configuration_name);
+        let [host, misdirected] = <[VirtualHost; 2]>::try_from(routes.virtual_hosts).unwrap();
+        assert_leads_nowhere(&misdirected);
+        assert_eq!(host.domains, [scope.name.as_str()]);
+        let key = scope.key.unwrap().fragments.remove(0).r#type;
+        assert_eq!(key, Some(fragment::Type::StringKey(scope.name)));
+        host
+    };
+    set.resources(TypeUrl::ScopedRouteConfiguration).map(of_host).collect()
 }
 
 /// The `target` entry of an ext_authz configuration, which must hold nothing else.
@@ -153,7 +175,7 @@ fn every_path_has_the_target_of_the_cluster_that_it_leads_to() {
 }
 
 #[test]
-fn no_virtual_host_takes_any_host() {
+fn no_virtual_host_that_leads_on_takes_any_host() {
     let hosts = hosts(&Fixture::new().build());
     let domains: Vec<_> = hosts.iter().flat_map(|host| &host.domains).collect();
     assert_eq!(domains, ["pass.example.com", "prod.example.com", "staging.example.com"]);

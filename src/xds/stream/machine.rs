@@ -22,6 +22,7 @@ pub struct Machine {
     clusters: SubStream,
     endpoints: SubStream,
     listeners: SubStream,
+    scopes: SubStream,
     routes: SubStream,
     secrets: SubStream,
     extensions: SubStream,
@@ -54,6 +55,7 @@ impl Machine {
             clusters: sub_stream(TypeUrl::Cluster),
             endpoints: sub_stream(TypeUrl::ClusterLoadAssignment),
             listeners: sub_stream(TypeUrl::Listener),
+            scopes: sub_stream(TypeUrl::ScopedRouteConfiguration),
             routes: sub_stream(TypeUrl::RouteConfiguration),
             secrets: sub_stream(TypeUrl::Secret),
             extensions: sub_stream(TypeUrl::ExtensionConfig),
@@ -169,22 +171,22 @@ impl Machine {
     }
 
     /// What `kind` must keep back for now. No two types wait for each other: endpoints and secrets go at all times, listeners wait for
-    /// clusters, routes and filters for both, removed clusters for all of those, removed endpoints and secrets for clusters as well.
+    /// clusters, scopes, routes and filters for both, removed clusters for all of those, removed endpoints and secrets for clusters as well.
     ///
     /// A response about clusters that gives none (it removes some, or is empty) holds up the new ones behind it, and so those that wait for
     /// these.
     fn hold(&self, kind: TypeUrl, set: &ResourceSet) -> Hold {
         let clusters_warm_up = self.clusters.resources_in_flight() || (self.clusters.in_flight() && self.clusters.has_news(set));
-        let what_refers_to_clusters = || self.listeners.is_busy(set) || self.routes.is_busy(set) || self.extensions.is_busy(set);
+        let what_refers_to_routes = || self.listeners.is_busy(set) || self.scopes.is_busy(set);
+        let what_refers_to_clusters = || what_refers_to_routes() || self.routes.is_busy(set) || self.extensions.is_busy(set);
         match kind {
             TypeUrl::Cluster => Hold { changes: false, removals: what_refers_to_clusters() },
             TypeUrl::ClusterLoadAssignment | TypeUrl::Secret => {
                 Hold { changes: false, removals: what_refers_to_clusters() || self.clusters.is_busy(set) }
             }
             TypeUrl::Listener => Hold { changes: clusters_warm_up, removals: false },
-            TypeUrl::RouteConfiguration | TypeUrl::ExtensionConfig => {
-                Hold { changes: clusters_warm_up, removals: self.listeners.is_busy(set) }
-            }
+            TypeUrl::ScopedRouteConfiguration => Hold { changes: clusters_warm_up, removals: self.listeners.is_busy(set) },
+            TypeUrl::RouteConfiguration | TypeUrl::ExtensionConfig => Hold { changes: clusters_warm_up, removals: what_refers_to_routes() },
         }
     }
 
@@ -193,6 +195,7 @@ impl Machine {
             TypeUrl::Cluster => &self.clusters,
             TypeUrl::ClusterLoadAssignment => &self.endpoints,
             TypeUrl::Listener => &self.listeners,
+            TypeUrl::ScopedRouteConfiguration => &self.scopes,
             TypeUrl::RouteConfiguration => &self.routes,
             TypeUrl::Secret => &self.secrets,
             TypeUrl::ExtensionConfig => &self.extensions,
@@ -204,6 +207,7 @@ impl Machine {
             TypeUrl::Cluster => &mut self.clusters,
             TypeUrl::ClusterLoadAssignment => &mut self.endpoints,
             TypeUrl::Listener => &mut self.listeners,
+            TypeUrl::ScopedRouteConfiguration => &mut self.scopes,
             TypeUrl::RouteConfiguration => &mut self.routes,
             TypeUrl::Secret => &mut self.secrets,
             TypeUrl::ExtensionConfig => &mut self.extensions,

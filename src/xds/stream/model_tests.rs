@@ -43,7 +43,7 @@ enum Action {
 type Versions = [[u8; 4]; TYPES];
 
 fn versions() -> impl Strategy<Value = Versions> {
-    prop::array::uniform6(prop::array::uniform4(0u8..4))
+    prop::array::uniform7(prop::array::uniform4(0u8..4))
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -179,7 +179,8 @@ impl World {
         };
         let held = &mut self.held[kind];
         let (subscribe, unsubscribe): (Vec<_>, Vec<_>) = (words(subscribe).collect(), words(unsubscribe).collect());
-        let legacy = subscribe.is_empty() && matches!(TypeUrl::ALL[kind], TypeUrl::Cluster | TypeUrl::Listener);
+        let legacy =
+            subscribe.is_empty() && matches!(TypeUrl::ALL[kind], TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::ScopedRouteConfiguration);
         if !std::mem::replace(&mut held.requested, true) && legacy {
             held.wildcard = true;
         }
@@ -236,7 +237,8 @@ impl World {
         for (kind, old) in before.into_iter().enumerate().filter(|(_, old)| old.requested) {
             let old = if restarted { Held { resources: BTreeMap::new(), listed: BTreeMap::new(), ..old } } else { old };
             let mut names: Vec<String> = old.names.iter().cloned().collect();
-            let legacy = matches!(TypeUrl::ALL[kind], TypeUrl::Cluster | TypeUrl::Listener) && names.is_empty();
+            let legacy =
+                matches!(TypeUrl::ALL[kind], TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::ScopedRouteConfiguration) && names.is_empty();
             if old.wildcard && !legacy {
                 names.push("*".into());
             } else if names.is_empty() && !old.wildcard {

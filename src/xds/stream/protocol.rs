@@ -26,7 +26,7 @@ pub enum Dialect {
     /// Requests change the subscription; responses hold what changed, and name what is gone.
     #[default]
     Delta,
-    /// Requests hold the whole subscription. Responses hold all clusters or listeners, so that absence removes; of the other types what
+    /// Requests hold the whole subscription. Responses hold all clusters, listeners or scopes, so that absence removes; of the other types what
     /// changed, and nothing tells that one of those is gone: what refers to it goes.
     StateOfTheWorld,
 }

@@ -47,7 +47,7 @@ enum Nonce {
 type Versions = [[u8; 4]; TYPES];
 
 fn versions() -> impl Strategy<Value = Versions> {
-    prop::array::uniform6(prop::array::uniform4(0u8..4))
+    prop::array::uniform7(prop::array::uniform4(0u8..4))
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -70,7 +70,7 @@ fn set(versions: &Versions) -> ResourceSet {
 }
 
 fn is_complete(kind: TypeUrl) -> bool {
-    matches!(kind, TypeUrl::Cluster | TypeUrl::Listener)
+    matches!(kind, TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::ScopedRouteConfiguration)
 }
 
 /// What the client knows of one type.

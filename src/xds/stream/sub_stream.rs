@@ -115,7 +115,9 @@ impl SubStream {
             kind,
             form: match (dialect, kind) {
                 (Dialect::Delta, _) => Form::Changes,
-                (Dialect::StateOfTheWorld, TypeUrl::Cluster | TypeUrl::Listener) => Form::Whole(Whole::default()),
+                (Dialect::StateOfTheWorld, TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::ScopedRouteConfiguration) => {
+                    Form::Whole(Whole::default())
+                }
                 (Dialect::StateOfTheWorld, _) => Form::Additions,
             },
             subscription: Subscription::default(),

@@ -75,7 +75,7 @@ impl Subscription {
         Ok(change)
     }
 
-    /// On the first request no names at all mean the wildcard for listeners and clusters; later, or for other types, they mean no change.
+    /// On the first request no names at all mean the wildcard for listeners, clusters and scopes; later, or for other types, they mean no change.
     /// A name in both lists ends up wanted.
     fn change(
         &mut self,
@@ -99,7 +99,7 @@ impl Subscription {
         Ok(change)
     }
 
-    /// `names` are all that is wanted from now on. For listeners and clusters no names mean the wildcard until some were sent.
+    /// `names` are all that is wanted from now on. For listeners, clusters and scopes no names mean the wildcard until some were sent.
     fn replace(&mut self, asked: Asked<'_>, names: Vec<String>) -> Result<Change, StreamError> {
         self.named |= !names.is_empty();
         let mut wildcard = !self.named && has_legacy_wildcard(asked.kind);
@@ -164,7 +164,7 @@ impl Subscription {
 }
 
 fn has_legacy_wildcard(kind: TypeUrl) -> bool {
-    matches!(kind, TypeUrl::Cluster | TypeUrl::Listener)
+    matches!(kind, TypeUrl::Cluster | TypeUrl::Listener | TypeUrl::ScopedRouteConfiguration)
 }
 
 fn check_name(kind: TypeUrl, name: &str) -> Result<(), StreamError> {

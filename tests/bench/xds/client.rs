@@ -27,7 +27,7 @@ const METHOD: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/Del
 /// The listener whose certificate it asks for.
 const LISTENER: &str = "listener-0";
 /// The types that begin an Envoy's start, without names.
-const WILDCARDS: [TypeUrl; 2] = [TypeUrl::Cluster, TypeUrl::Listener];
+const WILDCARDS: [TypeUrl; 3] = [TypeUrl::Cluster, TypeUrl::Listener, TypeUrl::ScopedRouteConfiguration];
 
 /// Clients that run. Dropping them ends all.
 pub(super) struct Clients {
@@ -114,10 +114,11 @@ fn follow_ups(response: &DeltaDiscoveryResponse) -> Vec<(TypeUrl, Vec<String>, V
             (TypeUrl::ClusterLoadAssignment, came.clone().map(str::to_owned).collect(), gone.clone().map(str::to_owned).collect()),
             (TypeUrl::Secret, came.flat_map(secrets).collect(), gone.flat_map(secrets).collect()),
         ],
-        Some(TypeUrl::Listener) => vec![
-            (TypeUrl::RouteConfiguration, vec![names::ROUTE_CONFIGURATION.to_owned()], vec![]),
-            (TypeUrl::Secret, vec![names::serving_secret(LISTENER, 0)], vec![]),
-        ],
+        Some(TypeUrl::Listener) => vec![(TypeUrl::Secret, vec![names::serving_secret(LISTENER, 0)], vec![])],
+        // A scope and its route configuration have one name.
+        Some(TypeUrl::ScopedRouteConfiguration) => {
+            vec![(TypeUrl::RouteConfiguration, came.map(str::to_owned).collect(), gone.map(str::to_owned).collect())]
+        }
         _ => vec![],
     };
     asked.into_iter().filter(|(_, subscribe, unsubscribe): &(_, Vec<_>, Vec<_>)| !subscribe.is_empty() || !unsubscribe.is_empty()).collect()

@@ -50,6 +50,7 @@ fn opened(type_url: &str, bytes: &[u8]) -> String {
         x::filters::http::router::v3::Router,
         x::filters::http::upstream_codec::v3::UpstreamCodec,
         x::filters::listener::proxy_protocol::v3::ProxyProtocol,
+        x::filters::listener::tls_inspector::v3::TlsInspector,
         x::filters::network::http_connection_manager::v3::HttpConnectionManager,
         x::http::early_header_mutation::header_mutation::v3::HeaderMutation,
         x::http::injected_credentials::generic::v3::Generic,

@@ -8,10 +8,13 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{ClusterDiscoveryType,
 use envoy_types::pb::envoy::config::core::v3::{Pipe, TransportSocket, address, transport_socket};
 use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint};
 use envoy_types::pb::envoy::config::listener::v3::{Listener, filter};
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, ScopedRouteConfiguration};
 use envoy_types::pb::envoy::extensions::filters::http::credential_injector::v3::CredentialInjector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{HttpConnectionManager, http_filter};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::scoped_routes::ConfigSpecifier;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, ScopedRouteConfigurationsList, http_filter,
+};
 use envoy_types::pb::envoy::extensions::http::injected_credentials::generic::v3::Generic;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{DownstreamTlsContext, Secret, UpstreamTlsContext};
@@ -39,7 +42,6 @@ pub(super) fn all<M: Message + Default>(set: &ResourceSet, kind: TypeUrl) -> Vec
 }
 
 fn static_listener(mut listener: Listener, set: &ResourceSet) -> Listener {
-    let routes = all::<RouteConfiguration>(set, TypeUrl::RouteConfiguration).remove(0);
     for chain in &mut listener.filter_chains {
         change_socket(&mut chain.transport_socket, |tls: &mut DownstreamTlsContext| {
             let common = tls.common_tls_context.as_mut().unwrap();
@@ -47,7 +49,16 @@ fn static_listener(mut listener: Listener, set: &ResourceSet) -> Listener {
         });
         let Some(filter::ConfigType::TypedConfig(any)) = &mut chain.filters[0].config_type else { panic!("no typed config") };
         change(any, |manager: &mut HttpConnectionManager| {
-            manager.route_specifier = Some(RouteSpecifier::RouteConfig(routes.clone()));
+            let Some(RouteSpecifier::ScopedRoutes(scopes)) = &mut manager.route_specifier else { panic!("no scoped routes") };
+            let inline = |scope: ScopedRouteConfiguration| {
+                let routes = set.get(TypeUrl::RouteConfiguration, &scope.route_configuration_name).unwrap().body.clone();
+                let route_configuration = Some(RouteConfiguration::decode(routes).unwrap());
+                ScopedRouteConfiguration { route_configuration_name: String::new(), route_configuration, ..scope }
+            };
+            let scoped_route_configurations = all(set, TypeUrl::ScopedRouteConfiguration).into_iter().map(inline).collect();
+            scopes.rds_config_source = None;
+            scopes.config_specifier =
+                Some(ConfigSpecifier::ScopedRouteConfigurationsList(ScopedRouteConfigurationsList { scoped_route_configurations }));
         });
     }
     listener

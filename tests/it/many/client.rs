@@ -96,8 +96,7 @@ impl Task {
         let responses = client.delta_aggregated_resources(ReceiverStream::new(receiver)).await.expect("an xDS stream");
         let mut responses = responses.into_inner();
         let first = DeltaDiscoveryRequest { node: Some(node(&self.node)), ..ask(TypeUrl::Cluster, Vec::new()) };
-        let routes = vec![names::ROUTE_CONFIGURATION.to_owned()];
-        for request in [first, ask(TypeUrl::Listener, Vec::new()), ask(TypeUrl::RouteConfiguration, routes)] {
+        for request in [first, ask(TypeUrl::Listener, Vec::new()), ask(TypeUrl::ScopedRouteConfiguration, Vec::new())] {
             requests.send(request).await.expect("the stream is open");
         }
         if self.behaviour == Behaviour::NeverReads {
@@ -135,13 +134,15 @@ fn follow_up(kind: TypeUrl, response: &DeltaDiscoveryResponse) -> Vec<DeltaDisco
         match kind {
             TypeUrl::Cluster => of_cluster(name).to_vec(),
             TypeUrl::Listener => of_listener(name).to_vec(),
+            // A scope and its route configuration have one name.
+            TypeUrl::ScopedRouteConfiguration => vec![(TypeUrl::RouteConfiguration, name.clone())],
             _ => Vec::new(),
         }
     };
     let added: Vec<_> = response.resources.iter().flat_map(|resource| needed(&resource.name)).collect();
     let gone: Vec<_> = response.removed_resources.iter().flat_map(needed).collect();
     let of = |all: &[(TypeUrl, String)], kind| all.iter().filter(|(of, _)| *of == kind).map(|(_, name)| name.clone()).collect::<Vec<_>>();
-    [TypeUrl::ClusterLoadAssignment, TypeUrl::Secret]
+    [TypeUrl::ClusterLoadAssignment, TypeUrl::RouteConfiguration, TypeUrl::Secret]
         .into_iter()
         .map(|kind| DeltaDiscoveryRequest { resource_names_unsubscribe: of(&gone, kind), ..ask(kind, of(&added, kind)) })
         .filter(|request| !request.resource_names_subscribe.is_empty() || !request.resource_names_unsubscribe.is_empty())
