@@ -10,6 +10,7 @@ pub mod objects;
 mod certificate;
 mod cluster_source;
 mod consistency;
+mod control_plane;
 mod draft;
 mod error;
 mod expressions;
@@ -19,8 +20,10 @@ mod listener;
 mod method;
 mod names;
 mod network;
+mod node;
 mod place;
 mod provider;
+mod reach;
 mod reader;
 mod reference;
 mod resolving;
@@ -32,6 +35,7 @@ mod tree;
 pub use draft::{Draft, parse};
 pub use error::{ConfigError, ConfigErrors};
 pub use model::*;
+pub use reach::{Reach, ReachError};
 pub use reference::{Contents, KeyReference, MaterialId, MaterialKind, Reference, Sensitivity};
 
 use resolving::Resolving;
@@ -59,23 +63,29 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
     let keys = draft.signing_keys.resolve(resolving);
     let providers = provider::resolve(&draft.identity_providers, resolving);
     let routes = route::resolve(&draft.routes, resolving);
-    let hosts = draft.served_hosts(public_url.as_ref());
-    let listeners = listener::resolve(&draft.listeners, &hosts, resolving);
-    let sockets = draft.control_plane.as_ref().and_then(|sockets| sockets.resolve(resolving));
+    let hosts = |gateway: Option<&node::GatewayDraft>| draft.served_hosts(gateway, public_url.as_ref());
+    let listeners = listener::resolve(&draft.listeners, &hosts(None), resolving);
+    let gateways = node::resolve_gateways(&draft.gateways, |gateway| hosts(Some(gateway)), resolving);
+    let nodes = node::resolve(&draft.nodes, resolving);
+    let control_plane = draft.control_plane.as_ref();
+    let admin = draft.admin.as_ref().zip(control_plane).and_then(|(admin, sockets)| admin.resolve(sockets.socket_dir(), resolving));
+    let control_plane = control_plane.and_then(|sockets| sockets.resolve(!draft.nodes.is_empty(), resolving));
     let cluster_source = draft.cluster_source.as_ref().map(|draft| draft.resolve(resolving));
+    consistency::check_nodes(draft, resolving);
     consistency::check_names(&draft.identity_providers, &draft.routes, public_url.as_ref(), resolving);
     consistency::check_audiences(&draft.routes, public_url.as_ref(), resolving);
     consistency::check_assertion_audiences(&draft.routes, public_url.as_ref(), resolving);
     if let (Some(providers), Some(routes)) = (&providers, &routes) {
         consistency::check_identities(&draft.identity_providers, providers, routes, resolving);
     }
-    let (control_plane, admin) = sockets?;
     let keys = keys?;
     Some(Config {
         public_url: public_url?,
         listeners: listeners?,
-        control_plane,
-        admin,
+        control_plane: control_plane?,
+        admin: admin?,
+        nodes: nodes?,
+        gateways: gateways?,
         secrets,
         signing_keys: keys.signing_keys,
         assertion_keys: keys.assertion_keys,

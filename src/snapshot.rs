@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Config, IdentityProvider, Route};
+use crate::config::{Config, IdentityProvider, Listener, Route};
 use crate::token::TokenKeys;
+
+mod node_view;
+
+pub use node_view::{NodeView, Nodes};
 
 /// Everything that a check, a page or an xDS stream reads of the configuration.
 #[derive(Debug)]
@@ -12,6 +16,7 @@ pub struct Snapshot {
     version: String,
     config: Arc<Config>,
     token_keys: Arc<TokenKeys>,
+    nodes: Arc<Nodes>,
     routes_by_name: HashMap<String, Arc<Route>>,
     routes_by_id: HashMap<String, Arc<Route>>,
     routes_by_host: HashMap<String, Arc<Route>>,
@@ -24,6 +29,7 @@ impl Snapshot {
         Self {
             version: content_hash.chars().take(16).collect(),
             token_keys: Arc::new(TokenKeys::derive(&config.secrets)),
+            nodes: Arc::new(Nodes::new(&config.nodes, &config.gateways)),
             routes_by_name: by(|route| route.name.clone()),
             routes_by_id: by(Route::id),
             routes_by_host: by(|route| route.host.clone()),
@@ -42,6 +48,28 @@ impl Snapshot {
 
     pub fn token_keys(&self) -> &Arc<TokenKeys> {
         &self.token_keys
+    }
+
+    pub fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
+    }
+
+    /// Where a node listens.
+    pub fn listeners_of(&self, node: &NodeView) -> &[Listener] {
+        match node.gateway() {
+            Some(name) => self.config.gateways.iter().find(|gateway| gateway.name == name).map_or(&[], |gateway| &gateway.listeners),
+            None => &self.config.listeners,
+        }
+    }
+
+    /// What a node serves.
+    pub fn routes_of(&self, node: &NodeView) -> impl Iterator<Item = &Arc<Route>> {
+        self.config.routes.iter().filter(move |route| node.serves(route))
+    }
+
+    /// Whether a node serves the login pages at the host of `public_url`.
+    pub fn has_login_pages(&self, node: &NodeView) -> bool {
+        node.gateway().is_none_or(|name| self.config.gateways.iter().any(|gateway| gateway.name == name && gateway.login_pages))
     }
 
     pub fn route(&self, name: &str) -> Option<&Arc<Route>> {

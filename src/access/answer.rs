@@ -101,6 +101,9 @@ fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
         DenyReason::UnknownRoute => {
             ("route_unknown", ServiceUnavailable, "kubepass does not know this route at the moment; try again".to_owned())
         }
+        DenyReason::RouteNotServed => {
+            ("route_not_served", ServiceUnavailable, "this gateway does not serve this route at the moment; try again".to_owned())
+        }
         DenyReason::Malformed(malformed) => ("malformed", BadRequest, format!("the request was refused: {malformed}")),
         DenyReason::Misdirected => (
             "misdirected",

@@ -41,6 +41,9 @@ fn outcome<'a>(
     };
     evidence.route = Some(Arc::clone(route));
     evidence.reader = reader(route, request);
+    if !request.node.serves(route) {
+        return Err(Outcome::Deny(DenyReason::RouteNotServed));
+    }
     if !request.is_directed() {
         return Err(Outcome::Deny(DenyReason::Misdirected));
     }

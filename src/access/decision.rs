@@ -91,6 +91,8 @@ pub enum Challenge {
 pub enum DenyReason {
     /// Envoy speaks of a route that this configuration does not have (yet, or any more).
     UnknownRoute,
+    /// An Envoy asks for a route that it may not have (yet, or any more).
+    RouteNotServed,
     Malformed(Malformed),
     /// The connection was opened for another host than the request names.
     Misdirected,

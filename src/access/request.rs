@@ -4,6 +4,7 @@ use crate::access::cookies::Cookies;
 use crate::access::provenance::{Provenance, ProvenanceHeader};
 use crate::envoy_names as names;
 use crate::kubernetes::impersonation;
+use crate::snapshot::NodeView;
 
 /// Sent by WebSocket clients that cannot set headers; kube-apiserver takes it as a bearer token
 /// (k8s.io/apiserver `pkg/authentication/request/websocket`).
@@ -18,6 +19,8 @@ const CONNECTION_TOKENS: [&str; 3] = ["upgrade", "keep-alive", "close"];
 /// A request, borrowed from the message that carried it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessRequest<'a> {
+    /// The Envoy that asks: what its connection shows, never what the message says.
+    pub node: &'a NodeView,
     pub request_id: &'a str,
     pub target: RequestTarget<'a>,
     pub method: &'a str,
@@ -324,6 +327,7 @@ mod tests {
     #[track_caller]
     fn check_directed(sni: &str, host: &str, expected: bool) {
         let request = AccessRequest {
+            node: NodeView::UNNAMED,
             request_id: "",
             target: RequestTarget::Web,
             method: "GET",

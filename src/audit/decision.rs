@@ -17,6 +17,7 @@ pub fn decision_event(request: &AccessRequest<'_>, decision: &Decision<'_>, answ
     let evidence = &decision.evidence;
     let mut event = DecisionEvent {
         request_id: request.request_id.to_owned(),
+        node: request.node.name().cloned(),
         outcome: "allow",
         route: route_name(request).to_owned(),
         source_ip: request.source_ip.to_owned(),

@@ -1,5 +1,7 @@
 //! One JSON object a line. `schema` rises when a field changes its meaning or goes; new fields may come without it.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 /// The version of the line's shape.
@@ -57,6 +59,9 @@ pub struct KubernetesWords {
 pub struct DecisionEvent {
     /// Also the `Audit-ID` that the API server logs and the `X-Request-Id` that the client sees.
     pub request_id: String,
+    /// The Envoy that asked, where the configuration has nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Arc<str>>,
     /// `allow`, `challenge` or `deny`.
     pub outcome: &'static str,
     /// Stable word for the reason of a refusal, for example `policy_denied`.
@@ -108,6 +113,9 @@ pub struct DecisionEvent {
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct CompletionEvent {
     pub request_id: String,
+    /// The Envoy that says so, where the configuration has nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Arc<str>>,
     /// `start` or `end`.
     pub phase: &'static str,
     pub route: String,

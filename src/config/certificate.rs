@@ -1,7 +1,9 @@
 //! Checks of PEM material, so that Envoy never meets a certificate or key that it would refuse.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{Error as PemError, PemObject};
@@ -18,12 +20,28 @@ use super::resolving::Resolving;
 /// Envoy refuses smaller RSA keys.
 const MIN_RSA_BITS: usize = 2048;
 
-/// A serving certificate with its key; every check that a TLS client or Envoy would make, made now.
+/// A serving certificate of a listener with its key; every check that a TLS client or Envoy would make, made now.
 pub(super) fn resolve_serving(chain: &At<Reference>, key: &At<Reference>, resolving: &mut Resolving<'_>) -> Option<ServingCertificate> {
+    resolve_pair(chain, key, Names::Dns, resolving)
+}
+
+/// The same of a server that may be known by an address alone.
+pub(super) fn resolve_server(chain: &At<Reference>, key: &At<Reference>, resolving: &mut Resolving<'_>) -> Option<ServingCertificate> {
+    resolve_pair(chain, key, Names::Any, resolving)
+}
+
+/// Which names a certificate must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    Dns,
+    Any,
+}
+
+fn resolve_pair(chain: &At<Reference>, key: &At<Reference>, needed: Names, resolving: &mut Resolving<'_>) -> Option<ServingCertificate> {
     let certificates = certificates(chain, resolving);
     let signing_key = private_key(key, resolving);
     let certificates = certificates?;
-    let dns_names = check_chain(chain, &certificates, resolving)?;
+    let (dns_names, ip_addresses) = check_chain(chain, &certificates, needed, resolving)?;
     let certified = CertifiedKey::new(certificates, signing_key?);
     if certified.keys_match().is_err() {
         let message = format!("the key in {} does not belong to the first certificate in {}", key.value, chain.value);
@@ -32,7 +50,7 @@ pub(super) fn resolve_serving(chain: &At<Reference>, key: &At<Reference>, resolv
     }
     let chain_pem = resolving.text(chain)?.to_owned();
     let key_pem = SecretString::from(resolving.text(key)?.to_owned());
-    Some(ServingCertificate { chain_pem, key_pem, dns_names })
+    Some(ServingCertificate { chain_pem, key_pem, dns_names, ip_addresses })
 }
 
 /// A bundle of CA certificates, at least one of them valid at `now`.
@@ -56,6 +74,20 @@ pub(super) fn resolve_bundle(reference: &At<Reference>, resolving: &mut Resolvin
         return None;
     }
     resolving.text(reference).map(str::to_owned)
+}
+
+/// As `resolve_bundle`, where each certificate must be one that client certificates can be verified by.
+pub(super) fn resolve_client_ca(reference: &At<Reference>, resolving: &mut Resolving<'_>) -> Option<String> {
+    let text = resolve_bundle(reference, resolving)?;
+    let mut roots = RootCertStore::empty();
+    for (index, der) in certificates(reference, resolving)?.into_iter().enumerate() {
+        if roots.add(der).is_err() {
+            let message = format!("{}: certificate {} cannot be a CA that certificates are verified by", reference.value, index + 1);
+            resolving.faults.add(&reference.spot, message);
+            return None;
+        }
+    }
+    Some(text)
 }
 
 /// Whether one of the DNS names of certificates covers `host` (RFC 9525: a wildcard stands for exactly one label, the first).
@@ -122,8 +154,13 @@ fn private_key(reference: &At<Reference>, resolving: &mut Resolving<'_>) -> Opti
     }
 }
 
-/// The DNS names of the leaf, when the chain is one that clients accept now.
-fn check_chain(reference: &At<Reference>, chain: &[CertificateDer<'static>], resolving: &mut Resolving<'_>) -> Option<Vec<String>> {
+/// The DNS names and addresses of the leaf, when the chain is one that clients accept now.
+fn check_chain(
+    reference: &At<Reference>,
+    chain: &[CertificateDer<'static>],
+    needed: Names,
+    resolving: &mut Resolving<'_>,
+) -> Option<(Vec<String>, Vec<IpAddr>)> {
     let mut parsed = Vec::new();
     for (index, der) in chain.iter().enumerate() {
         parsed.push(parse(reference, index, der, resolving)?);
@@ -151,15 +188,15 @@ fn check_chain(reference: &At<Reference>, chain: &[CertificateDer<'static>], res
         }
     }
     faults.extend(leaf_faults(leaf));
-    let dns_names = dns_names(leaf);
-    if dns_names.is_empty() {
+    let names = names(leaf);
+    if needed == Names::Dns && names.0.is_empty() {
         faults.push("its first certificate names no DNS host (subject alternative name)".to_owned());
     }
     let good = faults.is_empty();
     for fault in faults {
         resolving.faults.add(&reference.spot, format!("{}: {fault}", reference.value));
     }
-    good.then_some(dns_names)
+    good.then_some(names)
 }
 
 fn leaf_faults(leaf: &X509Certificate<'_>) -> Vec<String> {
@@ -180,13 +217,22 @@ fn leaf_faults(leaf: &X509Certificate<'_>) -> Vec<String> {
     faults
 }
 
-fn dns_names(leaf: &X509Certificate<'_>) -> Vec<String> {
-    let Ok(Some(extension)) = leaf.subject_alternative_name() else { return Vec::new() };
-    let name = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
-        _ => None,
-    };
-    extension.value.general_names.iter().filter_map(name).collect()
+fn names(leaf: &X509Certificate<'_>) -> (Vec<String>, Vec<IpAddr>) {
+    let (mut dns_names, mut addresses) = (Vec::new(), Vec::new());
+    let extension = leaf.subject_alternative_name().ok().flatten();
+    for name in extension.iter().flat_map(|extension| &extension.value.general_names) {
+        match name {
+            GeneralName::DNSName(name) => dns_names.push(name.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => addresses.extend(address(bytes)),
+            _ => {}
+        }
+    }
+    (dns_names, addresses)
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from);
+    v4().or_else(|| <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from))
 }
 
 fn parse<'d>(

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::draft::Draft;
 use super::error::At;
 use super::http_target::default_audience;
 use super::model::{IdentityProvider, PublicUrl, Route, ServerAddress, Target};
@@ -21,12 +22,41 @@ pub(super) fn check_names(
     check_unique("identity provider", providers.iter().filter_map(|provider| provider.name.as_ref()), resolving);
     check_unique("route", routes.iter().filter_map(|route| route.name.as_ref()), resolving);
     check_hosts(routes, public_url, resolving);
-    let known: Vec<_> = providers.iter().filter_map(|provider| provider.name.as_ref()).map(|name| name.value.as_str()).collect();
-    for name in routes.iter().flat_map(|route| route.identity_providers.iter().flatten()) {
-        if !known.contains(&name.value.as_str()) {
-            let (message, hint) = unknown_provider(&name.value, &known);
-            resolving.faults.add_with_hint(&name.spot, message, hint);
+    let known: Vec<_> = providers.iter().filter_map(|provider| provider.name.as_ref()).collect();
+    check_known("identity provider", &known, routes.iter().flat_map(|route| route.identity_providers.iter().flatten()), resolving);
+}
+
+/// Nodes and gateways exist where they are named, each node has listeners, and one gateway at most.
+pub(super) fn check_nodes(draft: &Draft, resolving: &mut Resolving<'_>) {
+    let nodes: Vec<_> = draft.nodes.iter().filter_map(|node| node.name.as_ref()).collect();
+    let gateways: Vec<_> = draft.gateways.iter().filter_map(|gateway| gateway.name.as_ref()).collect();
+    check_unique("node", nodes.iter().copied(), resolving);
+    check_unique("gateway", gateways.iter().copied(), resolving);
+    let selected = || draft.gateways.iter().flat_map(|gateway| &gateway.nodes);
+    check_known("node", &nodes, selected().chain(draft.routes.iter().flat_map(|route| route.nodes.iter().flatten())), resolving);
+    check_known("gateway", &gateways, draft.routes.iter().flat_map(|route| route.gateways.iter().flatten()), resolving);
+    let mut seen: HashMap<&str, &At<String>> = HashMap::new();
+    for name in selected() {
+        if let Some(first) = seen.get(name.value.as_str()) {
+            let message = format!("the node {} is selected already, in line {}", quote(&name.value), first.spot.place.line);
+            resolving.faults.add_with_hint(&name.spot, message, "a node has one gateway; a gateway may have several listeners");
+        } else {
+            seen.insert(&name.value, name);
         }
+    }
+    for name in
+        nodes.iter().filter(|name| draft.listeners.is_empty() && !draft.gateways.is_empty() && !seen.contains_key(name.value.as_str()))
+    {
+        let message = format!("the node {} would have no listeners: no gateway selects it", quote(&name.value));
+        resolving.faults.add_with_hint(&name.spot, message, "name it in the `selector` of a gateway, or write top-level `listeners`");
+    }
+}
+
+fn check_known<'a>(what: &str, known: &[&At<String>], names: impl Iterator<Item = &'a At<String>>, resolving: &mut Resolving<'_>) {
+    let known: Vec<&str> = known.iter().map(|name| name.value.as_str()).collect();
+    for name in names.filter(|name| !known.contains(&name.value.as_str())) {
+        let (message, hint) = unknown(what, &name.value, &known);
+        resolving.faults.add_with_hint(&name.spot, message, hint);
     }
 }
 
@@ -138,12 +168,13 @@ fn in_line<T>(first: &At<T>) -> String {
 
 // What is said of two that do not go together; `place` says where the other one stands.
 
-pub(super) fn unknown_provider(name: &str, known: &[&str]) -> (String, String) {
+pub(super) fn unknown(what: &str, name: &str, known: &[&str]) -> (String, String) {
     let hint = match suggestion(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "none is configured".to_owned(),
         None => format!("configured are: {}", known.join(", ")),
     };
-    (format!("there is no identity provider {}", quote(name)), hint)
+    (format!("there is no {what} {}", quote(name)), hint)
 }
 
 pub(super) fn is_public_host(host: &str) -> (String, &'static str) {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::cluster_source::ClusterSourceDraft;
+use super::control_plane::ControlPlaneDraft;
 use super::error::{At, ConfigErrors, Faults, Spot};
 use super::model::{ClusterSource, PublicUrl};
 use super::names::host_fault;
+use super::node::{GatewayDraft, NodeDraft};
 use super::reader::{Item, Reading};
 use super::reference::{self, Contents, Reference, Sensitivity};
 use super::resolving::Resolving;
-use super::service::{AuditDraft, ControlPlaneDraft, SessionsDraft};
+use super::service::{AdminDraft, AuditDraft, SessionsDraft};
 use super::signing_keys::SigningKeysDraft;
 use super::{listener::ListenerDraft, provider, provider::ProviderDraft, route::RouteDraft, service, tree};
 
@@ -23,6 +25,9 @@ pub struct Draft {
     pub(super) public_url: Option<At<String>>,
     pub(super) listeners: Vec<ListenerDraft>,
     pub(super) control_plane: Option<ControlPlaneDraft>,
+    pub(super) admin: Option<AdminDraft>,
+    pub(super) nodes: Vec<NodeDraft>,
+    pub(super) gateways: Vec<GatewayDraft>,
     pub(super) secrets: Vec<At<Reference>>,
     pub(super) signing_keys: SigningKeysDraft,
     pub(super) identity_providers: Vec<ProviderDraft>,
@@ -45,7 +50,8 @@ impl Draft {
 
     /// Where a running kubepass is asked for its state, although the rest may be full of mistakes; `None` when this part has one.
     pub fn admin_socket(&self) -> Option<PathBuf> {
-        self.control_plane.as_ref().map(ControlPlaneDraft::admin_socket)
+        let socket_dir = self.control_plane.as_ref().map(ControlPlaneDraft::socket_dir)?;
+        self.admin.as_ref().map(|admin| admin.socket(socket_dir))
     }
 
     /// The folder of sockets between kubepass and Envoys, in the same way.
@@ -59,12 +65,27 @@ impl Draft {
         self.cluster_source.as_ref()?.resolve(&mut Resolving::new(Faults::new(""), &contents, "", 0))
     }
 
-    /// Every host that Envoy serves, each with the place where it was written.
-    pub(super) fn served_hosts(&self, public_url: Option<&PublicUrl>) -> Vec<At<String>> {
-        let written = self.public_url.as_ref().zip(public_url);
+    /// Every host that the nodes of `gateway` serve, or those that have none, each with the place where it was written.
+    pub(super) fn served_hosts(&self, gateway: Option<&GatewayDraft>, public_url: Option<&PublicUrl>) -> Vec<At<String>> {
+        let login_pages = gateway.is_none_or(|gateway| gateway.login_pages);
+        let written = self.public_url.as_ref().zip(public_url).filter(|_| login_pages);
         let login = written.map(|(written, public_url)| At { value: public_url.host.clone(), spot: written.spot.clone() });
-        let routes = self.routes.iter().filter_map(|route| route.host.clone()).filter(|host| host_fault(&host.value).is_none());
-        login.into_iter().chain(routes).collect()
+        let routes = self.routes.iter().filter(|route| self.is_served(route, gateway)).filter_map(|route| route.host.clone());
+        login.into_iter().chain(routes.filter(|host| host_fault(&host.value).is_none())).collect()
+    }
+
+    fn is_served(&self, route: &RouteDraft, gateway: Option<&GatewayDraft>) -> bool {
+        if route.nodes.is_none() && route.gateways.is_none() {
+            return true;
+        }
+        let selects = |gateway: &GatewayDraft, node: &str| gateway.nodes.iter().any(|selected| selected.value == node);
+        let here = |node: &str| match gateway {
+            Some(gateway) => selects(gateway, node),
+            None => !self.gateways.iter().any(|gateway| selects(gateway, node)),
+        };
+        let name = gateway.and_then(|gateway| gateway.name.as_ref()).map(|name| name.value.as_str());
+        route.nodes.iter().flatten().any(|node| here(&node.value))
+            || route.gateways.iter().flatten().any(|gateway| Some(gateway.value.as_str()) == name)
     }
 }
 
@@ -93,9 +114,14 @@ pub fn parse(text: &str, file: &str) -> Result<Draft, ConfigErrors> {
 fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
     let mut section = item.section(reading)?;
     let public_url = section.required("public_url", reading).and_then(|item| item.text(reading));
-    let listeners = section.required("listeners", reading);
+    let gateways = section.optional("gateways").and_then(|item| item.list(reading, GatewayDraft::read));
+    // A node may have a gateway's instead.
+    let listeners = if gateways.is_some() { section.optional("listeners") } else { section.required("listeners", reading) };
     let listeners = listeners.and_then(|item| item.filled_list("at least one listener is needed", reading, ListenerDraft::read));
-    let control_plane = service::read_control_plane(&mut section, reading);
+    let control_plane = section.optional("control_plane").map(|item| ControlPlaneDraft::read(&item, reading));
+    let admin = AdminDraft::read(&mut section, reading);
+    let nodes = section.optional("nodes");
+    let nodes = nodes.and_then(|item| item.filled_list("no Envoy could connect; leave the key out otherwise", reading, NodeDraft::read));
     let secrets = section.required("secrets", reading);
     let secrets = secrets.and_then(|item| item.filled_list(service::NO_SECRET, reading, reference::read_secret));
     let signing_keys = SigningKeysDraft::read(&mut section, reading);
@@ -112,7 +138,10 @@ fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
         references: BTreeMap::new(),
         public_url,
         listeners: listeners.unwrap_or_default(),
-        control_plane,
+        control_plane: control_plane.unwrap_or_else(|| Some(ControlPlaneDraft::usual())),
+        admin,
+        nodes: nodes.unwrap_or_default(),
+        gateways: gateways.unwrap_or_default(),
         secrets: secrets.unwrap_or_default(),
         signing_keys,
         identity_providers: identity_providers.unwrap_or_default(),

@@ -18,6 +18,7 @@ pub(super) struct ListenerDraft {
     sources: Sources,
 }
 
+/// A certificate with its key.
 #[derive(Debug)]
 pub(super) struct CertificateDraft {
     chain: Option<At<Reference>>,
@@ -68,6 +69,11 @@ impl CertificateDraft {
 
     pub(super) fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<ServingCertificate> {
         certificate::resolve_serving(self.chain.as_ref()?, self.key.as_ref()?, resolving)
+    }
+
+    /// The same of a server that may be known by an address alone.
+    pub(super) fn resolve_server(&self, resolving: &mut Resolving<'_>) -> Option<ServingCertificate> {
+        certificate::resolve_server(self.chain.as_ref()?, self.key.as_ref()?, resolving)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a configuration means once it is valid: nothing here is checked again later.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,12 +13,20 @@ use crate::identity::IdentityMapping;
 use crate::policy::{Policy, UserExpression};
 use crate::token::{Secret, SigningKey};
 
+mod node;
+
+pub use node::{ControlPlane, ControlPlaneTcp, ControlPlaneTls, Gateway, Node, NodeIdentity};
+
 /// A whole valid configuration. `Clone` shares what is large.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub public_url: PublicUrl,
+    /// Of nodes without a gateway, and of the Envoy that kubepass starts itself; never empty when there are any of those.
     pub listeners: Vec<Listener>,
     pub control_plane: ControlPlane,
+    /// Empty: every Envoy that can open the sockets is served, and has everything.
+    pub nodes: Vec<Node>,
+    pub gateways: Vec<Gateway>,
     pub admin: Admin,
     /// Never empty: the first is used, all are accepted.
     pub secrets: Vec<Secret>,
@@ -105,12 +113,7 @@ pub struct ServingCertificate {
     pub key_pem: SecretString,
     /// DNS names of the leaf, lower case; may be wildcards.
     pub dns_names: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-pub struct ControlPlane {
-    /// A folder (0700) for the sockets `xds.sock`, `ext_authz.sock`, `access_log.sock`, `web.sock` and Envoy's `envoy-admin.sock`.
-    pub socket_dir: PathBuf,
+    pub ip_addresses: Vec<IpAddr>,
 }
 
 #[derive(Debug, Clone)]
@@ -153,6 +156,9 @@ pub struct Route {
     /// Lower case, without port.
     pub host: String,
     pub labels: BTreeMap<String, String>,
+    /// Where it is served: by the nodes and the gateways that are named here; by all when neither names any.
+    pub nodes: Option<Vec<String>>,
+    pub gateways: Option<Vec<String>>,
     /// Names of identity providers whose sessions this route takes; `None` takes all.
     pub identity_providers: Option<Vec<String>>,
     /// Whether an unmodified pomerium-cli may log in here.

@@ -16,6 +16,7 @@ use super::reference::Reference;
 use super::resolving::Resolving;
 
 const POLICY_HINT: &str = "write for example: policy: [{allow: '\"staff\" in user.groups'}]";
+const NOWHERE: &str = "the route would be served nowhere; leave the key out to serve it everywhere";
 const MIN_STREAM_SECONDS: u64 = 1;
 const MAX_STREAM_SECONDS: u64 = 30 * 86400;
 
@@ -24,6 +25,8 @@ pub(super) struct RouteDraft {
     pub(super) name: Option<At<String>>,
     pub(super) host: Option<At<String>>,
     labels: Vec<(At<String>, String)>,
+    pub(super) nodes: Option<Vec<At<String>>>,
+    pub(super) gateways: Option<Vec<At<String>>>,
     pub(super) identity_providers: Option<Vec<At<String>>>,
     pomerium_cli: bool,
     max_stream_seconds: Option<u64>,
@@ -74,9 +77,10 @@ impl RouteDraft {
     fn read_below_name(mut section: Section<'_>, name: Option<At<String>>, has_rules: bool, reading: &mut Reading) -> Option<Self> {
         let host = section.required("host", reading).and_then(|item| item.text(reading));
         let labels = section.optional("labels").and_then(|item| read_labels(&item, reading));
-        let identity_providers = section.optional("identity_providers").and_then(|item| {
-            item.filled_list("no session would be taken; leave the key out to take all", reading, |item, reading| item.text(reading))
-        });
+        let nodes = names(&mut section, "nodes", NOWHERE, reading);
+        let gateways = names(&mut section, "gateways", NOWHERE, reading);
+        let identity_providers =
+            names(&mut section, "identity_providers", "no session would be taken; leave the key out to take all", reading);
         let pomerium_cli = section.optional("pomerium_cli");
         let max_stream = section.optional("max_stream").and_then(|item| item.duration(MIN_STREAM_SECONDS, MAX_STREAM_SECONDS, reading));
         let target = TargetDraft::read(&mut section, reading);
@@ -94,6 +98,8 @@ impl RouteDraft {
             name,
             host,
             labels: labels.unwrap_or_default(),
+            nodes,
+            gateways,
             identity_providers,
             pomerium_cli: pomerium_cli.unwrap_or(false),
             max_stream_seconds: max_stream,
@@ -151,7 +157,9 @@ impl RouteDraft {
             name: name?,
             host: host?,
             labels: self.labels.iter().map(|(key, value)| (key.value.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
-            identity_providers: self.identity_providers.as_ref().map(|names| names.iter().map(|name| name.value.clone()).collect()),
+            nodes: values(self.nodes.as_ref()),
+            gateways: values(self.gateways.as_ref()),
+            identity_providers: values(self.identity_providers.as_ref()),
             pomerium_cli: self.pomerium_cli,
             target: target?,
             policy: policy?,
@@ -213,6 +221,15 @@ impl RuleDraft {
 pub(super) fn resolve(drafts: &[RouteDraft], resolving: &mut Resolving<'_>) -> Option<Vec<Arc<Route>>> {
     let routes: Vec<_> = drafts.iter().map(|draft| draft.resolve(resolving).map(Arc::new)).collect();
     routes.into_iter().collect()
+}
+
+/// A list of names of things that stand elsewhere in the configuration.
+fn names(section: &mut Section<'_>, key: &'static str, if_empty: &str, reading: &mut Reading) -> Option<Vec<At<String>>> {
+    section.optional(key).and_then(|item| item.filled_list(if_empty, reading, |item, reading| item.text(reading)))
+}
+
+fn values(names: Option<&Vec<At<String>>>) -> Option<Vec<String>> {
+    names.map(|names| names.iter().map(|name| name.value.clone()).collect())
 }
 
 fn resolve_host(host: &At<String>, resolving: &mut Resolving<'_>) -> Option<String> {

@@ -1,4 +1,4 @@
-//! The parts of the configuration that concern kubepass itself: public URL, sockets, secrets, sessions, audit.
+//! The parts of the configuration that concern kubepass itself: public URL, secrets, administration, sessions, audit.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -7,30 +7,26 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use super::error::At;
-use super::model::{Admin, AuditSettings, AuditSink, ControlPlane, Durability, OnAuditFailure, PublicUrl, SessionSettings, StoreSettings};
+use super::model::{Admin, AuditSettings, AuditSink, Durability, OnAuditFailure, PublicUrl, SessionSettings, StoreSettings};
 use super::names::{host_fault, quote, suggestion};
 use super::reader::{Item, Reading, Section};
 use super::reference::Reference;
 use super::resolving::Resolving;
 use crate::token::Secret;
 
-const DEFAULT_SOCKET_DIR: &str = "/run/kubepass";
 const DEFAULT_ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
 const DEFAULT_LIFETIME_SECONDS: u64 = 12 * 3600;
 const MIN_LIFETIME_SECONDS: u64 = 60;
 const MAX_LIFETIME_SECONDS: u64 = 30 * 86400;
 const MIN_DIFFERENT_BYTES: usize = 8;
-/// `sun_path` holds 108 bytes with the final NUL; the longest name in the folder is `envoy-admin.sock`.
-const MAX_SOCKET_DIR_BYTES: usize = 90;
 
 pub(super) const NO_SECRET: &str = "at least one secret is needed; make one with: openssl rand -base64 48 > secret";
 
-/// Sockets: Envoy's and the administrator's.
+/// What the operator asks.
 #[derive(Debug)]
-pub(super) struct ControlPlaneDraft {
-    socket_dir: PathBuf,
-    admin_address: Option<At<String>>,
-    admin_socket: Option<PathBuf>,
+pub(super) struct AdminDraft {
+    address: Option<At<String>>,
+    socket: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -46,45 +42,27 @@ pub(super) struct AuditDraft {
     durability: Durability,
 }
 
-/// Reads `control_plane` and `admin`, which may both be left out.
-pub(super) fn read_control_plane(section: &mut Section<'_>, reading: &mut Reading) -> Option<ControlPlaneDraft> {
-    let mut draft = ControlPlaneDraft { socket_dir: PathBuf::from(DEFAULT_SOCKET_DIR), admin_address: None, admin_socket: None };
-    if let Some(item) = section.optional("control_plane") {
+impl AdminDraft {
+    /// Reads `admin`, which may be left out.
+    pub(super) fn read(section: &mut Section<'_>, reading: &mut Reading) -> Option<Self> {
+        let Some(item) = section.optional("admin") else { return Some(Self { address: None, socket: None }) };
         let mut section = item.section(reading)?;
-        if let Some(path) = section.required("socket_dir", reading).and_then(|item| path(&item, reading)) {
-            if path.as_os_str().len() > MAX_SOCKET_DIR_BYTES {
-                reading
-                    .faults
-                    .add(&item.spot(), format!("the path is longer than {MAX_SOCKET_DIR_BYTES} bytes, too long for a Unix socket"));
-            }
-            draft.socket_dir = path;
-        }
+        let address = section.optional("address").and_then(|item| item.text(reading));
+        let socket = section.optional("socket").and_then(|item| path(&item, reading));
         section.finish(reading);
+        Some(Self { address, socket })
     }
-    if let Some(item) = section.optional("admin") {
-        let mut section = item.section(reading)?;
-        draft.admin_address = section.optional("address").and_then(|item| item.text(reading));
-        draft.admin_socket = section.optional("socket").and_then(|item| path(&item, reading));
-        section.finish(reading);
-    }
-    Some(draft)
-}
 
-impl ControlPlaneDraft {
-    pub(super) fn resolve(&self, resolving: &mut Resolving<'_>) -> Option<(ControlPlane, Admin)> {
-        let address = match &self.admin_address {
+    pub(super) fn resolve(&self, socket_dir: &Path, resolving: &mut Resolving<'_>) -> Option<Admin> {
+        let address = match &self.address {
             Some(address) => socket_address(address, resolving)?,
             None => DEFAULT_ADMIN_ADDRESS,
         };
-        Some((ControlPlane { socket_dir: self.socket_dir.clone() }, Admin { address, socket: self.admin_socket() }))
+        Some(Admin { address, socket: self.socket(socket_dir) })
     }
 
-    pub(super) fn socket_dir(&self) -> &Path {
-        &self.socket_dir
-    }
-
-    pub(super) fn admin_socket(&self) -> PathBuf {
-        self.admin_socket.clone().unwrap_or_else(|| self.socket_dir.join("admin.sock"))
+    pub(super) fn socket(&self, socket_dir: &Path) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| socket_dir.join("admin.sock"))
     }
 }
 

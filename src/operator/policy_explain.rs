@@ -18,7 +18,7 @@ use crate::identity::{Groups, Identity, Principal};
 use crate::kubernetes::RequestInfo;
 use crate::policy::{Effect, PolicyInput, RuleResult};
 use crate::session::{Authenticated, Session, SessionId};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NodeView, Snapshot};
 
 /// Who asks for what.
 #[derive(Debug, Clone)]
@@ -40,6 +40,12 @@ pub struct Question<'a> {
     pub words: &'a [&'a str],
 }
 
+/// The question is about the policy: it is asked where the route is served.
+fn a_node_that_serves<'s>(snapshot: &'s Snapshot, route: &Route) -> &'s NodeView {
+    let unnamed = Some(NodeView::UNNAMED).filter(|node| node.serves(route));
+    unnamed.or_else(|| snapshot.nodes().iter().find(|node| node.serves(route))).unwrap_or(NodeView::UNNAMED)
+}
+
 /// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
@@ -59,6 +65,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, now: u64) -> Result
     let authenticated = Authenticated { session: Arc::clone(&session), token_expires_at: session.expires_at };
     let id = route.id();
     let access = AccessRequest {
+        node: a_node_that_serves(snapshot, route),
         request_id: "",
         target: match route.target {
             Target::Kubernetes(_) => RequestTarget::Kubernetes(&id),

@@ -10,6 +10,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::{AccessLogService, AccessLogServiceServer};
 use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::LogEntries;
 use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
@@ -21,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::audit::{AuditEvent, CompletionEvent};
-use crate::server::telemetry::Metrics;
+use crate::server::peer::{Peer, UnknownPeer};
+use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
+use crate::snapshot::{NodeView, Snapshot};
 use convert::Converted;
 
 /// Streams at one time. An Envoy opens one for each of its worker threads.
@@ -37,6 +40,7 @@ const MAX_WAITING: usize = 256;
 /// The access log service.
 #[derive(Debug)]
 pub struct AccessLog {
+    snapshot: Arc<ArcSwap<Snapshot>>,
     trail: Trail,
     counts: AccessLogCounts,
     streams: Arc<Semaphore>,
@@ -44,23 +48,37 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Writes to `trail`. When `draining` is cancelled, streams end a second later, so that an Envoy's
+    /// Writes to `trail` what nodes say of routes that they serve. When `draining` is cancelled, streams end a second later, so that an Envoy's
     /// last entries arrive.
-    pub fn service(trail: Trail, counts: AccessLogCounts, draining: CancellationToken) -> AccessLogServiceServer<Self> {
-        let service = Self { trail, counts, streams: Arc::new(Semaphore::new(MAX_STREAMS)), draining };
+    pub fn service(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        trail: Trail,
+        counts: AccessLogCounts,
+        draining: CancellationToken,
+    ) -> AccessLogServiceServer<Self> {
+        let service = Self { snapshot, trail, counts, streams: Arc::new(Semaphore::new(MAX_STREAMS)), draining };
         AccessLogServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
-    async fn take(&self, message: StreamAccessLogsMessage) {
+    async fn take(&self, message: StreamAccessLogsMessage, peer: Option<&Peer>) -> Result<(), UnknownPeer> {
+        let snapshot = self.snapshot.load_full();
+        let node = Peer::view(peer, snapshot.nodes())?;
         // Only the HTTP log is configured; entries of connections are of no use here.
         let entries = match message.log_entries {
             Some(LogEntries::HttpLogs(entries)) => entries.log_entry,
-            Some(LogEntries::TcpLogs(_)) | None => return self.counts.add(EntryResult::Malformed, "it holds no HTTP entries"),
+            Some(LogEntries::TcpLogs(_)) | None => {
+                self.counts.add(EntryResult::Malformed, "it holds no HTTP entries");
+                return Ok(());
+            }
         };
         let mut events = Vec::new();
         for entry in &entries {
             match convert::completion(entry) {
-                Converted::Event(event) => events.push(event),
+                // A route that is gone had its streams still: whose they were, nobody can say any more.
+                Converted::Event(event) if snapshot.route(&event.route).is_some_and(|route| !node.serves(route)) => {
+                    self.counts.add(EntryResult::OutOfScope, &format!("{} tells of the route {}", shown(node), event.route));
+                }
+                Converted::Event(event) => events.push(CompletionEvent { node: node.name().cloned(), ..event }),
                 Converted::Skipped => self.counts.add(EntryResult::Skipped, ""),
                 Converted::Malformed(why) => self.counts.add(EntryResult::Malformed, why),
             }
@@ -69,6 +87,7 @@ impl AccessLog {
         while events.peek().is_some() {
             self.record(events.by_ref().take(MAX_WAITING).collect()).await;
         }
+        Ok(())
     }
 
     async fn record(&self, events: Vec<CompletionEvent>) {
@@ -87,6 +106,8 @@ impl AccessLogService for AccessLog {
         request: Request<Streaming<StreamAccessLogsMessage>>,
     ) -> Result<Response<StreamAccessLogsResponse>, Status> {
         let _permit = self.streams.try_acquire().map_err(|_| Status::resource_exhausted("too many access log streams"))?;
+        let peer = request.extensions().get::<Peer>().cloned();
+        Peer::view(peer.as_ref(), self.snapshot.load().nodes())?;
         let mut messages = request.into_inner();
         let mut end = std::pin::pin!(async {
             self.draining.cancelled().await;
@@ -100,16 +121,20 @@ impl AccessLogService for AccessLog {
                 message = messages.message() => message?,
             };
             match message {
-                Some(message) => self.take(message).await,
+                Some(message) => self.take(message, peer.as_ref()).await?,
                 None => return Ok(Response::new(StreamAccessLogsResponse {})),
             }
         }
     }
 }
 
+fn shown(node: &NodeView) -> &str {
+    node.name().map_or("an Envoy without a name", |name| name)
+}
+
 /// What became of the entries. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct AccessLogCounts(Family<ResultLabel, Counter>);
+pub struct AccessLogCounts(Family<ResultLabel, Counter>, Arc<Seldom>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
@@ -123,6 +148,8 @@ pub enum EntryResult {
     /// Of no interest to the audit: our own web pages, the start of a short request, periodic entries.
     Skipped,
     Malformed,
+    /// It tells of a route that the Envoy does not serve.
+    OutOfScope,
     /// The trail could not be written.
     Lost,
 }
@@ -133,6 +160,7 @@ impl EntryResult {
             Self::Recorded => "recorded",
             Self::Skipped => "skipped",
             Self::Malformed => "malformed",
+            Self::OutOfScope => "out_of_scope",
             Self::Lost => "lost",
         }
     }
@@ -153,10 +181,16 @@ impl AccessLogCounts {
     }
 
     fn add_many(&self, result: EntryResult, count: u64, why: &str) {
-        let before = self.0.get_or_create(&ResultLabel { result: result.as_str() }).inc_by(count);
-        // The first says what is wrong; the metric says how often.
-        if before == 0 && matches!(result, EntryResult::Malformed | EntryResult::Lost) {
-            tracing::warn!(access_log.result = result.as_str(), why, "an entry of Envoy's access log did not reach the audit trail");
+        self.0.get_or_create(&ResultLabel { result: result.as_str() }).inc_by(count);
+        // One in a while says what is wrong; the metric says how often.
+        let is_wrong = matches!(result, EntryResult::Malformed | EntryResult::OutOfScope | EntryResult::Lost);
+        if let Some(unsaid) = is_wrong.then(|| self.1.now()).flatten() {
+            tracing::warn!(
+                access_log.result = result.as_str(),
+                why,
+                unsaid,
+                "an entry of Envoy's access log did not reach the audit trail"
+            );
         }
     }
 }

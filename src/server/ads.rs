@@ -22,7 +22,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::xds::resource::{ResourceSet, TypeUrl};
+use crate::server::peer::Peer;
+use crate::server::telemetry::Seldom;
+use crate::xds::resource::TypeUrl;
+use crate::xds::resources::NodeResources;
 use crate::xds::stream::{Limits, Protocol};
 
 pub use admission::Admission;
@@ -64,7 +67,7 @@ impl Default for AdsLimits {
 /// The discovery services.
 #[derive(Debug)]
 pub struct Ads {
-    resources: watch::Receiver<Arc<ResourceSet>>,
+    resources: watch::Receiver<Arc<NodeResources>>,
     state: AdsState,
     limits: AdsLimits,
     streams: Arc<Semaphore>,
@@ -72,15 +75,16 @@ pub struct Ads {
     name_cost: Arc<AtomicUsize>,
     admission: Admission,
     draining: CancellationToken,
+    warned: Seldom,
 }
 
 type Responses<P> = ReceiverStream<Result<<P as Protocol>::Response, Status>>;
 
 impl Ads {
-    /// Serves what `resources` holds. When `draining` is cancelled, or the sender of `resources` is gone, streams end with `Unavailable`;
+    /// Serves to each Envoy what `resources` holds for the node that it is. When `draining` is cancelled, or the sender of `resources` is gone, streams end with `Unavailable`;
     /// an Envoy keeps what it has and connects again.
     pub fn service(
-        resources: watch::Receiver<Arc<ResourceSet>>,
+        resources: watch::Receiver<Arc<NodeResources>>,
         state: AdsState,
         limits: AdsLimits,
         draining: CancellationToken,
@@ -91,13 +95,22 @@ impl Ads {
     /// As `service`, for some Envoys only.
     pub fn service_for(
         admission: Admission,
-        resources: watch::Receiver<Arc<ResourceSet>>,
+        resources: watch::Receiver<Arc<NodeResources>>,
         state: AdsState,
         limits: AdsLimits,
         draining: CancellationToken,
     ) -> Services {
         let streams = Arc::new(Semaphore::new(limits.streams));
-        services::of(Arc::new(Self { resources, state, limits, streams, name_cost: Arc::default(), admission, draining }))
+        services::of(Arc::new(Self {
+            resources,
+            state,
+            limits,
+            streams,
+            name_cost: Arc::default(),
+            admission,
+            draining,
+            warned: Seldom::default(),
+        }))
     }
 
     /// `only`: the type of a service of one type.
@@ -107,12 +120,19 @@ impl Ads {
         P::Request: Send,
         P::Response: Send,
     {
+        let peer = request.extensions().get::<Peer>().cloned();
+        if let Err(unknown) = Peer::view(peer.as_ref(), self.resources.borrow().nodes()) {
+            if let Some(unsaid) = self.warned.now() {
+                tracing::warn!(%unknown, unsaid, "an xDS stream was refused");
+            }
+            return Err(unknown.into());
+        }
         let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
             tracing::warn!(limit = self.limits.streams, "an xDS stream was refused: too many are open");
             return Err(Status::resource_exhausted(format!("{} xDS streams are open already", self.limits.streams)));
         };
         let (outbound, responses) = mpsc::channel(OUTBOUND);
-        let task = stream_task::StreamTask::<P>::new(self, only, outbound);
+        let task = stream_task::StreamTask::<P>::new(self, peer, only, outbound);
         let draining = self.draining.clone();
         tokio::spawn(async move {
             task.run(request.into_inner(), draining).await;

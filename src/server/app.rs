@@ -20,6 +20,7 @@ use crate::server::admin::http::{Condition, Readiness};
 use crate::server::ads::{Admission, AdsState, announce_drains};
 use crate::server::clock;
 use crate::server::cluster_source::ConnectError;
+use crate::server::door::DoorError;
 use crate::server::lifecycle::{Failures, TaskFailure, Tasks};
 use crate::server::managed_envoy::{self, EnvoyMetrics, EnvoyProgram, LocateError, SelfTestFailure, Settings};
 use crate::server::oidc::Providers;
@@ -31,8 +32,8 @@ use crate::server::trail::Trail;
 use crate::server::unix_socket::SocketError;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
-use crate::xds::resource::{InvalidResource, ResourceSet};
-use crate::xds::resources;
+use crate::xds::resource::InvalidResource;
+use crate::xds::resources::{self, NodeResources};
 use cluster::{Built, Cluster};
 
 /// How often an identity provider that is away is tried again.
@@ -67,6 +68,12 @@ pub enum StartError {
     Signing(#[from] SigningError),
     #[error("a local socket cannot be bound: {0}")]
     Socket(#[from] SocketError),
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    #[error(
+        "`up` starts an Envoy that needs listeners, and the configuration has none but those of gateways: use `serve`, or write top-level `listeners`"
+    )]
+    NoListeners,
     #[error("the admin address {address} cannot be bound: {error}")]
     AdminAddress { address: SocketAddr, error: std::io::Error },
     #[error("no Envoy to run: {0}")]
@@ -116,6 +123,9 @@ impl App {
             WhichEnvoy::Managed(path) => Some(tried(path.as_deref()).await?),
             WhichEnvoy::Others { .. } => None,
         };
+        if program.is_some() && parts.snapshot.load().config().listeners.is_empty() {
+            return Err(StartError::NoListeners);
+        }
         let (tasks, failures) = Tasks::new();
         let readiness = Arc::new(parts.readiness(&tasks, program.is_some()));
         let admission = match &options.envoy {
@@ -241,13 +251,13 @@ impl Parts {
         tasks.spawn("configuration", publisher.run(hook, tasks.ending()));
     }
 
-    /// Envoy's resources of the snapshot in force, rebuilt with each new one. One that cannot be built leaves the last in force.
-    fn resources(&self, tasks: &Tasks) -> Result<watch::Receiver<Arc<ResourceSet>>, StartError> {
+    /// Every node's resources of the snapshot in force, rebuilt with each new one. Those that cannot be built leave the last in force.
+    fn resources(&self, tasks: &Tasks) -> Result<watch::Receiver<Arc<NodeResources>>, StartError> {
         let build = |snapshot: &Snapshot| -> Result<Built, InvalidResource> {
-            Ok(Built { version: snapshot.version().to_owned(), set: Arc::new(resources::build(snapshot)?) })
+            Ok(Built { version: snapshot.version().to_owned(), resources: Arc::new(resources::build_all(snapshot)?) })
         };
         let first = build(&self.snapshot.load())?;
-        let (sender, receiver) = watch::channel(Arc::clone(&first.set));
+        let (sender, receiver) = watch::channel(Arc::clone(&first.resources));
         let built = self.built.clone();
         built.send_replace(first);
         let (mut snapshots, stop) = (self.publisher.subscribe(), tasks.ending());
@@ -260,8 +270,8 @@ impl Parts {
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 match build(&snapshot) {
                     Ok(new) => {
-                        announce_drains(&sender.borrow(), &new.set);
-                        sender.send_replace(Arc::clone(&new.set));
+                        announce_drains(&sender.borrow(), &new.resources);
+                        sender.send_replace(Arc::clone(&new.resources));
                         built.send_replace(new);
                     }
                     Err(error) => tracing::error!(%error, "Envoy's resources cannot be built; it keeps the last ones"),

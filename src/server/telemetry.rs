@@ -1,8 +1,8 @@
 //! The operational log (human text or JSON on stderr) and the metrics. Never the audit trail, never a secret.
 
 use std::io::IsTerminal as _;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,6 +17,35 @@ use tracing_subscriber::EnvFilter;
 pub enum LogFormat {
     Human,
     Json,
+}
+
+/// How often a warning about what others can cause as often as they like is written.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// Keeps a warning from filling the log.
+#[derive(Debug, Default)]
+pub struct Seldom(Mutex<Option<(Instant, u64)>>);
+
+impl Seldom {
+    /// Whether to write it now: how many were left out since the last one.
+    pub fn now(&self) -> Option<u64> {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, now: Instant) -> Option<u64> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.as_mut() {
+            Some((written, unsaid)) if now.saturating_duration_since(*written) < SELDOM => {
+                *unsaid += 1;
+                None
+            }
+            before => {
+                let unsaid = before.map_or(0, |(_, unsaid)| *unsaid);
+                *last = Some((now, 0));
+                Some(unsaid)
+            }
+        }
+    }
 }
 
 /// Installs the subscriber for the process. `filter` is a `tracing_subscriber::EnvFilter` directive such as `info` or `kubepass=debug`.
@@ -130,5 +159,19 @@ impl Metrics {
             let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_written_once_in_a_while() {
+        let (seldom, start) = (Seldom::default(), Instant::now());
+        assert_eq!(seldom.at(start), Some(0));
+        assert_eq!((seldom.at(start), seldom.at(start + SELDOM / 2)), (None, None));
+        assert_eq!(seldom.at(start + SELDOM), Some(2));
+        assert_eq!(seldom.at(start + SELDOM), None);
     }
 }

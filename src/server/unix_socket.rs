@@ -68,12 +68,33 @@ impl UnixSocket {
         &self.path
     }
 
+    /// The user that we are.
+    pub fn own_uid(&self) -> u32 {
+        self.own_uid
+    }
+
     /// Waits for the next connection of our own user or of root. Others are closed at once; failures of accept are waited out.
     pub async fn accept(&self) -> (UnixStream, SocketAddr) {
+        let (stream, address, _) = self.next(|uid| may_connect(uid, self.own_uid)).await;
+        (stream, address)
+    }
+
+    /// The same for the users that `may`, with the user.
+    pub async fn accept_from(&self, may: impl Fn(u32) -> bool) -> (UnixStream, u32) {
+        let (stream, _, uid) = self.next(may).await;
+        (stream, uid)
+    }
+
+    async fn next(&self, may: impl Fn(u32) -> bool) -> (UnixStream, SocketAddr, u32) {
         loop {
             match self.listener.accept().await {
-                Ok((stream, address)) if self.admits(&stream) => return (stream, address),
-                Ok(_) => {}
+                Ok((stream, address)) => {
+                    let peer = stream.peer_cred().map(|credentials| credentials.uid());
+                    match peer {
+                        Ok(uid) if may(uid) => return (stream, address, uid),
+                        _ => tracing::warn!(socket = %self.path.display(), peer.uid = ?peer, "a connection of another user was refused"),
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(socket = %self.path.display(), %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -88,15 +109,6 @@ impl UnixSocket {
             let (stream, _) = socket.accept().await;
             Some((Ok(stream), socket))
         })
-    }
-
-    fn admits(&self, stream: &UnixStream) -> bool {
-        let peer = stream.peer_cred().map(|credentials| credentials.uid());
-        let admitted = peer.as_ref().is_ok_and(|uid| may_connect(*uid, self.own_uid));
-        if !admitted {
-            tracing::warn!(socket = %self.path.display(), peer.uid = ?peer, "a connection of another user was refused");
-        }
-        admitted
     }
 }
 

@@ -1,5 +1,5 @@
-//! The web part: login pages, the protocol of the command line, the contract of pomerium-cli, the portal. It is reached through Envoy alone, over a Unix
-//! socket. It decides who gets a session (`oidc` verified, `identity` mapped, the audit line written) and hands out its tokens; what a session may do at a
+//! The web part: login pages, the protocol of the command line, the contract of pomerium-cli, the portal. It is reached through Envoy alone.
+//! It decides who gets a session (`oidc` verified, `identity` mapped, the audit line written) and hands out its tokens; what a session may do at a
 //! cluster is not decided here.
 //!
 //! Hosts: the one of `public_url`, and those of the routes, where only `/.kubepass/`, `/.pomerium/` and the probes of pomerium-cli arrive.
@@ -40,9 +40,10 @@ use crate::config::{Config, IdentityProvider, OnAuditFailure, Route};
 use crate::server::clock;
 use crate::server::ending::SessionEnder;
 use crate::server::oidc::Providers;
+use crate::server::peer::Peer;
 use crate::server::signing::Signing;
 use crate::server::store::Store;
-use crate::server::telemetry::Metrics;
+use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
 use crate::session::{Session, SessionTable};
 use crate::snapshot::Snapshot;
@@ -70,6 +71,7 @@ pub struct Web {
     login_returns: RateLimit,
     under_way: Arc<UnderWay>,
     logins: Semaphore,
+    warned: Seldom,
 }
 
 /// Which route's host was asked.
@@ -108,6 +110,7 @@ impl Web {
             login_returns: RateLimit::new(limits::LOGINS_PER_MINUTE),
             under_way: Arc::default(),
             logins: Semaphore::new(limits::CONCURRENT_LOGINS),
+            warned: Seldom::default(),
         }
     }
 
@@ -181,9 +184,18 @@ async fn by_host(State(hosts): State<Hosts>, mut request: Request) -> Response {
     let Some(host) = request::host(request.headers()) else {
         return plain(StatusCode::BAD_REQUEST, "exactly one valid Host header is needed");
     };
-    let router = if host == snapshot.config().public_url.host {
+    let node = match Peer::view(request.extensions().get::<Peer>(), snapshot.nodes()) {
+        Ok(node) => node,
+        Err(unknown) => {
+            if let Some(unsaid) = hosts.web.warned.now() {
+                tracing::warn!(%unknown, unsaid, "web.refused");
+            }
+            return plain(StatusCode::FORBIDDEN, "this Envoy is no node of kubepass's configuration");
+        }
+    };
+    let router = if host == snapshot.config().public_url.host && snapshot.has_login_pages(node) {
         hosts.public
-    } else if let Some(route) = snapshot.route_by_host(&host) {
+    } else if let Some(route) = snapshot.route_by_host(&host).filter(|route| node.serves(route)) {
         request.extensions_mut().insert(AskedRoute(Arc::clone(route)));
         hosts.routes
     } else {

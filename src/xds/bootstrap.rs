@@ -1,7 +1,11 @@
 //! What an Envoy is told when it starts. The texts for people in `envoy/` and those that Envoys get are the same.
 
+mod gateway;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use gateway::{CA_FILE, CERTIFICATE_FILE, GatewayInput, GatewayTls, followed_files, gateway};
 
 /// What differs between two managed Envoys.
 #[derive(Debug, Clone, Copy)]
@@ -33,8 +37,7 @@ const BESIDE: &str = "\
 
 /// The bootstrap of the Envoy that `kubepass-server up` runs, as YAML.
 pub fn managed(input: &BootstrapInput<'_>) -> String {
-    // A JSON string is a double-quoted YAML string.
-    let quoted = serde_json::Value::from(input.socket_dir).to_string();
+    let quoted = quoted(input.socket_dir);
     let open = quoted.strip_suffix('"').unwrap_or(&quoted);
     MANAGED.replace(SOCKET_DIR, &format!("{open}/"))
 }
@@ -52,6 +55,11 @@ pub fn beside(node: &NodeName, input: &BootstrapInput<'_>) -> Result<String, Soc
     let body = text.find("node:").and_then(|at| text.get(at..)).unwrap_or_default();
     let body = body.replacen(NODE, &format!("{{id: \"{node}\", cluster: kubepass}}"), 1);
     Ok(format!("{BESIDE}{}", body.replacen(ADMIN_SOCKET, &admin_socket, 1)))
+}
+
+/// A JSON string is a double-quoted YAML string.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// The name by which an Envoy is told from others: lower-case letters, digits, `-` and `.`, 63 at most.

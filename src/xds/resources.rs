@@ -20,6 +20,7 @@ mod listener;
 mod local_reply;
 mod message;
 pub mod names;
+mod node_resources;
 mod route;
 mod secret;
 pub mod self_test;
@@ -33,23 +34,34 @@ use prost::Message;
 
 pub use self::access_log::ACCESS_LOG_FLUSH_MILLISECONDS;
 use self::input::Input;
-use crate::snapshot::Snapshot;
+pub use self::node_resources::{NodeResources, build_all};
+use crate::snapshot::{NodeView, Snapshot};
 use crate::xds::resource::{InvalidResource, Resource, ResourceSet, ResourceSetBuilder, TypeUrl};
 
-/// Every resource that one Envoy needs.
+/// Every resource that the unnamed node needs: where the configuration has no `nodes`, that is any Envoy.
 ///
 /// # Errors
 /// Two routes with one name, or a name that xDS cannot carry: a valid configuration has neither.
 pub fn build(snapshot: &Snapshot) -> Result<ResourceSet, InvalidResource> {
-    build_input(&Input::of(snapshot.config()))
+    build_for(snapshot, NodeView::UNNAMED)
+}
+
+/// Every resource that a node needs, and none besides.
+///
+/// # Errors
+/// As `build`.
+pub fn build_for(snapshot: &Snapshot, node: &NodeView) -> Result<ResourceSet, InvalidResource> {
+    build_input(&Input::of(snapshot, node))
 }
 
 fn build_input(input: &Input<'_>) -> Result<ResourceSet, InvalidResource> {
     let mut set = ResourceSet::builder();
-    for (index, configured) in input.listeners.iter().enumerate() {
-        insert(&mut set, TypeUrl::Listener, names::listener(index), &listener::listener(index, configured))?;
+    for input in &input.listeners {
+        insert(&mut set, TypeUrl::Listener, input.name.clone(), &listener::listener(input))?;
     }
-    insert_host(&mut set, input.public_host, route::public_host(input.public_host))?;
+    if let Some(host) = input.public_host {
+        insert_host(&mut set, host, route::public_host(host))?;
+    }
     for route in &input.routes {
         let name = route.target();
         if cluster::is_ip(&route.server.host) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLog as AccessLogConfig, access_log};
 use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster};
 use envoy_types::pb::envoy::config::core::v3::{
@@ -28,8 +29,10 @@ use kubepass::server::ads::{Ads, AdsLimits, AdsState};
 use kubepass::server::managed_envoy::AdminInterface;
 use kubepass::server::trail::Trail;
 use kubepass::server::unix_socket::UnixSocket;
+use kubepass::snapshot::NodeView;
 use kubepass::xds::bootstrap::{ADMIN_SOCKET, BootstrapInput, managed};
 use kubepass::xds::resource::{Resource, ResourceSet, TypeUrl};
+use kubepass::xds::resources::NodeResources;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -102,7 +105,7 @@ const STATIC_CLUSTERS: u64 = 4;
 
 struct Fixture {
     sockets: PathBuf,
-    resources: watch::Sender<Arc<ResourceSet>>,
+    resources: watch::Sender<Arc<NodeResources>>,
     state: AdsState,
     admin: AdminInterface,
     server: Option<(JoinHandle<()>, CancellationToken)>,
@@ -116,7 +119,7 @@ impl Fixture {
         let sockets = run.file("s");
         let mut fixture = Self {
             admin: AdminInterface::new(sockets.join(ADMIN_SOCKET)),
-            resources: watch::Sender::new(Arc::new(first)),
+            resources: watch::Sender::new(Arc::new(first.into())),
             state: AdsState::default(),
             server: None,
             envoy: None,
@@ -149,11 +152,11 @@ impl Fixture {
     }
 
     fn publish(&self, set: ResourceSet) {
-        self.resources.send_replace(Arc::new(set));
+        self.resources.send_replace(Arc::new(set.into()));
     }
 
     async fn until_taken(&mut self, what: &str) {
-        let set = Arc::clone(&self.resources.borrow());
+        let set = self.resources.borrow().of(NodeView::UNNAMED);
         self.until(what, |state| state.is_taken(&set)).await;
     }
 
@@ -349,7 +352,8 @@ async fn requests_are_completed_in_the_audit_trail() {
     let sinks = vec![AuditSink::File { path: audit.clone() }];
     let trail = Trail::open(&AuditSettings { sinks, on_failure: OnAuditFailure::Deny, durability: Durability::Written }).unwrap();
     let counts = AccessLogCounts::default();
-    let service = AccessLog::service(trail, counts.clone(), CancellationToken::new());
+    let snapshot = Arc::new(ArcSwap::new(crate::fixture::snapshot_of("config/kubepass.yaml")));
+    let service = AccessLog::service(snapshot, trail, counts.clone(), CancellationToken::new());
     let incoming = UnixSocket::bind(&fixture.sockets.join("access_log.sock")).unwrap().into_incoming();
     tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
     fixture.until_taken("start-up").await;

@@ -73,6 +73,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Challenge(Challenge::NoCredential { browser: true }),
         Outcome::Challenge(Challenge::SessionAboutToEnd),
         Outcome::Deny(DenyReason::UnknownRoute),
+        Outcome::Deny(DenyReason::RouteNotServed),
         Outcome::Deny(DenyReason::Misdirected),
         Outcome::Deny(DenyReason::Ambiguous(Ambiguous::EncodedSlash)),
         Outcome::Deny(DenyReason::ImpersonationRequested),

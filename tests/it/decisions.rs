@@ -9,7 +9,7 @@ use kubepass::access::request::RequestHeaders;
 use kubepass::access::{AccessRequest, Answer, Decision, Outcome, RequestTarget, SessionState, authenticate, decide};
 use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::session::{Session, SessionTable};
-use kubepass::snapshot::Snapshot;
+use kubepass::snapshot::{NodeView, Snapshot};
 use kubepass::token::SessionId;
 use proptest::prelude::*;
 
@@ -239,6 +239,7 @@ fn target(snapshot: &Snapshot, route: &str) -> String {
 
 fn request<'a>(target: &'a str, method: &'a str, path: &'a str, headers: &[(&'a str, &'a [u8])]) -> AccessRequest<'a> {
     AccessRequest {
+        node: NodeView::UNNAMED,
         request_id: "id",
         target: RequestTarget::parse(target),
         method,

@@ -20,7 +20,7 @@ use kubepass::server::managed_envoy::{SelfTestFailure, self_test};
 use kubepass::snapshot::Snapshot;
 use kubepass::xds::bootstrap::{BootstrapInput, TESTED_ENVOYS, managed};
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
-use kubepass::xds::resources::build;
+use kubepass::xds::resources::{build, build_for};
 
 use self::static_bootstrap::all;
 use crate::fixture;
@@ -30,7 +30,7 @@ use crate::support::tools::Tools;
 fn the_resources_of_every_example_are_the_golden_ones() {
     let mut golden = fixture::Golden::default();
     for example in examples() {
-        let got = readable(&resources(&example));
+        let got = shown(&example);
         assert!(!got.contains("test-only-content") && !got.contains("PRIVATE KEY"), "{example} shows a secret");
         let name = Path::new(&example).file_name().unwrap();
         golden.compare(&fixture::root().join("tests/it/golden/envoy").join(name), &got);
@@ -41,7 +41,7 @@ fn the_resources_of_every_example_are_the_golden_ones() {
 #[test]
 fn ext_authz_is_disabled_nowhere() {
     for example in examples() {
-        let text = readable(&resources(&example));
+        let text = shown(&example);
         assert!(!text.contains("disabled"), "{example}");
         assert!(text.contains("context_extensions: {target: \"web\"}") && text.contains("context_extensions: {target: \"kubernetes:"));
     }
@@ -52,8 +52,10 @@ fn the_pinned_envoy_accepts_the_resources_of_every_example() {
     for example in examples() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("bootstrap.pb");
-        std::fs::write(&file, static_bootstrap::bootstrap(&resources(&example))).unwrap();
-        validate(&file, &example);
+        for (node, set) in sets(&example) {
+            std::fs::write(&file, static_bootstrap::bootstrap(&set)).unwrap();
+            validate(&file, &format!("{example} {node}"));
+        }
     }
 }
 
@@ -169,6 +171,32 @@ fn examples() -> Vec<String> {
 
 fn resources(example: &str) -> ResourceSet {
     build(&fixture::snapshot_of(example)).unwrap()
+}
+
+/// What every node of an example has, and before it what the unnamed one has where it has listeners.
+fn sets(example: &str) -> Vec<(String, ResourceSet)> {
+    let snapshot = fixture::snapshot_of(example);
+    let unnamed = (!snapshot.config().listeners.is_empty()).then(|| (String::new(), build(&snapshot).unwrap()));
+    let mut nodes: Vec<_> = snapshot.nodes().iter().collect();
+    nodes.sort_by_key(|node| node.name());
+    let named = nodes.into_iter().map(|node| (node.name().unwrap().to_string(), build_for(&snapshot, node).unwrap()));
+    unnamed.into_iter().chain(named).collect()
+}
+
+/// All of them as text; sets that are equal stand once.
+fn shown(example: &str) -> String {
+    let mut parts: Vec<(Vec<String>, ResourceSet)> = Vec::new();
+    for (node, set) in sets(example) {
+        match parts.iter_mut().find(|(_, known)| *known == set) {
+            Some((nodes, _)) => nodes.push(node),
+            None => parts.push((vec![node], set)),
+        }
+    }
+    let part = |(nodes, set): &(Vec<String>, ResourceSet)| match nodes.join(", ") {
+        unnamed if unnamed.is_empty() => readable(set),
+        names => format!("# The nodes {names}\n{}", readable(set)),
+    };
+    parts.iter().map(part).collect::<Vec<_>>().join("\n")
 }
 
 fn readable(set: &ResourceSet) -> String {

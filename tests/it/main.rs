@@ -19,6 +19,7 @@ mod fuzz_corpus;
 mod live_reload;
 mod managed_envoy;
 mod many;
+mod nodes;
 mod policy_explain;
 mod structure;
 mod web;

@@ -12,7 +12,7 @@ use kubepass::server::managed_envoy::{EnvoyMetrics, ManagedEnvoyError, Settings,
 use kubepass::server::unix_socket::UnixSocket;
 use kubepass::snapshot::Snapshot;
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
-use kubepass::xds::resources::build;
+use kubepass::xds::resources::{NodeResources, build};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -160,8 +160,8 @@ fn kill(pid: u32, signal: &str) {
 }
 
 /// The control plane's part of the socket folder, with a first configuration.
-fn control_plane(folder: &Path, first: ResourceSet) -> (watch::Sender<Arc<ResourceSet>>, AdsState) {
-    let (sender, receiver) = watch::channel(Arc::new(first));
+fn control_plane(folder: &Path, first: ResourceSet) -> (watch::Sender<Arc<NodeResources>>, AdsState) {
+    let (sender, receiver) = watch::channel(Arc::new(first.into()));
     let state = AdsState::default();
     let service = Ads::service(receiver, state.clone(), AdsLimits::default(), CancellationToken::new());
     let socket = UnixSocket::bind(&folder.join("xds.sock")).unwrap();
@@ -223,7 +223,7 @@ async fn changes_of_routes_and_secrets_are_acknowledged_and_modify_no_listener()
         let stays = matches!(kind, TypeUrl::Listener | TypeUrl::ScopedRouteConfiguration | TypeUrl::ExtensionConfig);
         assert_eq!(before.type_version(kind) == after.type_version(kind), stays, "{kind}");
     }
-    sender.send(Arc::new(after.clone())).unwrap();
+    sender.send(Arc::new(after.clone().into())).unwrap();
     until_acknowledged(&state, &after).await;
 
     let stats = settings.admin().stats("^listener_manager").await.unwrap();

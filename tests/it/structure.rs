@@ -38,18 +38,38 @@ const EDGES: &[(&str, &[&str])] = &[
     ("publisher", &["config", "snapshot", "oidc", "audit", "trail", "token"]),
     // `audit` and `trail`: each change of a key leaves a line. `identity`: the session's names go into the claims.
     ("signing", &["token", "session", "identity", "store", "config", "snapshot", "audit", "trail"]),
-    ("ads", &["xds", "snapshot"]),
+    // Whose a connection is, and where connections come in.
+    ("peer", &["config", "snapshot"]),
+    ("door", &["peer", "config", "snapshot"]),
+    ("ads", &["peer", "xds", "snapshot"]),
     ("ending", &["audit", "session", "store", "trail"]),
     (
         "ext_authz",
-        &["signing", "token", "access", "audit", "trail", "snapshot", "session", "store", "kubernetes", "header", "config", "envoy_names"],
+        &[
+            "door",
+            "peer",
+            "signing",
+            "token",
+            "access",
+            "audit",
+            "trail",
+            "snapshot",
+            "session",
+            "store",
+            "kubernetes",
+            "header",
+            "config",
+            "envoy_names",
+        ],
     ),
     // `kubernetes` to tell a watch, which has a start worth a line, from a plain read.
-    ("access_log", &["audit", "trail", "kubernetes", "envoy_names"]),
+    ("access_log", &["peer", "snapshot", "audit", "trail", "kubernetes", "envoy_names"]),
     // `signing` for the public keys.
     (
         "web",
         &[
+            "door",
+            "peer",
             "signing",
             "ending",
             "oidc",

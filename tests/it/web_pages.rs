@@ -6,7 +6,7 @@ use kubepass::access::request::RequestHeaders;
 use kubepass::access::{AccessRequest, Answer, Form, Outcome, RequestTarget, SessionState, authenticate, decide};
 use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::session::{ROUTE_COOKIE, Session, SessionTable, seal_route_cookie};
-use kubepass::snapshot::Snapshot;
+use kubepass::snapshot::{NodeView, Snapshot};
 use kubepass::token::SessionId;
 use proptest::prelude::*;
 
@@ -58,6 +58,7 @@ impl Person {
         let route = self.snapshot.route(route).unwrap();
         let target = format!("{}:{}", route.kind(), route.id());
         let request = AccessRequest {
+            node: NodeView::UNNAMED,
             request_id: "id",
             target: RequestTarget::parse(&target),
             method,
@@ -235,6 +236,7 @@ fn a_route_is_reached_as_what_it_is_only() {
         let target = format!("{kind}:{}", route.id());
         let bearer = person.bearer(&route.host);
         let request = AccessRequest {
+            node: NodeView::UNNAMED,
             request_id: "id",
             target: RequestTarget::parse(&target),
             method: "GET",
@@ -270,6 +272,7 @@ proptest! {
             let mut headers: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(values.iter().map(String::as_bytes)).collect();
             headers.push(("cookie", cookie.as_bytes()));
             let request = AccessRequest {
+                node: NodeView::UNNAMED,
                 request_id: "id",
                 target: RequestTarget::parse(&target),
                 method: &method,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kubepass::server::ads::{Ads, AdsLimits, AdsState};
 use kubepass::server::unix_socket::UnixSocket;
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
+use kubepass::xds::resources::NodeResources;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -26,7 +27,7 @@ type Row = (TypeUrl, &'static str, &'static str);
 /// A target with resources, and a client of it.
 struct Target {
     _folder: tempfile::TempDir,
-    resources: watch::Sender<Arc<ResourceSet>>,
+    resources: watch::Sender<Arc<NodeResources>>,
     content: BTreeMap<(TypeUrl, String), String>,
     state: AdsState,
     client: Client,
@@ -40,7 +41,7 @@ impl Target {
         let socket = folder.path().join("run/xds.sock");
         let content: BTreeMap<_, _> =
             kinds.iter().flat_map(|kind| words(names).into_iter().map(|name| ((*kind, name), "1".to_owned()))).collect();
-        let resources = watch::Sender::new(Arc::new(of(&content)));
+        let resources = watch::Sender::new(Arc::new(of(&content).into()));
         let state = AdsState::default();
         let service = Ads::service(resources.subscribe(), state.clone(), AdsLimits::default(), CancellationToken::new());
         let incoming = UnixSocket::bind(&socket).unwrap().into_incoming();
@@ -79,7 +80,7 @@ impl Target {
         }
         let set = of(&self.content);
         let wanted = set.type_version(kind).to_owned();
-        self.resources.send_replace(Arc::new(set));
+        self.resources.send_replace(Arc::new(set.into()));
         let sees =
             move |state: &AdsState| state.streams().iter().all(|stream| stream.types.get(&kind).is_some_and(|view| view.wanted == wanted));
         self.until(sees).await;

@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut};
 use kubepass::server::ads::{Ads, AdsLimits, AdsState};
 use kubepass::server::unix_socket::UnixSocket;
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
+use kubepass::xds::resources::NodeResources;
 use kubepass::xds::stream::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -25,7 +26,7 @@ const KINDS: [TypeUrl; 7] = TypeUrl::ALL;
 
 struct Target {
     folder: tempfile::TempDir,
-    resources: watch::Sender<Arc<ResourceSet>>,
+    resources: watch::Sender<Arc<NodeResources>>,
     state: AdsState,
     version: u64,
 }
@@ -33,7 +34,7 @@ struct Target {
 impl Target {
     fn start(limits: AdsLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let resources = watch::Sender::new(Arc::new(content(0)));
+        let resources = watch::Sender::new(Arc::new(content(0).into()));
         let state = AdsState::default();
         let service = Ads::service(resources.subscribe(), state.clone(), limits, CancellationToken::new());
         let incoming = UnixSocket::bind(&folder.path().join("run/xds.sock")).unwrap().into_incoming();
@@ -62,7 +63,7 @@ impl Target {
     /// Publishes a change, which the good client gets at once.
     async fn assert_served(&mut self, good: &mut Client) {
         self.version += 1;
-        self.resources.send_replace(Arc::new(content(self.version)));
+        self.resources.send_replace(Arc::new(content(self.version).into()));
         let began = Instant::now();
         for _ in KINDS {
             let got = good.take(TypeUrl::Cluster).await;

@@ -63,7 +63,7 @@ impl<'a> Together<'a> {
     pub(super) fn take(&mut self, id: &ObjectId, route: &Arc<Route>) -> Result<(), ConfigErrors> {
         let mut faults = Faults::new(&id.to_string());
         self.check_host(route, &mut faults);
-        self.check_providers(route, &mut faults);
+        self.check_names(route, &mut faults);
         self.check_audience(id, route, &mut faults);
         self.check_assertion(route, &mut faults);
         self.check_identities(route, &mut faults);
@@ -100,14 +100,20 @@ impl<'a> Together<'a> {
         }
     }
 
-    fn check_providers(&self, route: &Route, faults: &mut Faults) {
-        let known: Vec<&str> = self.config.identity_providers.iter().map(|provider| provider.name.as_str()).collect();
-        for (index, name) in route.identity_providers.iter().flatten().enumerate() {
-            if !known.contains(&name.as_str()) {
-                let (message, hint) = consistency::unknown_provider(name, &known);
-                faults.add_with_hint(&below_root(&format!("identity_providers[{index}]")), message, hint);
+    /// What stands elsewhere in the configuration must be there.
+    fn check_names(&self, route: &Route, faults: &mut Faults) {
+        let providers = self.config.identity_providers.iter().map(|provider| provider.name.as_str()).collect();
+        let nodes = self.config.nodes.iter().map(|node| node.name.as_str()).collect();
+        let gateways = self.config.gateways.iter().map(|gateway| gateway.name.as_str()).collect();
+        let check = |what: &str, key: &str, names: &Option<Vec<String>>, known: Vec<&str>, faults: &mut Faults| {
+            for (index, name) in names.iter().flatten().enumerate().filter(|(_, name)| !known.contains(&name.as_str())) {
+                let (message, hint) = consistency::unknown(what, name, &known);
+                faults.add_with_hint(&below_root(&format!("{key}[{index}]")), message, hint);
             }
-        }
+        };
+        check("identity provider", "identity_providers", &route.identity_providers, providers, faults);
+        check("node", "nodes", &route.nodes, nodes, faults);
+        check("gateway", "gateways", &route.gateways, gateways, faults);
     }
 
     /// Only Routes of one namespace share an audience: a token for the operator's cluster must not go to a server that somebody else names.

@@ -55,6 +55,7 @@ pub(super) fn completion(entry: &HttpAccessLogEntry) -> Converted {
     let bytes = |on_the_wire: u64, of_the_body: u64| if on_the_wire > 0 { on_the_wire } else { of_the_body };
     Converted::Event(CompletionEvent {
         request_id,
+        node: None,
         phase: if phase == Phase::Start { "start" } else { "end" },
         route: shortened(route, MAX_ROUTE),
         status: response.response_code.as_ref().map_or(0, |code| code.value),

@@ -1,6 +1,6 @@
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use envoy_types::pb::envoy::config::core::v3::{Metadata, RequestMethod};
 use envoy_types::pb::envoy::data::accesslog::v3::response_flags::Unauthorized;
@@ -19,7 +19,8 @@ use tonic::transport::{Endpoint, Server};
 
 use super::convert::{Converted, completion};
 use super::*;
-use crate::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
+use crate::config::{self, AuditSettings, AuditSink, Contents, Durability, OnAuditFailure, Reference};
+use crate::server::door::Door;
 use crate::server::unix_socket::UnixSocket;
 
 const ID: &str = "0198c0de-0000-7000-8000-000000000001";
@@ -85,6 +86,7 @@ fn event(entry: &HttpAccessLogEntry) -> CompletionEvent {
 #[test]
 fn the_end_of_a_request_is_told_whole() {
     let expected = CompletionEvent {
+        node: None,
         request_id: ID.into(),
         phase: "end",
         route: "prod".into(),
@@ -296,16 +298,56 @@ fn message(entries: Vec<HttpAccessLogEntry>) -> StreamAccessLogsMessage {
     StreamAccessLogsMessage { identifier: None, log_entries: Some(LogEntries::HttpLogs(HttpAccessLogEntries { log_entry: entries })) }
 }
 
+/// The routes `prod` and `staging`; `nodes` and further keys of each route are YAML.
+fn snapshot(nodes: &str, prod: &str, staging: &str) -> Arc<ArcSwap<Snapshot>> {
+    const NOW: u64 = 1_767_225_600;
+    let route = |name: &str, more: &str| {
+        format!(
+            "- {{name: {name}, host: {name}.k8s.example.com, {more} kubernetes: {{server: 'https://10.0.0.1:6443', ca: {{file: ca.crt}}, \
+             impersonate: {{token: {{file: {name}-token}}}}}}, policy: [{{allow: 'true'}}]}}\n"
+        )
+    };
+    let text = format!(
+        "public_url: https://pass.example.com\n\
+         listeners: [{{address: '127.0.0.1:443', certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}]\n{nodes}\
+         secrets: [{{file: secret}}]\n\
+         identity_providers: [{{name: corp, issuer: 'https://idp.example.com', client_id: c, client_secret: {{file: client}}, \
+         identity: {{username: claims.email}}}}]\n\
+         sessions: {{store: {{embedded: {{path: kubepass.db}}}}}}\nroutes:\n{}{}audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n",
+        route("prod", prod),
+        route("staging", staging)
+    );
+    let draft = config::parse(&text, "kubepass.yaml").unwrap();
+    let content = |reference: &Reference| {
+        let name = reference.to_string();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fixture").join(&name);
+        (reference.clone(), Ok(std::fs::read(path).unwrap_or_else(|_| format!("{name}-0123456789abcdefghijklmnopqrstuvwxyz").into_bytes())))
+    };
+    let contents = Contents(draft.references().keys().map(content).collect());
+    let config = config::resolve(draft, &contents, NOW).unwrap_or_else(|errors| panic!("{errors}"));
+    Arc::new(ArcSwap::from_pointee(Snapshot::new(Arc::new(config), "0123456789abcdef")))
+}
+
 async fn serve(
     trail: Trail,
     counts: &AccessLogCounts,
     folder: &Path,
     draining: &CancellationToken,
 ) -> AccessLogServiceClient<tonic::transport::Channel> {
-    let path = folder.join("run/access-log.sock");
-    let incoming = UnixSocket::bind(&path).unwrap().into_incoming();
-    let service = AccessLog::service(trail, counts.clone(), draining.clone());
-    tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
+    serve_snapshot(snapshot("", "", ""), trail, counts, folder, draining).await
+}
+
+async fn serve_snapshot(
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    trail: Trail,
+    counts: &AccessLogCounts,
+    folder: &Path,
+    draining: &CancellationToken,
+) -> AccessLogServiceClient<tonic::transport::Channel> {
+    let path: PathBuf = folder.join("run/access-log.sock");
+    let links = Door::from(UnixSocket::bind(&path).unwrap()).into_links();
+    let service = AccessLog::service(snapshot, trail, counts.clone(), draining.clone());
+    tokio::spawn(Server::builder().serve_with_incoming(service, links));
     let connect = tower::service_fn(move |_| {
         let path = path.clone();
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
@@ -332,6 +374,48 @@ async fn entries_become_lines_of_the_trail_and_bad_ones_do_not_end_the_stream() 
     assert_eq!((&line["event"], &line["request_id"], &line["phase"]), (&"completion".into(), &ID.into(), &"end".into()));
     let got = [EntryResult::Recorded, EntryResult::Skipped, EntryResult::Malformed, EntryResult::Lost].map(|result| counts.get(result));
     assert_eq!(got, [601, 1, 3, 0]);
+}
+
+#[tokio::test]
+async fn a_node_tells_of_its_own_routes_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let settings = settings(vec![AuditSink::File { path: path.clone() }]);
+    let (counts, draining) = (AccessLogCounts::default(), CancellationToken::new());
+    let uid = UnixSocket::bind(&folder.path().join("own/socket")).unwrap().own_uid();
+    let nodes =
+        |own: u32| format!("nodes: [{{name: edge, identity: {{uid: {own}}}}}, {{name: other, identity: {{dns: other.example.com}}}}]\n");
+    let routes = ("nodes: [edge],", "nodes: [other],");
+    let current = snapshot(&nodes(uid), routes.0, routes.1);
+    let trail = Trail::open(&settings).unwrap();
+    let mut client = serve_snapshot(Arc::clone(&current), trail, &counts, folder.path(), &draining).await;
+    let of = |route: &str| {
+        let target = format!("kubernetes:{route}@10.0.0.1:6443/10.0.0.1");
+        changed(|common| (common.metadata, common.route_name) = (grant(&target), target.clone()), |_| (), |_| ())
+    };
+    let messages = [message(vec![of("prod"), of("staging"), of("gone")])];
+    client.stream_access_logs(tokio_stream::iter(messages)).await.unwrap();
+    let lines: Vec<serde_json::Value> =
+        std::fs::read_to_string(&path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = lines.iter().map(|line| (line["route"].as_str().unwrap(), line["node"].as_str().unwrap())).collect();
+    assert_eq!(told, [("prod", "edge"), ("gone", "edge")]);
+    assert_eq!([EntryResult::Recorded, EntryResult::OutOfScope].map(|result| counts.get(result)), [2, 1]);
+
+    // Taken out of the configuration, it tells nothing any more, neither on an open stream nor on a new one.
+    let (entries, open) = tokio::sync::mpsc::channel(1);
+    let mut other = client.clone();
+    let stream = tokio::spawn(async move { other.stream_access_logs(tokio_stream::wrappers::ReceiverStream::new(open)).await });
+    entries.send(message(vec![of("prod")])).await.unwrap();
+    while counts.get(EntryResult::Recorded) < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    current.store(snapshot(&nodes(uid.wrapping_add(1)), routes.0, routes.1).load_full());
+    entries.send(message(vec![of("prod")])).await.unwrap();
+    let refused = tokio::time::timeout(Duration::from_secs(10), stream).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
+    let again = client.stream_access_logs(tokio_stream::iter([message(vec![of("prod")])])).await.unwrap_err();
+    assert!(again.message().contains("add it to `nodes`"), "{again}");
+    assert_eq!(counts.get(EntryResult::Recorded), 3);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use tonic::Status;
 
+use crate::snapshot::{NodeView, Nodes};
 use crate::xds::bootstrap::TESTED_ENVOYS;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +18,14 @@ pub enum Admission {
 }
 
 impl Admission {
+    /// Nobody has tried the Envoys of others, also where kubepass runs one of its own.
+    pub(super) fn of(&self, node: &NodeView) -> Self {
+        match self {
+            Self::Tried if node.name().is_some() => Self::Tested { allowed: Vec::new() },
+            other => other.clone(),
+        }
+    }
+
     /// Judges what a client says of itself in its first request.
     pub(super) fn check(&self, node: Option<&Node>) -> Result<(), Status> {
         let Self::Tested { allowed } = self else { return Ok(()) };
@@ -33,6 +42,22 @@ impl Admission {
             "no test has shown that Envoy {text} treats headers as kubepass relies on, so it gets no routes; \
              `kubepass-server up` tries an Envoy, `kubepass-server serve --allow-envoy {text}` takes it all the same"
         )))
+    }
+}
+
+/// `node.id` is a claim: it must be the name of the node that the connection belongs to, or begin with it and a slash, for Envoys that share one.
+pub(super) fn check_claim(node: Option<&Node>, known: &NodeView, nodes: &Nodes) -> Result<(), Status> {
+    let id = node.map_or("", |node| node.id.as_str());
+    let claimed = id.split_once('/').map_or(id, |(name, _)| name);
+    match known.name() {
+        Some(name) if claimed == &**name => Ok(()),
+        Some(name) => Err(Status::permission_denied(format!(
+            "this Envoy is the node `{name}`, but its node.id names another: start it from what `kubepass-server bootstrap --node {name}` prints"
+        ))),
+        None if nodes.named(claimed).is_some() => {
+            Err(Status::permission_denied("its node.id is the name of a node of the configuration, which this Envoy is not"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -53,11 +78,32 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::config::{self, NodeIdentity};
 
     fn node(id: &str, version: Option<(u32, u32, u32)>) -> Node {
         let version = version.map(|(major_number, minor_number, patch)| SemanticVersion { major_number, minor_number, patch });
         let build = version.map(|version| BuildVersion { version: Some(version), ..BuildVersion::default() });
         Node { id: id.into(), user_agent_version_type: build.map(UserAgentVersionType::UserAgentBuildVersion), ..Node::default() }
+    }
+
+    #[test]
+    fn a_claim_is_the_name_that_the_connection_shows() {
+        let node = |name: &str, uid| config::Node { name: name.to_owned(), identity: NodeIdentity::Uid(uid) };
+        let nodes = Nodes::new(&[node("edge", 1), node("edge-2", 2)], &[]);
+        let check = |known: Option<&str>, id: &str, expected: Result<(), Code>| {
+            let known = known.map_or(NodeView::UNNAMED, |name| nodes.named(name).unwrap_or(NodeView::UNNAMED));
+            let claim = check_claim(Some(&self::node(id, None)), known, &nodes);
+            assert_eq!(claim.map_err(|status| status.code()), expected, "{known:?} {id:?}");
+        };
+        check(Some("edge"), "edge", Ok(()));
+        check(Some("edge"), "edge/pod-1", Ok(()));
+        for other in ["edge-2", "edge-2/edge", "", "Edge", "edg", "/edge"] {
+            check(Some("edge"), other, Err(Code::PermissionDenied));
+        }
+        check(None, "kubepass-managed", Ok(()));
+        check(None, "edge", Err(Code::PermissionDenied));
+        check(None, "edge/1", Err(Code::PermissionDenied));
+        assert!(check_claim(None, nodes.named("edge").unwrap_or(NodeView::UNNAMED), &nodes).is_err());
     }
 
     #[test]

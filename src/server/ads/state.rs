@@ -161,26 +161,29 @@ impl AdsState {
 
     /// Whether every connected Envoy, at least one, has acknowledged all of `set`.
     pub fn is_taken(&self, set: &ResourceSet) -> bool {
-        let takers = self.takers(set);
+        let takers = self.takers(|_| set.clone());
         !takers.is_empty() && takers.iter().all(|taker| taker.has_all)
     }
 
-    /// How far each connected Envoy is with `set`. One may have several streams, each with a part of the types.
-    pub fn takers(&self, set: &ResourceSet) -> Vec<Taker> {
+    /// How far each connected Envoy is with what it should have, by its `node.id`. One may have several streams, each with a part of the types.
+    pub fn takers(&self, wanted: impl Fn(&str) -> ResourceSet) -> Vec<Taker> {
         let registry = self.registry();
         let mut nodes: BTreeMap<&str, Vec<&StreamView>> = BTreeMap::new();
         for view in registry.streams.values() {
             nodes.entry(&view.node).or_default().push(view);
         }
-        let has = |streams: &[&StreamView], kind: TypeUrl| {
+        let has = |set: &ResourceSet, streams: &[&StreamView], kind: TypeUrl| {
             let mut asking = streams.iter().filter_map(|view| view.types.get(&kind)).filter(|view| view.state.requested).peekable();
             (asking.peek().is_some() || set.is_empty(kind))
                 && asking.all(|view| view.state.acknowledged.as_deref() == Some(set.type_version(kind)))
         };
-        let taker = |(node, streams): (&str, Vec<&StreamView>)| Taker {
-            node: node.to_owned(),
-            has_all: TypeUrl::ALL.into_iter().all(|kind| has(&streams, kind)),
-            refusal: streams.iter().flat_map(|view| view.types.values()).find_map(|of| of.refusal.clone()),
+        let taker = |(node, streams): (&str, Vec<&StreamView>)| {
+            let set = wanted(node);
+            Taker {
+                node: node.to_owned(),
+                has_all: TypeUrl::ALL.into_iter().all(|kind| has(&set, &streams, kind)),
+                refusal: streams.iter().flat_map(|view| view.types.values()).find_map(|of| of.refusal.clone()),
+            }
         };
         nodes.into_iter().map(taker).collect()
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use envoy_types::pb::envoy::config::core::v3::Node;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,9 @@ use tonic::{Code, Status, Streaming};
 use super::pace::Pace;
 use super::state::AdsState;
 use super::{Admission, Ads, AdsLimits, admission};
+use crate::server::peer::Peer;
 use crate::xds::resource::{ResourceSet, TypeUrl};
+use crate::xds::resources::NodeResources;
 use crate::xds::stream::{Protocol, Stream, StreamError, StreamEvent};
 
 /// Longest part of a node's claims about itself that is kept, in characters.
@@ -21,7 +24,10 @@ pub(super) struct StreamTask<P: Protocol> {
     id: u64,
     node: String,
     stream: Stream<P>,
-    resources: watch::Receiver<Arc<ResourceSet>>,
+    peer: Option<Peer>,
+    /// The node of the configuration that it is, from its first request on.
+    known_as: Option<Arc<str>>,
+    resources: watch::Receiver<Arc<NodeResources>>,
     state: AdsState,
     outbound: mpsc::Sender<Result<P::Response, Status>>,
     limits: AdsLimits,
@@ -42,12 +48,14 @@ enum End {
 }
 
 impl<P: Protocol> StreamTask<P> {
-    pub(super) fn new(ads: &Ads, only: Option<TypeUrl>, outbound: mpsc::Sender<Result<P::Response, Status>>) -> Self {
+    pub(super) fn new(ads: &Ads, peer: Option<Peer>, only: Option<TypeUrl>, outbound: mpsc::Sender<Result<P::Response, Status>>) -> Self {
         let limits = ads.limits;
         Self {
             id: ads.state.opened(P::DIALECT, only),
             node: String::new(),
             stream: Stream::serving(only, limits.stream),
+            peer,
+            known_as: None,
             resources: ads.resources.clone(),
             state: ads.state.clone(),
             outbound,
@@ -74,7 +82,10 @@ impl<P: Protocol> StreamTask<P> {
     }
 
     async fn serve(&mut self, mut inbound: Streaming<P::Request>) -> End {
-        let mut set = Arc::clone(&self.resources.borrow_and_update());
+        let mut set = match self.resources_of_node() {
+            Ok(set) => set,
+            Err(status) => return End::Told(status),
+        };
         loop {
             let next = self.pace.next();
             let may_ask = next <= Instant::now();
@@ -92,7 +103,10 @@ impl<P: Protocol> StreamTask<P> {
                     if changed.is_err() {
                         return End::Told(Status::unavailable("kubepass no longer has a configuration"));
                     }
-                    set = Arc::clone(&self.resources.borrow_and_update());
+                    set = match self.resources_of_node() {
+                        Ok(set) => set,
+                        Err(status) => return End::Told(status),
+                    };
                     self.stream.on_snapshot(&set)
                 }
                 () = self.outbound.closed() => return End::Quiet,
@@ -106,12 +120,35 @@ impl<P: Protocol> StreamTask<P> {
         }
     }
 
+    /// What the node that the peer is should have now.
+    fn resources_of_node(&mut self) -> Result<ResourceSet, Status> {
+        let resources = Arc::clone(&self.resources.borrow_and_update());
+        let node = Peer::view(self.peer.as_ref(), resources.nodes())?;
+        if self.admitted && node.name() != self.known_as.as_ref() {
+            return Err(Status::permission_denied(
+                "this Envoy is no longer the node of the configuration that it was: it must connect again",
+            ));
+        }
+        Ok(resources.of(node))
+    }
+
+    /// Judges what the client says of itself in its first request.
+    fn admit(&mut self, node: Option<&Node>) -> Result<(), Status> {
+        let resources = Arc::clone(&self.resources.borrow());
+        let known = Peer::view(self.peer.as_ref(), resources.nodes())?;
+        self.admission.of(known).check(node)?;
+        admission::check_claim(node, known, resources.nodes())?;
+        self.known_as = known.name().cloned();
+        self.admitted = true;
+        Ok(())
+    }
+
     fn on_request(&mut self, mut request: P::Request, set: &ResourceSet) -> Result<Vec<P::Response>, Status> {
         self.pace.taken(Instant::now());
         // Envoy names itself in the first request only.
         let node = P::take_node(&mut request);
-        if !std::mem::replace(&mut self.admitted, true) {
-            self.admission.check(node.as_ref())?;
+        if !self.admitted {
+            self.admit(node.as_ref())?;
         }
         if let Some(node) = node.filter(|_| self.node.is_empty()) {
             self.node = claim(&node.id);

@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 
 use super::*;
 use crate::server::unix_socket::UnixSocket;
-use crate::xds::resource::{Resource, TypeUrl};
+use crate::xds::resource::{Resource, ResourceSet, TypeUrl};
 use crate::xds::stream::Dialect;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 struct Fixture {
     _folder: tempfile::TempDir,
     socket: PathBuf,
-    resources: Option<watch::Sender<Arc<ResourceSet>>>,
+    resources: Option<watch::Sender<Arc<NodeResources>>>,
     state: AdsState,
     draining: CancellationToken,
 }
@@ -34,7 +34,7 @@ impl Fixture {
     async fn start(limits: AdsLimits, first: ResourceSet) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("run/xds.sock");
-        let (resources, receiver) = watch::channel(Arc::new(first));
+        let (resources, receiver) = watch::channel(Arc::new(first.into()));
         let (state, draining) = (AdsState::default(), CancellationToken::new());
         let service = Ads::service(receiver, state.clone(), limits, draining.clone());
         let incoming = UnixSocket::bind(&socket).unwrap().into_incoming();
@@ -43,7 +43,7 @@ impl Fixture {
     }
 
     fn publish(&self, set: ResourceSet) {
-        self.resources.as_ref().unwrap().send(Arc::new(set)).unwrap();
+        self.resources.as_ref().unwrap().send(Arc::new(set.into())).unwrap();
     }
 
     async fn client(&self) -> AggregatedDiscoveryServiceClient<Channel> {

@@ -11,7 +11,7 @@ use crate::server::ads::AdsState;
 use crate::server::cluster_source::{ClusterSource, Health, NodeProgress, Progress};
 use crate::server::lifecycle::Tasks;
 use crate::server::publisher::{ObjectViews, Publisher};
-use crate::xds::resource::ResourceSet;
+use crate::xds::resources::NodeResources;
 
 /// What the start makes of `cluster_source`.
 pub(super) struct Cluster {
@@ -24,7 +24,7 @@ pub(super) struct Cluster {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Built {
     pub(super) version: String,
-    pub(super) set: Arc<ResourceSet>,
+    pub(super) resources: Arc<NodeResources>,
 }
 
 impl Cluster {
@@ -46,8 +46,8 @@ impl Cluster {
 
     pub(super) fn work(self, ads: AdsState, built: watch::Receiver<Built>, tasks: &Tasks) {
         let progress = Arc::new(move || {
-            let Built { version, set } = built.borrow().clone();
-            let takers = ads.takers(&set).into_iter();
+            let Built { version, resources } = built.borrow().clone();
+            let takers = ads.takers(|node| resources.of_claimed(node)).into_iter();
             let nodes = takers.map(|taker| NodeProgress { name: taker.node, up_to_date: taker.has_all, refusal: taker.refusal });
             Progress { version, nodes: nodes.collect() }
         });

@@ -1,10 +1,14 @@
-//! The sockets and what answers on each: xDS, ext_authz, access log and web for Envoy, admin for the operator.
+//! The sockets and addresses and what answers on each: xDS, ext_authz, access log and web for Envoys, admin for the operator.
 
 use std::future::IntoFuture;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 
 use super::{Parts, StartError, state};
 use crate::server::access_log::{AccessLog, AccessLogCounts};
@@ -12,21 +16,29 @@ use crate::server::admin::http::Readiness;
 use crate::server::admin::v1::admin_server::AdminServer;
 use crate::server::admin::{self, AdminService};
 use crate::server::ads::{Admission, Ads, AdsLimits};
+use crate::server::door::{self, Door, DoorCounts, Speech};
 use crate::server::ending::SessionEnder;
 use crate::server::ext_authz::{self, ExtAuthz};
 use crate::server::lifecycle::Tasks;
+use crate::server::peer::Standing;
 use crate::server::unix_socket::UnixSocket;
 use crate::server::web::{self, Web};
 
 impl Parts {
-    /// Binds every socket, then serves; returns the admin address that was bound.
+    /// Binds every socket and address, then serves; returns the admin address that was bound.
     pub(super) fn serve(&self, admission: Admission, tasks: &Tasks, readiness: &Arc<Readiness>) -> Result<SocketAddr, StartError> {
         let config = Arc::clone(self.snapshot.load().config());
-        let folder = &config.control_plane.socket_dir;
-        let bind = |name: &str| UnixSocket::bind(&folder.join(name));
-        let (xds, ext_authz, access_log, web) = (bind("xds.sock")?, bind("ext_authz.sock")?, bind("access_log.sock")?, bind("web.sock")?);
+        let counts = DoorCounts::default();
+        counts.register(&self.metrics);
+        // Whoever has our own user where kubepass runs an Envoy is that Envoy.
+        let own = if admission == Admission::Tried { Standing::Own } else { Standing::Local };
+        let bind = |service, speech| Door::bind(service, speech, &self.snapshot, own, counts.clone());
+        let (xds, ext_authz) = (bind("xds", Speech::Grpc)?, bind("ext_authz", Speech::Grpc)?);
+        let (access_log, web) = (bind("access_log", Speech::Grpc)?, bind("web", Speech::Http1)?);
+        let gates = [&xds, &ext_authz, &access_log, &web].map(Door::gate).to_vec();
         let admin = UnixSocket::bind(&config.admin.socket)?;
         let address = self.serve_http(config.admin.address, tasks, readiness)?;
+        tasks.spawn("envoy-connections", door::follow(gates, self.publisher.subscribe(), tasks.ending()));
         self.serve_xds(admission, xds, tasks)?;
         self.serve_ext_authz(ext_authz, tasks);
         self.serve_access_log(access_log, tasks);
@@ -35,7 +47,7 @@ impl Parts {
         Ok(address)
     }
 
-    fn serve_xds(&self, admission: Admission, socket: UnixSocket, tasks: &Tasks) -> Result<(), StartError> {
+    fn serve_xds(&self, admission: Admission, door: Door, tasks: &Tasks) -> Result<(), StartError> {
         let service = Ads::service_for(admission, self.resources(tasks)?, self.ads.clone(), AdsLimits::default(), tasks.ending());
         let (may_serve, stop, serving) = (self.may_serve(), tasks.ending(), tasks.clone());
         tasks.spawn("xds", async move {
@@ -44,12 +56,12 @@ impl Parts {
                 () = stop.cancelled() => return Ok(()),
                 () = may_serve => {}
             }
-            serve_grpc(service, socket, serving).await
+            serve_grpc(service, door.into_links(), serving).await
         });
         Ok(())
     }
 
-    fn serve_ext_authz(&self, socket: UnixSocket, tasks: &Tasks) {
+    fn serve_ext_authz(&self, door: Door, tasks: &Tasks) {
         let service = ExtAuthz::new(
             Arc::clone(&self.snapshot),
             Arc::clone(&self.sessions),
@@ -57,26 +69,27 @@ impl Parts {
             self.trail.clone(),
             Arc::clone(&self.metrics),
         );
-        tasks.spawn("ext-authz", ext_authz::serve(service, socket, tasks.ending()));
+        tasks.spawn("ext-authz", ext_authz::serve(service, door, tasks.ending()));
     }
 
-    fn serve_access_log(&self, socket: UnixSocket, tasks: &Tasks) {
+    fn serve_access_log(&self, door: Door, tasks: &Tasks) {
         let counts = AccessLogCounts::default();
         counts.register(&self.metrics);
-        tasks.spawn("access-log", serve_grpc(AccessLog::service(self.trail.clone(), counts, tasks.ending()), socket, tasks.clone()));
+        let service = AccessLog::service(Arc::clone(&self.snapshot), self.trail.clone(), counts, tasks.ending());
+        tasks.spawn("access-log", serve_grpc(service, door.into_links(), tasks.clone()));
     }
 
-    fn serve_web(&self, socket: UnixSocket, tasks: &Tasks) {
+    fn serve_web(&self, door: Door, tasks: &Tasks) {
         let (snapshot, sessions, oidc) = (Arc::clone(&self.snapshot), Arc::clone(&self.sessions), Arc::clone(&self.oidc));
         let (store, trail, signing) = (self.store.clone(), self.trail.clone(), Arc::clone(&self.signing));
         let web = Web::new(snapshot, sessions, store, trail, oidc, signing, Arc::clone(&self.metrics));
-        tasks.spawn("web", web::serve(socket, web::router(Arc::new(web)), tasks.ending().cancelled_owned()));
+        tasks.spawn("web", web::serve(door, web::router(Arc::new(web)), tasks.ending().cancelled_owned()));
     }
 
     fn serve_admin(&self, socket: UnixSocket, tasks: &Tasks, readiness: &Arc<Readiness>) {
         let ender = SessionEnder::new(Arc::clone(&self.sessions), self.store.clone(), self.trail.clone());
         let service = AdminServer::new(AdminService::new(ender, state::reader(self, readiness)));
-        tasks.spawn("admin", serve_grpc(service, socket, tasks.clone()));
+        tasks.spawn("admin", serve_grpc(service, socket.into_incoming(), tasks.clone()));
     }
 
     fn serve_http(&self, address: SocketAddr, tasks: &Tasks, readiness: &Arc<Readiness>) -> Result<SocketAddr, StartError> {
@@ -91,9 +104,14 @@ impl Parts {
     }
 }
 
-/// One gRPC service on one socket, until the drain.
-async fn serve_grpc<S>(service: S, socket: UnixSocket, tasks: Tasks) -> Result<(), tonic::transport::Error>
+/// One gRPC service on its connections, until the drain.
+async fn serve_grpc<S, C>(
+    service: S,
+    connections: impl Stream<Item = io::Result<C>> + Send,
+    tasks: Tasks,
+) -> Result<(), tonic::transport::Error>
 where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     S: tower::Service<
             axum::http::Request<tonic::body::Body>,
             Response = axum::http::Response<tonic::body::Body>,
@@ -104,5 +122,5 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    Server::builder().serve_with_incoming_shutdown(service, socket.into_incoming(), tasks.ending().cancelled_owned()).await
+    Server::builder().serve_with_incoming_shutdown(service, connections, tasks.ending().cancelled_owned()).await
 }

@@ -110,6 +110,8 @@ mod tests {
             name: "shop/web".to_owned(),
             host: "web".to_owned(),
             labels: BTreeMap::new(),
+            nodes: None,
+            gateways: None,
             identity_providers: None,
             pomerium_cli: false,
             target: Target::Http(http),

@@ -23,6 +23,7 @@ use crate::access::{AccessRequest, Answer, Form, Grant, Malformed, RequestTarget
 use crate::config::{KubernetesTarget, Method, Target};
 use crate::envoy_names as names;
 use crate::server::ext_authz::refusal::Refusal;
+use crate::snapshot::NodeView;
 use crate::token::{AssertionToken, UpstreamToken};
 
 /// gRPC codes (google/rpc/code.proto). Envoy allows on OK only.
@@ -32,8 +33,8 @@ const GRPC_PERMISSION_DENIED: i32 = 7;
 /// Characters of a request id; Envoy's own (a UUID) has 36. The API server takes an `Audit-ID` of up to 64.
 const MAX_REQUEST_ID: usize = 64;
 
-/// Reads a check. Whatever is missing becomes a value that denies.
-pub fn access_request(check: &CheckRequest) -> AccessRequest<'_> {
+/// Reads a check of `node`. Whatever is missing becomes a value that denies.
+pub fn access_request<'a>(check: &'a CheckRequest, node: &'a NodeView) -> AccessRequest<'a> {
     let attributes = check.attributes.as_ref();
     let http = attributes.and_then(|attributes| attributes.request.as_ref()).and_then(|request| request.http.as_ref());
     let target = attributes
@@ -49,6 +50,7 @@ pub fn access_request(check: &CheckRequest) -> AccessRequest<'_> {
     let source_ip = http.and_then(told_source).or(connected).unwrap_or("");
     let sni = attributes.and_then(|attributes| attributes.tls_session.as_ref()).map_or("", |session| &session.sni);
     AccessRequest {
+        node,
         request_id: http.map_or("", request_id),
         target,
         method: http.map_or("", |http| &http.method),
@@ -246,13 +248,14 @@ mod tests {
 
     #[test]
     fn the_source_is_the_connection_unless_envoy_tells_another() {
-        let check = |told: &[&str], expected: &str| assert_eq!(access_request(&check(told)).source_ip, expected, "{told:?}");
+        let check =
+            |told: &[&str], expected: &str| assert_eq!(access_request(&check(told), NodeView::UNNAMED).source_ip, expected, "{told:?}");
         check(&[], "192.0.2.1");
         check(&["198.51.100.7"], "198.51.100.7");
         check(&["2001:db8::7"], "2001:db8::7");
         for odd in [&[""][..], &["evil"], &["198.51.100.7, 192.0.2.9"], &["198.51.100.7:80"], &["198.51.100.7", "198.51.100.8"]] {
             check(odd, "192.0.2.1");
         }
-        assert_eq!(access_request(&CheckRequest::default()).source_ip, "");
+        assert_eq!(access_request(&CheckRequest::default(), NodeView::UNNAMED).source_ip, "");
     }
 }

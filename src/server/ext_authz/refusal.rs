@@ -103,9 +103,11 @@ mod tests {
     use super::*;
     use crate::access::request::{RequestHeaders, RequestTarget};
     use crate::kubernetes::status::{Reason, Status};
+    use crate::snapshot::NodeView;
 
     fn refusal(form: Form, reason: Reason, message: &str, path: &str) -> Refusal {
         let request = AccessRequest {
+            node: NodeView::UNNAMED,
             request_id: "id<1>",
             target: RequestTarget::Http("wiki"),
             method: "GET",

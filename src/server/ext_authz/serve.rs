@@ -4,7 +4,7 @@
 //! answered by one thread, and nothing else that kubepass does (log-ins, xDS, the access log) stands before it.
 
 use std::io;
-use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 
 use futures::StreamExt as _;
@@ -14,12 +14,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use crate::server::door::{Accepted, Door, Gate};
 use crate::server::ext_authz::ExtAuthz;
-use crate::server::unix_socket::UnixSocket;
 
 /// One for each processor, but no more than this: an Envoy has one connection for each of its own worker threads.
 const MAX_THREADS: usize = 16;
-/// Connections that wait for one thread to take them.
+/// Connections that wait for one thread to take them, and handshakes that it makes at a time.
 const WAITING: usize = 64;
 
 /// Why checks are answered no more.
@@ -35,11 +35,12 @@ pub enum ServeError {
 ///
 /// # Errors
 /// When a thread cannot start, or ends by itself.
-pub async fn serve(service: ExtAuthz, socket: UnixSocket, stop: CancellationToken) -> Result<(), ServeError> {
+pub async fn serve(service: ExtAuthz, door: impl Into<Door>, stop: CancellationToken) -> Result<(), ServeError> {
+    let mut door = door.into();
     let count = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let (mut threads, mut ends) = (Vec::with_capacity(count), FuturesUnordered::new());
     for _ in 0..count {
-        let (connections, end) = start(service.clone(), stop.clone()).map_err(ServeError::Start)?;
+        let (connections, end) = start(service.clone(), door.gate(), stop.clone()).map_err(ServeError::Start)?;
         threads.push(connections);
         ends.push(end);
     }
@@ -47,10 +48,10 @@ pub async fn serve(service: ExtAuthz, socket: UnixSocket, stop: CancellationToke
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            (stream, _) = socket.accept() => {
-                if let (Some(thread), Ok(stream)) = (turns.next(), stream.into_std()) {
+            accepted = door.accept() => {
+                if let Some(thread) = turns.next() {
                     // Fails when the thread has ended, which the next turn of the loop tells.
-                    let _ = thread.send(stream).await;
+                    let _ = thread.send(accepted).await;
                 }
             }
             Some(end) = ends.next() => return Err(ServeError::Ended(why(end))),
@@ -62,12 +63,13 @@ pub async fn serve(service: ExtAuthz, socket: UnixSocket, stop: CancellationToke
 
 type End = oneshot::Receiver<Result<(), String>>;
 
-fn start(service: ExtAuthz, stop: CancellationToken) -> io::Result<(mpsc::Sender<UnixStream>, End)> {
+fn start(service: ExtAuthz, gate: Arc<Gate>, stop: CancellationToken) -> io::Result<(mpsc::Sender<Accepted>, End)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (connections, accepted) = mpsc::channel(WAITING);
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name("ext-authz".to_owned()).spawn(move || {
-        let incoming = ReceiverStream::new(accepted).map(tokio::net::UnixStream::from_std);
+        let links = ReceiverStream::new(accepted).map(move |accepted| Arc::clone(&gate).admit(accepted)).buffer_unordered(WAITING);
+        let incoming = links.filter_map(|link| std::future::ready(link.map(Ok::<_, io::Error>)));
         let served = Server::builder().serve_with_incoming_shutdown(service.into_service(), incoming, stop.cancelled_owned());
         // Nobody waits any more when the process ends without a drain.
         let _ = ended.send(runtime.block_on(served).map_err(|error| error.to_string()));

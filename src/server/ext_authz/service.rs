@@ -14,8 +14,9 @@ use crate::config::{HttpTarget, Jwt, KubernetesTarget, Method, OnAuditFailure, T
 use crate::header::HeaderValue;
 use crate::server::clock;
 use crate::server::ext_authz::convert::{self, Minted};
+use crate::server::peer::{Peer, UnknownPeer};
 use crate::server::signing::{AssertionTokenRequest, MintRefusal, Signing, UpstreamTokenRequest};
-use crate::server::telemetry::Metrics;
+use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
@@ -31,6 +32,7 @@ pub struct ExtAuthz {
     signing: Arc<Signing>,
     trail: Trail,
     metrics: Arc<Metrics>,
+    warned: Arc<Seldom>,
 }
 
 impl ExtAuthz {
@@ -41,7 +43,7 @@ impl ExtAuthz {
         trail: Trail,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { snapshot, sessions, signing, trail, metrics }
+        Self { snapshot, sessions, signing, trail, metrics, warned: Arc::default() }
     }
 
     /// As the gRPC service.
@@ -49,11 +51,12 @@ impl ExtAuthz {
         AuthorizationServer::new(self).max_decoding_message_size(MAX_CHECK_BYTES)
     }
 
-    async fn answer(&self, check: &CheckRequest) -> CheckResponse {
+    async fn answer(&self, check: &CheckRequest, peer: Option<&Peer>) -> Result<CheckResponse, UnknownPeer> {
         let started = Instant::now();
         let now = clock::unix_now();
         let snapshot = self.snapshot.load_full();
-        let request = convert::access_request(check);
+        let node = Peer::view(peer, snapshot.nodes())?;
+        let request = convert::access_request(check, node);
         let session = authenticate(&snapshot, &request, &self.sessions, now);
         let mut decision = decide(&snapshot, &request, session, now);
         let token = self.mint(&snapshot, &mut decision, now);
@@ -63,7 +66,7 @@ impl ExtAuthz {
             answer = Answer::to(&decision);
         }
         self.count(&request, &decision, answer.as_ref(), started);
-        render(&snapshot, &request, &decision, answer, &token)
+        Ok(render(&snapshot, &request, &decision, answer, &token))
     }
 
     /// The token of a grant that needs one. Where none can be made, the request does not go on.
@@ -95,6 +98,12 @@ impl ExtAuthz {
                 false
             }
             Err(_) => true,
+        }
+    }
+
+    fn warn(&self, unknown: &UnknownPeer) {
+        if let Some(unsaid) = self.warned.now() {
+            tracing::warn!(%unknown, unsaid, "a check was refused");
         }
     }
 
@@ -163,6 +172,7 @@ fn render(
 #[tonic::async_trait]
 impl Authorization for ExtAuthz {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        Ok(Response::new(self.answer(request.get_ref()).await))
+        let answer = self.answer(request.get_ref(), request.extensions().get::<Peer>()).await;
+        Ok(Response::new(answer.inspect_err(|unknown| self.warn(unknown))?))
     }
 }

@@ -73,8 +73,13 @@ pub(super) fn restart_needed(before: &Config, after: &Config) -> Vec<&'static st
     let StoreSettings::Embedded { path: store_after } = &after.sessions.store;
     let sinks = |config: &Config| config.audit.sinks.iter().map(|AuditSink::File { path }| path.clone()).collect::<Vec<_>>();
     let admin = |config: &Config| (config.admin.address, config.admin.socket.clone());
+    // Certificates are taken as they come.
+    let control_plane = |config: &Config| {
+        let tcp = config.control_plane.tcp.as_ref();
+        (config.control_plane.socket_dir.clone(), tcp.map(|tcp| (tcp.addresses(), tcp.tls.is_some())))
+    };
     let differences = [
-        ("control_plane", before.control_plane.socket_dir != after.control_plane.socket_dir),
+        ("control_plane", control_plane(before) != control_plane(after)),
         ("admin", admin(before) != admin(after)),
         ("sessions.store", store_before != store_after),
         ("audit.sinks", sinks(before) != sinks(after)),

@@ -1,9 +1,11 @@
-//! What the resources depend on, as plain data borrowed from a configuration: nothing that a policy says can change a resource.
+//! What a node's resources depend on, as plain data borrowed from a snapshot: nothing that a policy says can change a resource. Here, and nowhere
+//! else in `xds`, what a node may not have is left out.
 
 use secrecy::SecretString;
 
 use super::names;
-use crate::config::{Config, KubernetesTarget, Listener, Method, Route, ServerAddress, Target};
+use crate::config::{KubernetesTarget, Listener, Method, Route, ServerAddress, Target};
+use crate::snapshot::{NodeView, Snapshot};
 
 /// One route.
 #[derive(Debug, Clone)]
@@ -30,21 +32,32 @@ pub(crate) enum MethodInput<'a> {
     Http { identity_header: &'a str, websocket: bool },
 }
 
-/// Everything.
+/// Everything that one node has.
 #[derive(Debug, Clone)]
 pub(crate) struct Input<'a> {
-    pub(crate) public_host: &'a str,
-    pub(crate) listeners: &'a [Listener],
+    /// Where the node has the login pages.
+    pub(crate) public_host: Option<&'a str>,
+    pub(crate) listeners: Vec<ListenerInput<'a>>,
     pub(crate) routes: Vec<RouteInput<'a>>,
 }
 
+/// One listener.
+#[derive(Debug, Clone)]
+pub(crate) struct ListenerInput<'a> {
+    /// Of the resource; no other node has one of this name with other content.
+    pub(crate) name: String,
+    pub(crate) configured: &'a Listener,
+}
+
 impl<'a> Input<'a> {
-    pub(crate) fn of(config: &'a Config) -> Self {
+    pub(crate) fn of(snapshot: &'a Snapshot, node: &NodeView) -> Self {
+        let config = snapshot.config();
         let lifetime = config.sessions.lifetime_seconds;
+        let listener = |(index, configured)| ListenerInput { name: names::listener(node.gateway(), index), configured };
         Self {
-            public_host: &config.public_url.host,
-            listeners: &config.listeners,
-            routes: config.routes.iter().map(|route| RouteInput::of(route, lifetime)).collect(),
+            public_host: snapshot.has_login_pages(node).then_some(config.public_url.host.as_str()),
+            listeners: snapshot.listeners_of(node).iter().enumerate().map(listener).collect(),
+            routes: snapshot.routes_of(node).map(|route| RouteInput::of(route, lifetime)).collect(),
         }
     }
 }

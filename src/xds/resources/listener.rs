@@ -21,6 +21,7 @@ use envoy_types::util::pack_any;
 use ipnet::IpNet;
 
 use super::connection_manager::{Source, connection_manager, routes_by_ads};
+use super::input::ListenerInput;
 use super::message::{ads, cidr_range, enabled, number, seconds, socket_address, tcp_keepalive, transport_socket};
 use super::names;
 use crate::config;
@@ -32,13 +33,13 @@ pub(super) const BUFFER_BYTES: u32 = 32 * 1024;
 pub(super) const CHAIN: &str = "https";
 const CHAIN_OF_PROXIES: &str = "https-by-proxies";
 
-pub(super) fn listener(index: usize, configured: &config::Listener) -> Listener {
-    let name = names::listener(index);
+pub(super) fn listener(input: &ListenerInput<'_>) -> Listener {
+    let ListenerInput { name, configured } = input;
     let address = socket_address(&configured.address.ip().to_string(), configured.address.port());
     Listener {
         listener_filters: configured.sources.proxy_protocol.iter().map(|_| proxy_protocol()).chain([tls_inspector()]).collect(),
         tcp_keepalive: tcp_keepalive(),
-        ..plain_listener(&name, address, filter_chains(&name, configured))
+        ..plain_listener(name, address, filter_chains(name, configured))
     }
 }
 

@@ -15,9 +15,12 @@ pub fn kubernetes_cluster(id: &str) -> String {
     kubernetes_target(id)
 }
 
-/// `index` counts `listeners` of the configuration.
-pub fn listener(index: usize) -> String {
-    format!("listener-{index}")
+/// `index` counts the `listeners` of a gateway, or the top-level ones.
+pub fn listener(gateway: Option<&str>, index: usize) -> String {
+    match gateway {
+        Some(gateway) => format!("listener-{gateway}-{index}"),
+        None => format!("listener-{index}"),
+    }
 }
 
 /// The certificate `index` of a listener.

@@ -57,7 +57,7 @@ pub(super) fn of_all_hosts(input: &Input<'_>) -> RouteConfiguration {
     let routes = input.routes.iter().map(route_host);
     RouteConfiguration {
         name: "all-hosts".to_owned(),
-        virtual_hosts: std::iter::once(public_host(input.public_host)).chain(routes).collect(),
+        virtual_hosts: input.public_host.map(public_host).into_iter().chain(routes).collect(),
         ..Default::default()
     }
 }

@@ -6,20 +6,19 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::input::{Input, MethodInput, RouteInput};
+use super::input::{Input, ListenerInput, MethodInput, RouteInput};
 use super::message::inline_text;
 use super::names;
-use crate::config::{Listener, ServingCertificate};
+use crate::config::ServingCertificate;
 
 pub(super) fn secrets<'a>(input: &'a Input<'a>) -> impl Iterator<Item = Secret> + 'a {
-    let serving = input.listeners.iter().enumerate().flat_map(|(index, listener)| serving(index, listener));
+    let serving = input.listeners.iter().flat_map(serving);
     serving.chain(input.routes.iter().flat_map(|route| ca(route).into_iter().chain(service_account(route))))
 }
 
-fn serving(index: usize, listener: &Listener) -> impl Iterator<Item = Secret> {
-    let name = names::listener(index);
-    listener.certificates.iter().enumerate().map(move |(number, certificate)| {
-        named(names::serving_secret(&name, number), secret::Type::TlsCertificate(tls_certificate(certificate)))
+fn serving<'a>(listener: &'a ListenerInput<'a>) -> impl Iterator<Item = Secret> + 'a {
+    listener.configured.certificates.iter().enumerate().map(|(number, certificate)| {
+        named(names::serving_secret(&listener.name, number), secret::Type::TlsCertificate(tls_certificate(certificate)))
     })
 }
 

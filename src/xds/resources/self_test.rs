@@ -70,7 +70,7 @@ pub fn bootstrap(sockets: &SelfTestSockets<'_>) -> Vec<u8> {
         route(JWT_ROUTE, JWT_HOST, MethodInput::Jwt),
         route(HTTP_ROUTE, HTTP_HOST, http.clone()),
     ];
-    let routes = route::of_all_hosts(&Input { public_host: PUBLIC_HOST, listeners: &[], routes });
+    let routes = route::of_all_hosts(&Input { public_host: Some(PUBLIC_HOST), listeners: Vec::new(), routes });
     let chain = filter_chain(CHAIN, "self-test", Source::Peer, RouteSpecifier::RouteConfig(routes));
     let upstream = |id: &str, method: &MethodInput<'_>| {
         let cluster = plain_cluster(id, method, None);

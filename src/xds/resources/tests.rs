@@ -11,7 +11,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{ExtAuthzP
 use prost::{Message, Name};
 use secrecy::SecretString;
 
-use super::input::{Input, MethodInput, RouteInput};
+use super::input::{Input, ListenerInput, MethodInput, RouteInput};
 use super::names::WEB_CLUSTER;
 use super::*;
 use crate::config::{Listener, ServerAddress, ServingCertificate, Sources};
@@ -32,6 +32,7 @@ impl Fixture {
             chain_pem: chain.to_owned(),
             key_pem: SecretString::from("key"),
             dns_names: vec!["*.example.com".to_owned()],
+            ip_addresses: Vec::new(),
         };
         Self {
             listeners: vec![Listener {
@@ -57,8 +58,13 @@ impl Fixture {
             max_stream_seconds: 3600,
         };
         Input {
-            public_host: "pass.example.com",
-            listeners: &self.listeners,
+            public_host: Some("pass.example.com"),
+            listeners: self
+                .listeners
+                .iter()
+                .enumerate()
+                .map(|(index, configured)| ListenerInput { name: names::listener(None, index), configured })
+                .collect(),
             routes: vec![route(0, "prod", "prod.example.com"), route(1, "staging", "staging.example.com")],
         }
     }
@@ -135,7 +141,7 @@ fn only_listeners_change_a_listener() {
     fixture.max_groups = 256;
     fixture.servers[0].host = "10.0.0.2".to_owned();
     let mut input = fixture.input();
-    input.public_host = "other.example.com";
+    input.public_host = Some("other.example.com");
     let removed = input.routes.pop().unwrap();
     input.routes.insert(0, RouteInput { id: "new".to_owned(), host: "new.example.com", ..removed });
     let after = build_input(&input).unwrap();

@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorizati
 use kubepass::access::{Outcome, authenticate, decide};
 use kubepass::audit::decision_event;
 use kubepass::server::ext_authz::convert::{self, Minted};
+use kubepass::snapshot::NodeView;
 use prost::Message as _;
 use scene::{Method, Scene};
 
@@ -30,7 +31,7 @@ fn a_check_allocates_what_its_budget_says() {
     let scene = Scene::usual(Method::Impersonate);
     let bytes = scene.check().encode_to_vec();
     let check = CheckRequest::decode(bytes.as_slice()).unwrap();
-    let request = convert::access_request(&check);
+    let request = convert::access_request(&check, NodeView::UNNAMED);
     let authenticated = || authenticate(&scene.snapshot, &request, &scene.sessions, scene.now);
     // The first time verifies the token and makes what is made once.
     let decision = decide(&scene.snapshot, &request, authenticated(), scene.now);
@@ -39,7 +40,7 @@ fn a_check_allocates_what_its_budget_says() {
     let answer = convert::grant(grant, &Minted::Nothing, request.request_id);
     let parts = [
         ("decode", count(|| CheckRequest::decode(bytes.as_slice()))),
-        ("convert", count(|| convert::access_request(&check))),
+        ("convert", count(|| convert::access_request(&check, NodeView::UNNAMED))),
         ("authenticate", count(authenticated)),
         ("decide", count(|| decide(&scene.snapshot, &request, session.clone(), scene.now))),
         ("audit line", count(|| serde_json::to_vec(&decision_event(&request, &decision, None, "0123456789abcdef")))),

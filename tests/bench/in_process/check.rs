@@ -8,6 +8,7 @@ use kubepass::audit::decision_event;
 use kubepass::kubernetes::request_info::RequestInfo;
 use kubepass::server::ext_authz::convert::{self, Minted};
 use kubepass::session::SessionTable;
+use kubepass::snapshot::NodeView;
 use prost::Message as _;
 
 use super::scene::{Method, PATH, Scene};
@@ -21,7 +22,7 @@ fn a_decode(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn b_convert(bencher: Bencher<'_, '_>) {
     let check = Scene::usual(Method::Impersonate).check();
-    bencher.bench(|| black_box(convert::access_request(black_box(&check))).headers.malformed);
+    bencher.bench(|| black_box(convert::access_request(black_box(&check), NodeView::UNNAMED)).headers.malformed);
 }
 
 #[divan::bench]
@@ -54,7 +55,7 @@ fn e_authenticate_and_decide(bencher: Bencher<'_, '_>) {
 fn f_audit_event(bencher: Bencher<'_, '_>) {
     let scene = Scene::usual(Method::Impersonate);
     let check = scene.check();
-    let request = convert::access_request(&check);
+    let request = convert::access_request(&check, NodeView::UNNAMED);
     let decision = decide(&scene.snapshot, &request, authenticate(&scene.snapshot, &request, &scene.sessions, scene.now), scene.now);
     bencher.bench(|| serde_json::to_vec(&decision_event(&request, black_box(&decision), None, "0123456789abcdef")).unwrap());
 }
@@ -63,7 +64,7 @@ fn f_audit_event(bencher: Bencher<'_, '_>) {
 fn g_encode(bencher: Bencher<'_, '_>) {
     let scene = Scene::usual(Method::Impersonate);
     let check = scene.check();
-    let request = convert::access_request(&check);
+    let request = convert::access_request(&check, NodeView::UNNAMED);
     let decision = decide(&scene.snapshot, &request, authenticate(&scene.snapshot, &request, &scene.sessions, scene.now), scene.now);
     let Outcome::Allow(grant) = &decision.outcome else { panic!("{:?}", decision.outcome) };
     bencher.bench(|| convert::grant(black_box(grant), &Minted::Nothing, request.request_id).encode_to_vec());
@@ -115,7 +116,7 @@ fn with_sessions(bencher: Bencher<'_, '_>, sessions: usize) {
 
 fn bench_decide(bencher: Bencher<'_, '_>, scene: &Scene) {
     let check = scene.check();
-    let request = convert::access_request(&check);
+    let request = convert::access_request(&check, NodeView::UNNAMED);
     bencher.bench(|| {
         let session = authenticate(&scene.snapshot, black_box(&request), &scene.sessions, scene.now);
         let decision = decide(&scene.snapshot, &request, session, scene.now);

@@ -82,7 +82,9 @@ impl Installation {
         let config = Config {
             public_url: PublicUrl { url: Url::parse(PUBLIC).unwrap(), host: "pass.example.com".to_owned() },
             listeners: Vec::new(),
-            control_plane: ControlPlane { socket_dir: folder.path().to_owned() },
+            control_plane: ControlPlane { socket_dir: folder.path().to_owned(), tcp: None },
+            nodes: Vec::new(),
+            gateways: Vec::new(),
             admin: Admin { address: "127.0.0.1:1".parse().unwrap(), socket: folder.path().join("admin.sock") },
             secrets: vec![Secret::new([7; 32]).unwrap()],
             signing_keys: Vec::new(),
@@ -172,6 +174,8 @@ fn route(name: &str, host: &str, identity_providers: Option<Vec<String>>, pomeri
         name: name.to_owned(),
         host: host.to_owned(),
         labels: BTreeMap::new(),
+        nodes: None,
+        gateways: None,
         identity_providers,
         pomerium_cli,
         target: Target::Kubernetes(KubernetesTarget {
