@@ -13,6 +13,7 @@ mod memory;
 mod merge;
 mod read;
 mod route;
+mod scope;
 mod together;
 mod verdict;
 

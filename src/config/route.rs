@@ -34,6 +34,16 @@ pub(super) struct RouteDraft {
     policy: Option<Vec<RuleDraft>>,
 }
 
+/// Where a route is written, which decides what it may say.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    InFile,
+    /// Where it is served is for others to say. `has_rules`: there are rules besides those of `policy`.
+    AsObject {
+        has_rules: bool,
+    },
+}
+
 #[derive(Debug)]
 enum TargetDraft {
     Kubernetes(Box<KubernetesDraft>),
@@ -61,24 +71,25 @@ impl RouteDraft {
     pub(super) fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
         let mut section = item.section(reading)?;
         let name = section.required("name", reading).and_then(|item| item.text(reading));
-        Self::read_below_name(section, name, false, reading)
+        Self::read_below_name(section, name, Written::InFile, reading)
     }
 
     /// The route of an object, whose metadata names it, and the `policies` that it refers to.
     pub(super) fn read_object(item: &Item<'_>, reading: &mut Reading) -> Option<(Self, Vec<At<String>>)> {
         let mut section = item.section(reading)?;
         let policies = section.optional("policies");
-        let elsewhere = policies.is_some();
+        let written = Written::AsObject { has_rules: policies.is_some() };
         let policies = policies.and_then(|item| item.filled_list("leave the key out instead", reading, |item, reading| item.text(reading)));
-        Some((Self::read_below_name(section, None, elsewhere, reading)?, policies.unwrap_or_default()))
+        Some((Self::read_below_name(section, None, written, reading)?, policies.unwrap_or_default()))
     }
 
-    /// `has_rules`: there are rules besides those of `policy`.
-    fn read_below_name(mut section: Section<'_>, name: Option<At<String>>, has_rules: bool, reading: &mut Reading) -> Option<Self> {
+    fn read_below_name(mut section: Section<'_>, name: Option<At<String>>, written: Written, reading: &mut Reading) -> Option<Self> {
         let host = section.required("host", reading).and_then(|item| item.text(reading));
         let labels = section.optional("labels").and_then(|item| read_labels(&item, reading));
-        let nodes = names(&mut section, "nodes", NOWHERE, reading);
-        let gateways = names(&mut section, "gateways", NOWHERE, reading);
+        let (nodes, gateways) = match written {
+            Written::InFile => (names(&mut section, "nodes", NOWHERE, reading), names(&mut section, "gateways", NOWHERE, reading)),
+            Written::AsObject { .. } => (None, None),
+        };
         let identity_providers =
             names(&mut section, "identity_providers", "no session would be taken; leave the key out to take all", reading);
         let pomerium_cli = section.optional("pomerium_cli");
@@ -89,7 +100,7 @@ impl RouteDraft {
         }
         let pomerium_cli = pomerium_cli.and_then(|item| item.boolean(reading));
         let policy = section.optional("policy");
-        if policy.is_none() && !has_rules {
+        if policy.is_none() && !matches!(written, Written::AsObject { has_rules: true }) {
             reading.faults.add_with_hint(section.spot(), "the key `policy` is missing: without a rule everything is denied", POLICY_HINT);
         }
         let policy = policy.and_then(|item| item.filled_list("without a rule everything is denied", reading, RuleDraft::read));

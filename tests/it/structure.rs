@@ -34,7 +34,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // `snapshot`: it follows the identity providers of the configuration in force.
     ("oidc", &["identity", "token", "config", "snapshot"]),
     // It brings objects and takes verdicts; the publisher knows nothing of it.
-    ("cluster_source", &["config"]),
+    // `snapshot` for which Envoys serve a route.
+    ("cluster_source", &["config", "snapshot"]),
     ("publisher", &["config", "snapshot", "oidc", "audit", "trail", "token"]),
     // `audit` and `trail`: each change of a key leaves a line. `identity`: the session's names go into the claims.
     ("signing", &["token", "session", "identity", "store", "config", "snapshot", "audit", "trail"]),

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::granted::{Fetched, Grants};
+use super::granted::{Grants, Lack};
 use super::memory::{GatewayMemory, Kept, Memory, PolicyMemory};
 use super::read::{self, Drafted, GatewaySpec};
+use super::scope::Scope;
 use super::{Kind, Object, ObjectId, Objects, Roots, Verdict};
+use crate::config::consistency;
 use crate::config::error::{At, ConfigErrors, Faults};
 use crate::config::expressions::{self, rule_name};
-use crate::config::model::ServingCertificate;
+use crate::config::model::{Config, ServingCertificate};
 use crate::config::names::quote;
 use crate::config::reference::Contents;
 use crate::config::resolving::Resolving;
@@ -32,13 +34,16 @@ pub(super) struct Serving {
     hosts: Vec<String>,
     namespaces: Vec<String>,
     pub(super) rules: Vec<RuleDraft>,
-    /// Tells these rules from others.
+    /// Where its routes are served.
+    pub(super) scope: Scope,
+    /// Tells these rules and this scope from others.
     pub(super) stamp: String,
     pub(super) certificates: Vec<ServingCertificate>,
 }
 
 /// What Gateways are made from.
 pub(super) struct Sources<'a> {
+    pub(super) file: &'a Config,
     pub(super) objects: &'a Objects,
     pub(super) grants: &'a Grants,
     pub(super) policies: &'a Policies,
@@ -70,32 +75,37 @@ impl Policies {
         Self(policies)
     }
 
-    /// The rules of the policies that `names` names, each known as `PREFIX` + `POLICY/RULE`, and what tells them apart. Those that cannot be had are
-    /// noted as faults.
-    pub(super) fn gather(&self, namespace: &str, names: &[At<String>], prefix: &str, faults: &mut Faults) -> (Vec<RuleDraft>, String) {
-        let (mut rules, mut stamp) = (Vec::new(), String::new());
+    /// What tells the rules of these policies from others. Those that cannot be had are noted as faults.
+    pub(super) fn stamp(&self, namespace: &str, names: &[At<String>], faults: &mut Faults) -> String {
+        let mut stamp = String::new();
         for name in names {
-            match self.0.get(&(namespace.to_owned(), name.value.clone())) {
-                Some(Some(policy)) => {
-                    let known = |(index, rule): (usize, &RuleDraft)| {
-                        let known_as = Some(format!("{prefix}{}/{}", name.value, rule_name(index, rule)));
-                        RuleDraft { known_as, ..rule.clone() }
-                    };
-                    rules.extend(policy.rules.iter().enumerate().map(known));
-                    stamp.push_str(&policy.stamp);
-                }
+            stamp.push_str(match self.0.get(&(namespace.to_owned(), name.value.clone())) {
+                Some(Some(policy)) => &policy.stamp,
                 Some(None) => {
                     faults.add(&name.spot, format!("the policy {} has mistakes", quote(&name.value)));
-                    stamp.push('!');
+                    "!"
                 }
                 None => {
                     faults.add(&name.spot, format!("there is no policy {} in the namespace {namespace}", quote(&name.value)));
-                    stamp.push('-');
+                    "-"
                 }
-            }
+            });
             stamp.push(';');
         }
-        (rules, stamp)
+        stamp
+    }
+
+    /// Their rules, each known as `PREFIX` + `POLICY/RULE`.
+    pub(super) fn rules(&self, namespace: &str, names: &[At<String>], prefix: &str) -> Vec<RuleDraft> {
+        let policies = names.iter().filter_map(|name| Some((name, self.0.get(&(namespace.to_owned(), name.value.clone()))?.as_ref()?)));
+        let known = |(name, policy): (&At<String>, &PolicyRules)| {
+            let known = |(index, rule): (usize, &RuleDraft)| {
+                let known_as = Some(format!("{prefix}{}/{}", name.value, rule_name(index, rule)));
+                RuleDraft { known_as, ..rule.clone() }
+            };
+            policy.rules.iter().enumerate().map(known).collect::<Vec<_>>()
+        };
+        policies.flat_map(known).collect()
     }
 }
 
@@ -135,21 +145,24 @@ impl Serving {
         let Some(spec) = &good.value else { return (None, verdict.with_errors(&errors, None)) };
         let mut faults = Faults::new(&object.id.to_string());
         let prefix = format!("{}:", object.id.name);
-        let gathered = sources.policies.gather(&object.id.namespace, &spec.policies, &prefix, &mut faults);
+        let stamp = sources.policies.stamp(&object.id.namespace, &spec.policies, &mut faults);
         if faults.is_empty() {
-            memory.rules = Some(gathered);
+            memory.rules = Some((sources.policies.rules(&object.id.namespace, &spec.policies, &prefix), stamp));
         }
+        let scope = scope_of(spec, sources.file, &mut faults);
         errors.0.extend(faults.into_errors().0);
         let lack = take_certificates(&object.id, &good, memory, sources, &mut errors);
         let verdict = verdict.with_errors(&errors, lack);
         // Without its rules it must not serve: they may be what keeps people out.
         let Some((rules, stamp)) = memory.rules.clone() else { return (None, verdict) };
+        let stamp = format!("{stamp}{:?}{:?}", scope.nodes, scope.gateways);
         let texts = |written: &[At<String>]| written.iter().map(|text| text.value.clone()).collect();
         let gateway = Self {
             name: object.id.name.clone(),
             hosts: texts(&spec.hosts),
             namespaces: texts(&spec.namespaces),
             rules,
+            scope,
             stamp,
             certificates: memory.certificates.clone(),
         };
@@ -165,15 +178,35 @@ impl Serving {
     }
 }
 
+/// What the file does not have is left out: it serves nobody.
+fn scope_of(spec: &GatewaySpec, file: &Config, faults: &mut Faults) -> Scope {
+    let mut known = |what: &str, names: &Option<Vec<At<String>>>, known: Vec<&str>| {
+        let names = names.as_ref()?;
+        let is_known = |name: &&At<String>| {
+            let found = known.contains(&name.value.as_str());
+            if !found {
+                let (message, hint) = consistency::unknown(what, &name.value, &known);
+                faults.add_with_hint(&name.spot, message, hint);
+            }
+            found
+        };
+        Some(names.iter().filter(is_known).map(|name| name.value.clone()).collect())
+    };
+    let nodes = known("node", &spec.nodes, file.nodes.iter().map(|node| node.name.as_str()).collect());
+    let gateways = known("gateway", &spec.gateways, file.gateways.iter().map(|gateway| gateway.name.as_str()).collect());
+    Scope { nodes, gateways }
+}
+
 fn take_certificates(
     id: &ObjectId,
     good: &Drafted<GatewaySpec>,
     memory: &mut GatewayMemory,
     sources: &Sources<'_>,
     errors: &mut ConfigErrors,
-) -> Option<super::granted::Lack> {
+) -> Option<Lack> {
     let spec = good.value.as_ref()?;
-    let Fetched { contents, lack, .. } = sources.grants.fetch(id, &good.references, sources.objects, sources.roots);
+    let lack = sources.grants.look(id, &good.references, sources.objects).lack;
+    let contents = sources.grants.fetch(id, &good.references, sources.objects, sources.roots);
     let mut resolving = Resolving::new(Faults::new(&id.to_string()), &contents, "", sources.now);
     let certificates: Vec<_> = spec.certificates.iter().map(|draft| draft.resolve(&mut resolving)).collect();
     match certificates.into_iter().collect::<Option<Vec<_>>>() {

@@ -1,18 +1,17 @@
 //! What an object may refer to: Secrets and ConfigMaps of its own namespace, and those of others that a Grant there names for it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use super::{Kind, ObjectId, Objects, Roots, USE_LABEL, Verdict, read};
-use crate::config::reference::{Contents, MaterialId, Reference};
+use crate::config::reference::{Contents, KeyReference, MaterialId, Reference};
 
 /// Every Grant without a mistake: kind and namespace of who may refer, and to what.
 #[derive(Debug, Default)]
 pub(super) struct Grants(HashSet<(Kind, String, MaterialId)>);
 
-/// What the references of one object lead to.
+/// Whether the references of one object lead anywhere.
 #[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) contents: Contents,
+pub(super) struct Looked {
     /// The versions of all, for telling whether something changed.
     pub(super) versions: String,
     pub(super) lack: Option<Lack>,
@@ -57,39 +56,43 @@ impl Grants {
         })
     }
 
-    pub(super) fn fetch(&self, who: &ObjectId, references: &BTreeSet<Reference>, objects: &Objects, roots: &Roots) -> Fetched {
-        let mut fetched = Fetched { contents: Contents(BTreeMap::new()), versions: String::new(), lack: None };
+    /// Looks without taking anything: most objects have not changed.
+    pub(super) fn look(&self, who: &ObjectId, references: &BTreeSet<Reference>, objects: &Objects) -> Looked {
+        let mut looked = Looked { versions: String::new(), lack: None };
         for reference in references {
-            let content = match reference {
-                Reference::Object(key) if !self.permit(who, &key.material) => {
-                    fetched.lack = fetched.lack.max(Some(Lack::NotPermitted));
-                    fetched.versions.push_str(";forbidden");
-                    Err(format!(
-                        "no Grant in the namespace {} lets a {} of {} refer to it",
-                        key.material.namespace,
-                        who.kind.name(),
-                        who.namespace
-                    ))
-                }
-                Reference::Object(key) => {
-                    let material = objects.materials.get(&key.material);
-                    fetched.versions.push(';');
-                    fetched.versions.push_str(material.map_or("-", |material| &material.version));
-                    let found = match material {
-                        Some(material) => material.data.get(&key.key).cloned().ok_or_else(|| "it has no such key".to_owned()),
-                        None => Err(format!("it is not there, or lacks the label {USE_LABEL}: \"true\"")),
-                    };
-                    if found.is_err() {
-                        fetched.lack = fetched.lack.max(Some(Lack::NotThere));
-                    }
-                    found
-                }
-                Reference::SystemRoots => roots.0.clone(),
-                // The reader of objects makes no such reference.
-                Reference::File(_) | Reference::Environment(_) => Err("an object cannot name it".to_owned()),
+            let Reference::Object(key) = reference else { continue };
+            let material = objects.materials.get(&key.material);
+            let (lack, version) = match material {
+                _ if !self.permit(who, &key.material) => (Some(Lack::NotPermitted), "forbidden"),
+                Some(material) => ((!material.data.contains_key(&key.key)).then_some(Lack::NotThere), material.version.as_str()),
+                None => (Some(Lack::NotThere), "-"),
             };
-            fetched.contents.0.insert(reference.clone(), content);
+            looked.lack = looked.lack.max(lack);
+            looked.versions.push(';');
+            looked.versions.push_str(version);
         }
-        fetched
+        looked
+    }
+
+    pub(super) fn fetch(&self, who: &ObjectId, references: &BTreeSet<Reference>, objects: &Objects, roots: &Roots) -> Contents {
+        let content = |reference: &Reference| match reference {
+            Reference::Object(key) => self.content(who, key, objects),
+            Reference::SystemRoots => roots.0.clone(),
+            // The reader of objects makes no such reference.
+            Reference::File(_) | Reference::Environment(_) => Err("an object cannot name it".to_owned()),
+        };
+        Contents(references.iter().map(|reference| (reference.clone(), content(reference))).collect())
+    }
+
+    fn content(&self, who: &ObjectId, reference: &KeyReference, objects: &Objects) -> Result<Vec<u8>, String> {
+        let MaterialId { namespace, .. } = &reference.material;
+        if !self.permit(who, &reference.material) {
+            let (kind, from) = (who.kind.name(), &who.namespace);
+            return Err(format!("no Grant in the namespace {namespace} lets a {kind} of {from} refer to it"));
+        }
+        match objects.materials.get(&reference.material) {
+            Some(material) => material.data.get(&reference.key).cloned().ok_or_else(|| "it has no such key".to_owned()),
+            None => Err(format!("it is not there, or lacks the label {USE_LABEL}: \"true\"")),
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::memory::{Kept, Memory};
 use super::route::{Candidate, Making};
 use super::together::{Provable, Together, check_certificates};
 use super::{InForce, Kind, Object, Objects, Verdict, read};
-use crate::config::model::{ClusterSource, Config, Listener, Route};
+use crate::config::model::{ClusterSource, Config, Gateway, Listener, Route};
 
 /// More Routes than this are not taken: the youngest are left out.
 const MAX_ROUTES: usize = 20_000;
@@ -36,12 +36,12 @@ pub fn merge(file: &Config, source: &ClusterSource, objects: &Objects, roots: &R
     let grants = Grants::of(objects, &mut verdicts);
     let policies = Policies::of(objects, memory, now, &mut verdicts);
     let operator_namespace = source.namespace.as_str();
-    let sources = Sources { objects, grants: &grants, policies: &policies, roots, operator_namespace, now };
+    let sources = Sources { file, objects, grants: &grants, policies: &policies, roots, operator_namespace, now };
     let gateways = Serving::all(&sources, memory, &mut verdicts);
-    let listeners = with_certificates(&file.listeners, &gateways);
+    let file = &with_certificates(file, &gateways);
     let making = Making { objects, grants: &grants, policies: &policies, gateways: &gateways, roots, now };
-    let provable: Vec<Provable<'_>> = listeners.iter().map(Provable::by).collect();
-    let mut taking = Taking { together: Together::of(file), listeners: &provable, routes: Vec::new(), identity: Vec::new() };
+    let provable = Provable::all(file);
+    let mut taking = Taking { together: Together::of(file), provable: &provable, routes: Vec::new(), identity: Vec::new() };
     for object in by_age(objects) {
         let kept = Kept::look(&mut memory.routes, object, read::route, |memory| memory.tried = None);
         let (candidate, verdict) = making.make(object, &kept.drafted.clone(), &kept.stamp(), &mut kept.memory);
@@ -51,14 +51,14 @@ pub fn merge(file: &Config, source: &ClusterSource, objects: &Objects, roots: &R
     let Taking { routes, mut identity, .. } = taking;
     identity.extend(gateways.iter().map(|gateway| format!("{}: {:?}", gateway.name(), names(gateway))));
     let routes = file.routes.iter().cloned().chain(routes).collect();
-    let config = Config { routes, listeners, ..file.clone() };
+    let config = Config { routes, ..file.clone() };
     Merged { config, identity, verdicts }
 }
 
 /// The routes that are taken, one after the other.
 struct Taking<'a> {
     together: Together<'a>,
-    listeners: &'a [Provable<'a>],
+    provable: &'a [Provable<'a>],
     routes: Vec<Arc<Route>>,
     identity: Vec<String>,
 }
@@ -71,7 +71,7 @@ impl Taking<'_> {
             return verdict
                 .refused("TooMany", format!("{}: there are {MAX_ROUTES} older Routes already, which is as many as are taken", object.id));
         }
-        if let Err(errors) = check_certificates(&object.id, &route.host, self.listeners) {
+        if let Err(errors) = check_certificates(&object.id, &route, self.provable) {
             return verdict.refused("NoCertificate", errors.to_string());
         }
         match self.together.take(&object.id, &route) {
@@ -92,13 +92,21 @@ fn by_age(objects: &Objects) -> Vec<&Arc<Object>> {
     routes
 }
 
-/// The listeners with what the Gateways bring, behind what the file has: the first that fits is shown.
-fn with_certificates(listeners: &[Listener], gateways: &[Serving]) -> Vec<Listener> {
-    let brought = || gateways.iter().flat_map(|gateway| gateway.certificates.iter().cloned());
-    listeners
-        .iter()
-        .map(|listener| Listener { certificates: listener.certificates.iter().cloned().chain(brought()).collect(), ..listener.clone() })
-        .collect()
+/// The file's configuration with the certificates that the Gateways bring to the listeners where their routes are served. They stand behind
+/// what the file has: the first that fits is shown.
+fn with_certificates(file: &Config, gateways: &[Serving]) -> Config {
+    let added = |listeners: &[Listener], at: Option<&Gateway>| -> Vec<Listener> {
+        let here = || gateways.iter().filter(|gateway| gateway.scope.reaches(at, file));
+        let brought = || here().flat_map(|gateway| gateway.certificates.iter().cloned());
+        let more = |listener: &Listener| Listener {
+            certificates: listener.certificates.iter().cloned().chain(brought()).collect(),
+            ..listener.clone()
+        };
+        listeners.iter().map(more).collect()
+    };
+    let of_file = file.gateways.iter();
+    let with_more = of_file.map(|gateway| Gateway { listeners: added(&gateway.listeners, Some(gateway)), ..gateway.clone() });
+    Config { listeners: added(&file.listeners, None), gateways: with_more.collect(), ..file.clone() }
 }
 
 /// What tells a Gateway's certificates from others: their public half.

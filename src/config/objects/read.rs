@@ -40,6 +40,9 @@ pub(super) struct GatewaySpec {
     pub(super) namespaces: Vec<At<String>>,
     pub(super) policies: Vec<At<String>>,
     pub(super) certificates: Vec<CertificateDraft>,
+    /// Of the file, where its routes are served.
+    pub(super) nodes: Option<Vec<At<String>>>,
+    pub(super) gateways: Option<Vec<At<String>>>,
 }
 
 #[derive(Debug)]
@@ -76,12 +79,19 @@ pub(super) fn gateway(object: &Object) -> Drafted<GatewaySpec> {
         let policies = section.optional("policies").and_then(|item| item.filled_list("leave the key out instead", reading, Item::text));
         let certificates = section.optional("certificates");
         let certificates = certificates.and_then(|item| item.filled_list("leave the key out instead", reading, CertificateDraft::read));
+        let mut names = |key| {
+            let item = section.optional(key)?;
+            item.filled_list("its routes would be served nowhere; leave the key out", reading, |item, reading| item.text(reading))
+        };
+        let (nodes, gateways) = (names("nodes"), names("gateways"));
         section.finish(reading);
         Some(GatewaySpec {
             hosts: hosts?,
             namespaces: namespaces?,
             policies: policies.unwrap_or_default(),
             certificates: certificates.unwrap_or_default(),
+            nodes,
+            gateways,
         })
     })
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::gateway::{Policies, Serving};
-use super::granted::{Fetched, Grants};
+use super::granted::{Grants, Looked};
 use super::memory::{Good, RouteMemory};
 use super::read::{Drafted, RouteSpec};
+use super::scope::Scope;
 use super::{InForce, Object, ObjectId, Objects, Roots, Verdict};
 use crate::config::error::{ConfigErrors, Faults};
 use crate::config::model::Route;
@@ -21,6 +22,14 @@ pub(super) struct Making<'a> {
     pub(super) gateways: &'a [Serving],
     pub(super) roots: &'a Roots,
     pub(super) now: u64,
+}
+
+/// What the Gateways that serve a Route bring to it.
+struct FromGateways<'a> {
+    all: Vec<&'a Serving>,
+    scope: Scope,
+    /// Tells it from anything else that they could bring.
+    stamp: String,
 }
 
 /// A route that could be in force, if nothing else has its host.
@@ -44,36 +53,27 @@ impl Making<'_> {
         let Some(host) = host_of(drafted).or_else(|| memory.good.as_ref().and_then(|good| host_of(&good.drafted))) else {
             return (None, verdict.with_errors(&drafted.faults.clone().into_errors(), None));
         };
-        let (mandatory, gateways) = self.gateways_of(&object.id.namespace, &host);
-        let Some(mandatory) = mandatory else {
+        let Some(serving) = self.serving(&object.id.namespace, &host) else {
             // What was permitted once is not kept.
             *memory = RouteMemory::default();
             let verdict = verdict.with_errors(&drafted.faults.clone().into_errors(), None);
             return (None, verdict.refused("NotServed", not_served(&object.id, &host)));
         };
-        let fetched = self.grants.fetch(&object.id, &drafted.references, self.objects, self.roots);
-        let lack = fetched.lack;
-        let (tried, stamp) = self.attempt(object, drafted, own_stamp, (&mandatory, &gateways), fetched, memory);
+        let Looked { versions, lack } = self.grants.look(&object.id, &drafted.references, self.objects);
+        let own_stamp = format!("{own_stamp}|{versions}");
+        let (tried, stamp) = self.attempt(object, drafted, &own_stamp, &serving, memory);
         match tried {
             Ok(route) => (Some(Candidate { in_force: InForce::Current(route), stamp }), verdict),
-            Err(errors) => (self.previous(&object.id, (&mandatory, &gateways), memory), verdict.with_errors(&errors, lack)),
+            Err(errors) => (self.previous(&object.id, &serving, memory), verdict.with_errors(&errors, lack)),
         }
     }
 
-    /// The rules of all Gateways that serve the host for the namespace, and what tells them apart; no rules at all when none does.
-    fn gateways_of(&self, namespace: &str, host: &str) -> (Option<Vec<RuleDraft>>, String) {
-        let mut serving = self.gateways.iter().filter(|gateway| gateway.serves(namespace, host)).peekable();
-        if serving.peek().is_none() {
-            return (None, String::new());
-        }
-        let (mut rules, mut stamp) = (Vec::new(), String::new());
-        for gateway in serving {
-            rules.extend(gateway.rules.iter().cloned());
-            stamp.push_str(gateway.name());
-            stamp.push('=');
-            stamp.push_str(&gateway.stamp);
-        }
-        (Some(rules), stamp)
+    /// What the Gateways that serve the host for the namespace bring; `None` when none does.
+    fn serving(&self, namespace: &str, host: &str) -> Option<FromGateways<'_>> {
+        let all: Vec<&Serving> = self.gateways.iter().filter(|gateway| gateway.serves(namespace, host)).collect();
+        let scope = all.iter().map(|gateway| gateway.scope.clone()).reduce(|scope, other| scope.or(&other))?;
+        let stamp = all.iter().map(|gateway| format!("{}={}", gateway.name(), gateway.stamp)).collect();
+        Some(FromGateways { all, scope, stamp })
     }
 
     /// The route as the object says now; the same answer as before when nothing that goes into it has changed.
@@ -82,25 +82,24 @@ impl Making<'_> {
         object: &Object,
         drafted: &Arc<Drafted<RouteSpec>>,
         own_stamp: &str,
-        (mandatory, gateways): (&[RuleDraft], &str),
-        fetched: Fetched,
+        serving: &FromGateways<'_>,
         memory: &mut RouteMemory,
     ) -> (Result<Arc<Route>, ConfigErrors>, String) {
         let mut faults = drafted.faults.clone();
         let named = drafted.value.as_ref().map(|spec| spec.policies.as_slice()).unwrap_or_default();
-        let (mut rules, policies) = self.policies.gather(&object.id.namespace, named, "", &mut faults);
-        let own = format!("{own_stamp}|{policies}|{}", fetched.versions);
-        let stamp = format!("{own}|{gateways}");
+        let own = format!("{own_stamp}|{}", self.policies.stamp(&object.id.namespace, named, &mut faults));
+        let stamp = format!("{own}|{}", serving.stamp);
         if let Some((before, tried)) = &memory.tried
             && *before == stamp
         {
             return (tried.clone(), stamp);
         }
+        let mut rules = self.policies.rules(&object.id.namespace, named, "");
         rules.extend(drafted.value.iter().flat_map(|spec| spec.route.rules()).cloned());
-        let contents = Arc::new(fetched.contents);
-        let tried = resolve(&object.id, drafted, faults, &[mandatory, &rules].concat(), &contents, self.now);
+        let contents = Arc::new(self.grants.fetch(&object.id, &drafted.references, self.objects, self.roots));
+        let tried = serving.resolve(&object.id, drafted, faults, &rules, &contents, self.now);
         if let Ok(route) = &tried {
-            let (drafted, route, gateways) = (Arc::clone(drafted), Arc::clone(route), gateways.to_owned());
+            let (drafted, route, gateways) = (Arc::clone(drafted), Arc::clone(route), serving.stamp.clone());
             memory.good = Some(Good { drafted, rules, contents, own, gateways, route });
         }
         memory.tried = Some((stamp.clone(), tried.clone()));
@@ -108,20 +107,19 @@ impl Making<'_> {
     }
 
     /// The route as it was last good, under the Gateways' rules of now. What it may no longer use, it does not keep.
-    fn previous(&self, id: &ObjectId, (mandatory, gateways): (&[RuleDraft], &str), memory: &mut RouteMemory) -> Option<Candidate> {
+    fn previous(&self, id: &ObjectId, serving: &FromGateways<'_>, memory: &mut RouteMemory) -> Option<Candidate> {
         let good = memory.good.as_mut()?;
         if !self.grants.permit_all(id, &good.drafted.references, self.objects) {
             memory.good = None;
             return None;
         }
-        if good.gateways != gateways {
-            let rules = [mandatory, &good.rules].concat();
+        if good.gateways != serving.stamp {
             let faults = good.drafted.faults.clone();
-            let Ok(route) = resolve(id, &good.drafted, faults, &rules, &good.contents, self.now) else {
+            let Ok(route) = serving.resolve(id, &good.drafted, faults, &good.rules, &good.contents, self.now) else {
                 memory.good = None;
                 return None;
             };
-            (good.route, good.gateways) = (route, gateways.to_owned());
+            (good.route, good.gateways) = (route, serving.stamp.clone());
         }
         Some(Candidate { in_force: InForce::Previous(Arc::clone(&good.route)), stamp: format!("{}|{}", good.own, good.gateways) })
     }
@@ -135,20 +133,25 @@ fn not_served(id: &ObjectId, host: &str) -> String {
     format!("{id}: spec.host: no Gateway serves the host `{host}` for the namespace {}", id.namespace)
 }
 
-fn resolve(
-    id: &ObjectId,
-    drafted: &Drafted<RouteSpec>,
-    faults: Faults,
-    rules: &[RuleDraft],
-    contents: &Contents,
-    now: u64,
-) -> Result<Arc<Route>, ConfigErrors> {
-    let mut resolving = Resolving::new(faults, contents, "", now);
-    let rules = (!rules.is_empty()).then_some(rules);
-    let route = drafted.value.as_ref().and_then(|spec| spec.route.resolve_named(Some(id.route_name()), rules, &mut resolving));
-    let errors = resolving.faults.into_errors();
-    match route {
-        Some(route) if errors.0.is_empty() => Ok(Arc::new(route)),
-        _ => Err(errors),
+impl FromGateways<'_> {
+    fn resolve(
+        &self,
+        id: &ObjectId,
+        drafted: &Drafted<RouteSpec>,
+        faults: Faults,
+        own_rules: &[RuleDraft],
+        contents: &Contents,
+        now: u64,
+    ) -> Result<Arc<Route>, ConfigErrors> {
+        let mut resolving = Resolving::new(faults, contents, "", now);
+        let rules: Vec<RuleDraft> = self.all.iter().flat_map(|gateway| &gateway.rules).chain(own_rules).cloned().collect();
+        let rules = (!rules.is_empty()).then_some(rules.as_slice());
+        let route = drafted.value.as_ref().and_then(|spec| spec.route.resolve_named(Some(id.route_name()), rules, &mut resolving));
+        let errors = resolving.faults.into_errors();
+        let Scope { nodes, gateways } = self.scope.clone();
+        match route {
+            Some(route) if errors.0.is_empty() => Ok(Arc::new(Route { nodes, gateways, ..route })),
+            _ => Err(errors),
+        }
     }
 }

@@ -426,6 +426,37 @@ fn a_host_needs_a_certificate_which_a_gateway_can_bring() {
 }
 
 #[test]
+fn a_gateway_says_where_its_routes_are_served() {
+    let mut scene = Scene::new();
+    let nodes = "nodes: [{name: edge-1, identity: {uid: 1}}, {name: edge-2, identity: {uid: 2}}]\n";
+    let listener = "listeners: [{address: \"127.0.0.1:444\", certificates: [{chain: {file: tls.crt}, key: {file: tls.key}}]}]";
+    scene.file = file(&format!("{FILE}{nodes}gateways: [{{name: public, selector: {{nodes: [edge-1]}}, {listener}}}]\n"));
+    scene.material(MaterialKind::Secret, "kubepass", "tls", "1", &[("tls.crt", CHAIN), ("tls.key", KEY)]);
+    scene.route("shop/web", "web.k8s.example.com", "true");
+    let certificates = "certificates: [{chain: {secret: {name: tls, key: tls.crt}}, key: {secret: {name: tls, key: tls.key}}}]";
+    let mut check = |what: &str, scope: &str, want: &str, said: &str| {
+        scene.put("Gateway kubepass/main", &GATEWAY.replace("hosts", &format!("{certificates}, {scope}hosts")));
+        let Merged { config, verdicts, .. } = scene.merge();
+        let route = &config.routes[1];
+        let at = |listeners: &[crate::config::Listener]| listeners[0].certificates.len();
+        let got = format!("{:?} {:?} {}+{}", route.nodes, route.gateways, at(&config.listeners), at(&config.gateways[0].listeners));
+        assert_eq!(got, want, "{what}");
+        let verdict = verdicts.iter().find(|verdict| verdict.id.kind == Kind::Gateway).unwrap();
+        assert_eq!(verdict.errors().collect::<Vec<_>>().join("\n"), said, "{what}");
+    };
+    check("everywhere", "", "None None 2+2", "");
+    check("one node", "nodes: [edge-2], ", r#"Some(["edge-2"]) None 2+1"#, "");
+    check("one in a gateway", "nodes: [edge-1], ", r#"Some(["edge-1"]) None 1+2"#, "");
+    check("a gateway", "gateways: [public], ", r#"None Some(["public"]) 1+2"#, "");
+    let said = "Gateway kubepass/main: spec.nodes[0]: there is no node `edge-3`\n    did you mean `edge-1`?";
+    check("nowhere", "nodes: [edge-3], ", "Some([]) None 1+1", said);
+    scene.put("Route shop/web", &ROUTE.replace("HOST", "web.k8s.example.com, nodes: [edge-1]").replace("RULE", "'true'"));
+    let errors =
+        scene.merge().verdicts.iter().flat_map(|verdict| verdict.errors().map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>();
+    assert!(errors.iter().any(|error| error.contains("unknown key `nodes`")), "not for a Route to say: {errors:?}");
+}
+
+#[test]
 fn what_did_not_change_is_not_made_again() {
     let mut scene = Scene::new();
     scene.route("shop/a", "a.k8s.example.com", "true");

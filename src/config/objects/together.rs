@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use super::ObjectId;
 use super::read::below_root;
+use super::scope::Scope;
 use crate::config::certificate;
 use crate::config::consistency;
 use crate::config::error::{ConfigErrors, Faults};
-use crate::config::model::{Config, Listener, Method, Route, Target};
+use crate::config::model::{Config, Gateway, Listener, Method, Route, Target};
 
 /// What is in force so far.
 pub(super) struct Together<'a> {
@@ -63,7 +64,7 @@ impl<'a> Together<'a> {
     pub(super) fn take(&mut self, id: &ObjectId, route: &Arc<Route>) -> Result<(), ConfigErrors> {
         let mut faults = Faults::new(&id.to_string());
         self.check_host(route, &mut faults);
-        self.check_names(route, &mut faults);
+        self.check_providers(route, &mut faults);
         self.check_audience(id, route, &mut faults);
         self.check_assertion(route, &mut faults);
         self.check_identities(route, &mut faults);
@@ -100,20 +101,12 @@ impl<'a> Together<'a> {
         }
     }
 
-    /// What stands elsewhere in the configuration must be there.
-    fn check_names(&self, route: &Route, faults: &mut Faults) {
-        let providers = self.config.identity_providers.iter().map(|provider| provider.name.as_str()).collect();
-        let nodes = self.config.nodes.iter().map(|node| node.name.as_str()).collect();
-        let gateways = self.config.gateways.iter().map(|gateway| gateway.name.as_str()).collect();
-        let check = |what: &str, key: &str, names: &Option<Vec<String>>, known: Vec<&str>, faults: &mut Faults| {
-            for (index, name) in names.iter().flatten().enumerate().filter(|(_, name)| !known.contains(&name.as_str())) {
-                let (message, hint) = consistency::unknown(what, name, &known);
-                faults.add_with_hint(&below_root(&format!("{key}[{index}]")), message, hint);
-            }
-        };
-        check("identity provider", "identity_providers", &route.identity_providers, providers, faults);
-        check("node", "nodes", &route.nodes, nodes, faults);
-        check("gateway", "gateways", &route.gateways, gateways, faults);
+    fn check_providers(&self, route: &Route, faults: &mut Faults) {
+        let known: Vec<&str> = self.config.identity_providers.iter().map(|provider| provider.name.as_str()).collect();
+        for (index, name) in route.identity_providers.iter().flatten().enumerate().filter(|(_, name)| !known.contains(&name.as_str())) {
+            let (message, hint) = consistency::unknown("identity provider", name, &known);
+            faults.add_with_hint(&below_root(&format!("identity_providers[{index}]")), message, hint);
+        }
     }
 
     /// Only Routes of one namespace share an audience: a token for the operator's cluster must not go to a server that somebody else names.
@@ -179,24 +172,32 @@ impl<'a> Together<'a> {
 }
 
 /// The DNS names of a listener's certificates.
-#[derive(Debug)]
 pub(super) struct Provable<'a> {
+    file: &'a Config,
+    /// Whose listener it is.
+    gateway: Option<&'a Gateway>,
     listener: SocketAddr,
     names: HashSet<&'a str>,
 }
 
 impl<'a> Provable<'a> {
-    pub(super) fn by(listener: &'a Listener) -> Self {
-        let names = listener.certificates.iter().flat_map(|certificate| &certificate.dns_names).map(String::as_str).collect();
-        Self { listener: listener.address, names }
+    pub(super) fn all(file: &'a Config) -> Vec<Self> {
+        let top_level = file.listeners.iter().map(|listener| (None, listener));
+        let others = file.gateways.iter().flat_map(|gateway| gateway.listeners.iter().map(move |listener| (Some(gateway), listener)));
+        let provable = |(gateway, listener): (Option<&'a Gateway>, &'a Listener)| {
+            let names = listener.certificates.iter().flat_map(|certificate| &certificate.dns_names).map(String::as_str).collect();
+            Self { file, gateway, listener: listener.address, names }
+        };
+        top_level.chain(others).map(provable).collect()
     }
 }
 
-/// Whether every listener can prove the host to a TLS client.
-pub(super) fn check_certificates(id: &ObjectId, host: &str, listeners: &[Provable<'_>]) -> Result<(), ConfigErrors> {
-    let mut faults = Faults::new(&id.to_string());
-    for Provable { listener, .. } in listeners.iter().filter(|provable| !certificate::covers(&provable.names, host)) {
-        let message = format!("no certificate of the listener {listener} covers `{host}`");
+/// Whether every listener where the route is served can prove its host to a TLS client.
+pub(super) fn check_certificates(id: &ObjectId, route: &Route, provable: &[Provable<'_>]) -> Result<(), ConfigErrors> {
+    let (mut faults, scope) = (Faults::new(&id.to_string()), Scope::of(route));
+    let served = provable.iter().filter(|provable| scope.reaches(provable.gateway, provable.file));
+    for Provable { listener, .. } in served.filter(|provable| !certificate::covers(&provable.names, &route.host)) {
+        let message = format!("no certificate of the listener {listener} covers `{}`", route.host);
         faults.add_with_hint(&below_root("host"), message, "a Gateway that serves the host can bring one under `certificates`");
     }
     if faults.is_empty() { Ok(()) } else { Err(faults.into_errors()) }

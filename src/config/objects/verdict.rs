@@ -123,5 +123,7 @@ fn text(errors: &[&ConfigError]) -> String {
 fn is_about_reference(path: &str) -> bool {
     matches!(path, "spec.kubernetes.ca" | "spec.http.ca" | "spec.kubernetes.impersonate.token")
         || path.starts_with("spec.certificates[")
+        || path.starts_with("spec.nodes[")
+        || path.starts_with("spec.gateways[")
         || path.starts_with("spec.policies[")
 }

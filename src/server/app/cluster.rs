@@ -48,7 +48,12 @@ impl Cluster {
         let progress = Arc::new(move || {
             let Built { version, resources } = built.borrow().clone();
             let takers = ads.takers(|node| resources.of_claimed(node)).into_iter();
-            let nodes = takers.map(|taker| NodeProgress { name: taker.node, up_to_date: taker.has_all, refusal: taker.refusal });
+            let nodes = takers.map(|taker| NodeProgress {
+                view: resources.claimed(&taker.node).clone(),
+                name: taker.node,
+                up_to_date: taker.has_all,
+                refusal: taker.refusal,
+            });
             Progress { version, nodes: nodes.collect() }
         });
         tasks.spawn("cluster-source", self.source.run(self.views.judged, progress, tasks.ending()));

@@ -265,6 +265,14 @@ pub struct GatewaySpec {
     /// Certificates for its hosts, besides those of the listeners. One more or less touches the listeners, whose connections drain.
     #[schemars(length(min = 1, max = 16))]
     pub certificates: Option<Vec<CertificateSpec>>,
+    /// Nodes of kubepass's configuration file that serve its routes. Neither `nodes` nor `gateways`: all do.
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub nodes: Option<Vec<String>>,
+    /// `gateways` of that file whose nodes do.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub gateways: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, KubeSchema)]

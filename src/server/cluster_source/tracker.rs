@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::config::Route;
 use crate::config::objects::{InForce, Judged, ObjectId, Programmed};
+use crate::snapshot::NodeView;
 
 /// How long an Envoy that was there before a route may lag behind, or be away, before the route's status says so: a new Envoy, or one that connects
 /// again, would otherwise touch every status.
@@ -25,6 +26,8 @@ pub struct Progress {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeProgress {
     pub name: String,
+    /// What it may have.
+    pub view: NodeView,
     /// Whether it has acknowledged all that it should have.
     pub up_to_date: bool,
     /// Why it refused, in its own words.
@@ -39,6 +42,7 @@ pub(super) struct Tracker {
 
 #[derive(Debug)]
 struct Node {
+    view: NodeView,
     /// The last configuration that it has taken whole.
     took: u64,
     /// The configuration that was in force when it connected: routes since then wait for it.
@@ -53,9 +57,10 @@ impl Tracker {
     pub(super) fn look(&mut self, judged: &Judged, progress: &Progress, now: Instant) {
         self.note_routes(judged);
         for of in &progress.nodes {
-            let fresh = || Node { took: 0, joined: judged.number, lags_since: None, last_seen: now, refusal: None };
+            let fresh = || Node { view: of.view.clone(), took: 0, joined: judged.number, lags_since: None, last_seen: now, refusal: None };
             let node = self.nodes.entry(of.name.clone()).or_insert_with(fresh);
             (node.last_seen, node.refusal) = (now, of.refusal.clone());
+            node.view.clone_from(&of.view);
             if of.up_to_date && progress.version == judged.version {
                 (node.took, node.lags_since) = (judged.number, None);
             } else {
@@ -81,8 +86,8 @@ impl Tracker {
     /// Who has the route of an object.
     pub(super) fn programmed(&self, id: &ObjectId, now: Instant) -> Programmed {
         let mut programmed = Programmed::default();
-        let Some((_, since)) = self.routes.get(id) else { return programmed };
-        for (name, node) in &self.nodes {
+        let Some((route, since)) = self.routes.get(id) else { return programmed };
+        for (name, node) in self.nodes.iter().filter(|(_, node)| node.view.serves(route)) {
             if node.took >= *since {
                 programmed.acknowledged.push(name.clone());
             } else if let Some(why) = &node.refusal {
@@ -133,7 +138,7 @@ mod tests {
     fn progress(number: u64, nodes: &[(&str, bool)]) -> Progress {
         let node = |(name, up_to_date): &(&str, bool)| {
             let refusal = name.starts_with("bad").then(|| "no".to_owned());
-            NodeProgress { name: (*name).to_owned(), up_to_date: *up_to_date, refusal }
+            NodeProgress { name: (*name).to_owned(), view: NodeView::default(), up_to_date: *up_to_date, refusal }
         };
         Progress { version: number.to_string(), nodes: nodes.iter().map(node).collect() }
     }

@@ -32,8 +32,13 @@ impl NodeResources {
 impl NodeResources {
     /// The same by the `node.id` of an Envoy whose claim was found true.
     pub fn of_claimed(&self, id: &str) -> ResourceSet {
+        self.of(self.claimed(id))
+    }
+
+    /// The node that such a `node.id` stands for.
+    pub fn claimed(&self, id: &str) -> &NodeView {
         let name = id.split_once('/').map_or(id, |(name, _)| name);
-        self.of(self.nodes.named(name).unwrap_or(NodeView::UNNAMED))
+        self.nodes.named(name).unwrap_or(NodeView::UNNAMED)
     }
 }
 
