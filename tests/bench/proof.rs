@@ -1,7 +1,7 @@
 //! Whether a path did its work: the API server's own audit log of the round, event by event.
 
 use std::path::{Path as FilePath, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -9,6 +9,8 @@ use super::paths::{Asked, GROUPS, Path, SeenAs, USER};
 
 /// A log that has not grown for so long belongs to a round that is over.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long a log stands still before a line that it lacks is missing: the API server writes it after the client has its answer.
+const COMPLETE: Duration = Duration::from_secs(2);
 
 /// The API server's audit log, emptied before each round so that it holds the round alone (and the disk no gigabytes).
 #[derive(Debug)]
@@ -39,6 +41,12 @@ struct ResponseStatus {
     code: i32,
 }
 
+/// What the log holds of a round so far.
+struct Seen {
+    all: usize,
+    answered: usize,
+}
+
 impl Proof {
     pub(super) fn new(log: &FilePath) -> Self {
         Self { log: log.to_owned() }
@@ -50,13 +58,16 @@ impl Proof {
         empty(&self.log);
     }
 
+    fn size(&self) -> u64 {
+        std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len())
+    }
+
     /// Until the last round's requests that its client no longer waited for are answered too.
     fn settle(&self) {
-        let size = || std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
-        let mut before = size();
+        let mut before = self.size();
         loop {
             std::thread::sleep(QUIET);
-            let now = size();
+            let now = self.size();
             if now == before {
                 return;
             }
@@ -69,6 +80,32 @@ impl Proof {
     /// # Errors
     /// When it saw fewer than the client, or one of them otherwise than as the user of the path.
     pub(super) fn end(&self, path: &Path, asked: &Asked, at_least: usize) -> Result<usize, String> {
+        loop {
+            let size = self.size();
+            let seen = self.seen(path, asked)?;
+            if seen.answered >= at_least {
+                return Ok(seen.all);
+            }
+            if !self.grows_beyond(size) {
+                let answered = seen.answered;
+                return Err(format!("{}: the client counts {at_least} answers to {}, the API server {answered}", path.name, asked.path));
+            }
+        }
+    }
+
+    /// Whether the log gets longer than this before it counts as complete.
+    fn grows_beyond(&self, size: u64) -> bool {
+        let deadline = Instant::now() + COMPLETE;
+        while Instant::now() < deadline {
+            if self.size() > size {
+                return true;
+            }
+            std::thread::sleep(QUIET);
+        }
+        false
+    }
+
+    fn seen(&self, path: &Path, asked: &Asked) -> Result<Seen, String> {
         let text = std::fs::read_to_string(&self.log).map_err(|error| format!("{}: {error}", self.log.display()))?;
         let events: Vec<Event> = text
             .lines()
@@ -80,10 +117,7 @@ impl Proof {
         }
         // What a client waited for when its time was over ends in some error, and the client does not count it.
         let answered = events.iter().filter(|event| event.response_status.as_ref().is_some_and(|status| status.code == 200)).count();
-        if answered < at_least {
-            return Err(format!("{}: the client counts {at_least} answers to {}, the API server {answered}", path.name, asked.path));
-        }
-        Ok(events.len())
+        Ok(Seen { all: events.len(), answered })
     }
 }
 
@@ -101,7 +135,7 @@ pub(super) fn empty(log: &FilePath) {
     file.set_len(0).unwrap_or_else(|error| panic!("{}: {error}", log.display()));
 }
 
-/// Whether kubepass's own trail has a line for every request that it let pass.
+/// Whether kubepass's own trail has a line for every request that it let pass: it is written before the answer, so it holds them all at once.
 ///
 /// # Errors
 /// When it has fewer.

@@ -3,8 +3,19 @@
 #[path = "../bench/figures.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest")]
 mod figures;
+#[path = "../bench/paths.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
+mod paths;
+#[path = "../bench/proof.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
+mod proof;
+
+use std::io::Write as _;
+use std::time::Duration;
 
 use figures::{Figures, Request, Round, difference, median, noisy_rounds, percentile, ratio};
+use paths::{ASKED, Path, SeenAs};
+use proof::Proof;
 
 fn answers(statuses: &[i32]) -> Vec<Request> {
     // One after the other, each a millisecond longer.
@@ -65,4 +76,37 @@ fn paths_are_compared_round_by_round() {
     let (floor, method) = (rounds(&[1000.0, 500.0, 1000.0]), rounds(&[900.0, 450.0, 800.0]));
     assert!((ratio(&method, &floor, |round| round.rps) - 0.9).abs() < 1e-9);
     assert!((difference(&method, &floor, |round| round.rps) + 100.0).abs() < 1e-9);
+}
+
+/// The API server writes its line after the client has its answer.
+#[test]
+fn a_late_line_is_waited_for_and_a_missing_one_is_missed() {
+    let mut log = tempfile::NamedTempFile::new().unwrap();
+    let asked = &ASKED[0];
+    let user = serde_json::json!({"username": paths::USER, "groups": paths::GROUPS});
+    let event = serde_json::json!({"requestURI": asked.path, "user": {}, "impersonatedUser": user, "responseStatus": {"code": 200}});
+    let line = format!("{event}\n");
+    let path = Path {
+        name: paths::IMPERSONATE,
+        host: String::new(),
+        port: 0,
+        headers: Vec::new(),
+        seen_as: SeenAs::Impersonated,
+        processes: Vec::new(),
+        trail: None,
+    };
+    let proof = Proof::new(log.path());
+    log.write_all(line.as_bytes()).unwrap();
+    assert_eq!(proof.end(&path, asked, 1), Ok(1));
+    assert!(proof.end(&path, asked, 2).unwrap_err().contains("the client counts 2 answers to /version, the API server 1"));
+    let late = std::thread::spawn(move || {
+        // In two halves, as a reader may find it.
+        for half in [&line[..40], &line[40..]] {
+            std::thread::sleep(Duration::from_millis(300));
+            log.write_all(half.as_bytes()).unwrap();
+        }
+        log
+    });
+    assert_eq!(proof.end(&path, asked, 2), Ok(2));
+    drop(late.join().unwrap());
 }
