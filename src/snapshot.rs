@@ -31,7 +31,7 @@ impl Snapshot {
             token_keys: Arc::new(TokenKeys::derive(&config.secrets)),
             nodes: Arc::new(Nodes::new(&config.nodes, &config.gateways)),
             routes_by_name: by(|route| route.name.clone()),
-            routes_by_id: by(Route::id),
+            routes_by_id: by(|route| route.id().to_owned()),
             routes_by_host: by(|route| route.host.clone()),
             config,
         }

@@ -151,6 +151,8 @@ pub enum StoreSettings {
 /// A host that stands for one upstream, with the policy that guards it.
 #[derive(Debug)]
 pub struct Route {
+    /// [`Route::id_of`] its name and target.
+    pub id: String,
     /// Unique.
     pub name: String,
     /// Lower case, without port.
@@ -172,13 +174,17 @@ pub struct Route {
 impl Route {
     /// By what Envoy and ext_authz speak of the route: its name and the server behind it, `prod@10.0.0.1:6443/kubernetes`. While the two
     /// hold different configurations, a policy that was written for one server is thus never applied in front of another.
-    pub fn id(&self) -> String {
-        let (server, transport) = match &self.target {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn id_of(name: &str, target: &Target) -> String {
+        let (server, transport) = match target {
             Target::Kubernetes(target) => (&target.server, ""),
             Target::Http(HttpTarget { upstream, tls: Some(_), .. }) => (upstream, "https:"),
             Target::Http(HttpTarget { upstream, tls: None, .. }) => (upstream, "http:"),
         };
-        format!("{}@{}:{}/{transport}{}", self.name, server.host, server.port, server.server_name)
+        format!("{name}@{}:{}/{transport}{}", server.host, server.port, server.server_name)
     }
 
     /// What stands behind the route, in the word that clients are told.

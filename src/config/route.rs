@@ -164,15 +164,17 @@ impl RouteDraft {
         }
         let target = self.target.as_ref().and_then(|target| target.resolve(host.as_deref(), resolving));
         let policy = rules.and_then(|rules| expressions::policy(rules, resolving));
+        let (name, target) = (name?, target?);
         Some(Route {
-            name: name?,
+            id: Route::id_of(&name, &target),
+            name,
             host: host?,
             labels: self.labels.iter().map(|(key, value)| (key.value.clone(), value.clone())).collect::<BTreeMap<_, _>>(),
             nodes: values(self.nodes.as_ref()),
             gateways: values(self.gateways.as_ref()),
             identity_providers: values(self.identity_providers.as_ref()),
             pomerium_cli: self.pomerium_cli,
-            target: target?,
+            target,
             policy: policy?,
             max_stream_seconds: self.max_stream_seconds,
         })

@@ -68,8 +68,8 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, now: u64) -> Result
         node: a_node_that_serves(snapshot, route),
         request_id: "",
         target: match route.target {
-            Target::Kubernetes(_) => RequestTarget::Kubernetes(&id),
-            Target::Http(_) => RequestTarget::Http(&id),
+            Target::Kubernetes(_) => RequestTarget::Kubernetes(id),
+            Target::Http(_) => RequestTarget::Http(id),
         },
         method: &request.method,
         path: &request.path,

@@ -117,7 +117,7 @@ fn what_envoy_does_not_know_is_refused_whoever_asks() {
     let value = format!("Bearer {}", token.unwrap());
     let id = snapshot.route("prod").unwrap().id();
     let web = format!("web:{id}");
-    for target in ["", "kubernetes:", "kubernetes:nosuch", "kubernetes:prod", "http:prod", "prod", &web, &id] {
+    for target in ["", "kubernetes:", "kubernetes:nosuch", "kubernetes:prod", "http:prod", "prod", &web, id] {
         let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
         let request = request(target, "GET", "/version", &headers);
         let state = authenticate(&snapshot, &request, &sessions, NOW);

@@ -75,11 +75,11 @@ impl ExtAuthz {
         let (minted, groups) = match &grant.route().target {
             Target::Kubernetes(KubernetesTarget { method: Method::Impersonate(_), .. }) => return Minted::Nothing,
             Target::Kubernetes(KubernetesTarget { method: Method::Jwt(jwt), .. }) => {
-                let token = self.signing.upstream_token(&token_request(snapshot, grant, jwt, &grant.route().id()), now);
+                let token = self.signing.upstream_token(&token_request(snapshot, grant, jwt), now);
                 (token.map(Minted::Upstream), grant.identity().groups().len())
             }
             Target::Http(target) => {
-                let token = self.signing.assertion_token(&assertion_request(snapshot, grant, target, &grant.route().id()), now);
+                let token = self.signing.assertion_token(&assertion_request(snapshot, grant, target), now);
                 (token.map(Minted::Assertion), grant.session().identity.groups.as_slice().len())
             }
         };
@@ -121,11 +121,11 @@ impl ExtAuthz {
     }
 }
 
-fn token_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, jwt: &'a Jwt, route_id: &'a str) -> UpstreamTokenRequest<'a, HeaderValue> {
+fn token_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, jwt: &'a Jwt) -> UpstreamTokenRequest<'a, HeaderValue> {
     let identity = grant.identity();
     UpstreamTokenRequest {
         session: grant.session(),
-        route_id,
+        route_id: grant.route().id(),
         issuer: snapshot.config().public_url.origin(),
         audience: &jwt.audience,
         lifetime_seconds: jwt.lifetime_seconds,
@@ -137,9 +137,9 @@ fn token_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, jwt: &'a Jwt, rou
     }
 }
 
-fn assertion_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, target: &'a HttpTarget, route_id: &'a str) -> AssertionTokenRequest<'a> {
+fn assertion_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, target: &'a HttpTarget) -> AssertionTokenRequest<'a> {
     let issuer = snapshot.config().public_url.origin();
-    AssertionTokenRequest { session: grant.session(), route_id, issuer, audience: &target.audience }
+    AssertionTokenRequest { session: grant.session(), route_id: grant.route().id(), issuer, audience: &target.audience }
 }
 
 fn without_token(refusal: MintRefusal, groups: usize) -> Outcome {

@@ -73,7 +73,7 @@ impl<'a> RouteInput<'a> {
             ),
         };
         Self {
-            id: route.id(),
+            id: route.id().to_owned(),
             host: &route.host,
             pomerium_cli: route.pomerium_cli,
             server,

@@ -170,7 +170,16 @@ fn provider(name: &str, idp: &FakeIdp) -> Arc<IdentityProvider> {
 
 fn route(name: &str, host: &str, identity_providers: Option<Vec<String>>, pomerium_cli: bool) -> Route {
     let method = Method::Impersonate(Impersonate { token: "service-account".into(), uid: None, extra: Vec::new(), users: None });
+    let target = Target::Kubernetes(KubernetesTarget {
+        server: ServerAddress { host: "10.0.0.1".to_owned(), port: 6443, server_name: "10.0.0.1".to_owned() },
+        ca_pem: String::new(),
+        method,
+        username_prefix: String::new(),
+        groups: GroupSettings { prefix: String::new(), allow: vec!["*".to_owned()], max: 64 },
+        allow_system: Vec::new(),
+    });
     Route {
+        id: Route::id_of(name, &target),
         name: name.to_owned(),
         host: host.to_owned(),
         labels: BTreeMap::new(),
@@ -178,14 +187,7 @@ fn route(name: &str, host: &str, identity_providers: Option<Vec<String>>, pomeri
         gateways: None,
         identity_providers,
         pomerium_cli,
-        target: Target::Kubernetes(KubernetesTarget {
-            server: ServerAddress { host: "10.0.0.1".to_owned(), port: 6443, server_name: "10.0.0.1".to_owned() },
-            ca_pem: String::new(),
-            method,
-            username_prefix: String::new(),
-            groups: GroupSettings { prefix: String::new(), allow: vec!["*".to_owned()], max: 64 },
-            allow_system: Vec::new(),
-        }),
+        target,
         policy: Policy::compile(&[]).unwrap(),
         max_stream_seconds: None,
     }
@@ -193,14 +195,14 @@ fn route(name: &str, host: &str, identity_providers: Option<Vec<String>>, pomeri
 
 fn pages(name: &str, host: &str, identity_providers: Option<Vec<String>>) -> Route {
     let upstream = ServerAddress { host: "10.0.0.9".to_owned(), port: 8080, server_name: "10.0.0.9".to_owned() };
-    let target = HttpTarget {
+    let target = Target::Http(HttpTarget {
         upstream,
         tls: None,
         identity_header: "x-kubepass-jwt-assertion".to_owned(),
         audience: format!("https://{host}"),
         websocket: false,
-    };
-    Route { target: Target::Http(target), ..route(name, host, identity_providers, false) }
+    });
+    Route { id: Route::id_of(name, &target), target, ..route(name, host, identity_providers, false) }
 }
 
 /// An answer, read to its end.
