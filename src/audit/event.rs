@@ -1,28 +1,33 @@
 //! One JSON object a line. `schema` rises when a field changes its meaning or goes; new fields may come without it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::header::HeaderValue;
+use crate::policy::RuleFault;
+use crate::token::SessionId;
 
 /// The version of the line's shape.
 pub const SCHEMA: &str = "kubepass.audit/v1";
 
 /// One line of the trail: when, and what.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AuditLine {
+pub struct AuditLine<'a> {
     pub schema: &'static str,
     /// RFC 3339, UTC, microseconds.
     pub time: String,
     #[serde(flatten)]
-    pub event: AuditEvent,
+    pub event: AuditEvent<'a>,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-pub enum AuditEvent {
+pub enum AuditEvent<'a> {
     /// A request was decided, written before it goes on.
-    Decision(Box<DecisionEvent>),
+    Decision(&'a DecisionEvent<'a>),
     /// A stream (exec, watch, ...) began at the upstream, or any request ended: from Envoy's access log.
     Completion(Box<CompletionEvent>),
     Login(LoginEvent),
@@ -39,72 +44,73 @@ pub enum AuditEvent {
 
 /// Kubernetes words of a request, as the API server reads it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct KubernetesWords {
-    pub verb: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub api_group: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub api_version: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub resource: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub subresource: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub name: String,
+pub struct KubernetesWords<'a> {
+    pub verb: Cow<'a, str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub api_group: Cow<'a, str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub api_version: Cow<'a, str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub resource: Cow<'a, str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub subresource: Cow<'a, str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub namespace: Cow<'a, str>,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub name: Cow<'a, str>,
 }
 
+/// Borrowed from what was decided and written at once, for there is one for each request.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct DecisionEvent {
+pub struct DecisionEvent<'a> {
     /// Also the `Audit-ID` that the API server logs and the `X-Request-Id` that the client sees.
-    pub request_id: String,
+    pub request_id: &'a str,
     /// The Envoy that asked, where the configuration has nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<Arc<str>>,
+    pub node: Option<&'a str>,
     /// `allow`, `challenge` or `deny`.
     pub outcome: &'static str,
     /// Stable word for the reason of a refusal, for example `policy_denied`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    pub route: String,
+    pub message: Option<Cow<'a, str>>,
+    pub route: &'a str,
     /// Who was authenticated, as the identity provider's mapping gave it (before the route's prefix).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub groups: Vec<String>,
+    pub user: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub groups: &'a [String],
     /// Groups that the route's allow-list kept back.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub dropped_groups: Vec<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub dropped_groups: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub idp: Option<String>,
+    pub idp: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
+    pub subject: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub session: Option<String>,
+    pub session: Option<SessionId>,
     /// The user that the API server sees.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream_user: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub upstream_groups: Vec<String>,
-    pub source_ip: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub user_agent: String,
-    pub method: String,
-    pub host: String,
+    pub upstream_user: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "header_values")]
+    pub upstream_groups: &'a [HeaderValue],
+    pub source_ip: &'a str,
+    #[serde(skip_serializing_if = "is_empty")]
+    pub user_agent: Cow<'a, str>,
+    pub method: Cow<'a, str>,
+    pub host: Cow<'a, str>,
     /// Path with query, at most 2,048 characters; then `...(cut, N bytes)`. The API server's own line, of the same id, has it whole.
-    pub path: String,
+    pub path: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kubernetes: Option<KubernetesWords>,
+    pub kubernetes: Option<KubernetesWords<'a>>,
     /// The rule that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+    pub rule: Option<&'a str>,
     /// Rules that could not be evaluated, each `name: why`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub rule_errors: Vec<String>,
-    pub policy_version: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "rule_faults")]
+    pub rule_errors: &'a [RuleFault],
+    pub policy_version: &'a str,
     /// Milliseconds after which the stream ends at the latest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream_limit_ms: Option<u64>,
@@ -193,4 +199,17 @@ pub struct SigningKeyEvent {
     /// The key's id (`kid`).
     pub key: String,
     pub algorithm: &'static str,
+}
+
+#[allow(clippy::ptr_arg, reason = "serde gives the field as it is")]
+fn is_empty(text: &Cow<'_, str>) -> bool {
+    text.is_empty()
+}
+
+fn header_values<S: Serializer>(values: &[HeaderValue], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(HeaderValue::as_str))
+}
+
+fn rule_faults<S: Serializer>(faults: &[RuleFault], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(faults.iter().map(|fault| format!("{}: {}", fault.rule, fault.error)))
 }

@@ -1,5 +1,6 @@
 //! The one place that reads the wall clock.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since the Unix epoch; 0 should the clock stand before it (every token is then "not yet valid": fail closed).
@@ -15,7 +16,12 @@ pub fn since_epoch() -> Duration {
 /// RFC 3339 in UTC with microseconds, for example `2026-01-02T03:04:05.000006Z`.
 pub fn rfc3339(since_epoch: Duration) -> String {
     let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_microsecond(micros).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
+    let mut text = String::with_capacity("2026-01-02T03:04:05.000006Z".len());
+    if let Ok(time) = jiff::Timestamp::from_microsecond(micros) {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{time:.6}");
+    }
+    text
 }
 
 #[cfg(test)]

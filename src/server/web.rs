@@ -132,7 +132,7 @@ impl Web {
     ///
     /// # Errors
     /// When the line is not written and the configuration demands it.
-    async fn record(&self, snapshot: &Snapshot, event: AuditEvent) -> Result<(), WebError> {
+    async fn record(&self, snapshot: &Snapshot, event: AuditEvent<'_>) -> Result<(), WebError> {
         match self.trail.record(event).await {
             Ok(()) => Ok(()),
             Err(error) => {

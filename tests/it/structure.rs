@@ -20,7 +20,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("snapshot", &["config", "policy", "token", "identity"]),
     // `config` for the route and its target, which a grant carries.
     ("access", &["snapshot", "session", "policy", "token", "identity", "kubernetes", "header", "config", "envoy_names"]),
-    ("audit", &["access", "config", "identity", "kubernetes", "policy", "envoy_names"]),
+    // `header` and `token` for a grant's names and a session's id, which a line borrows.
+    ("audit", &["access", "config", "identity", "kubernetes", "policy", "header", "token", "envoy_names"]),
     ("xds", &["snapshot", "config", "kubernetes", "envoy_names"]),
     // Not `xds`: it judges what others wrote, by the tree of their file.
     ("envoy_check", &["kubernetes", "envoy_names"]),

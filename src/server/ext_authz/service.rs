@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use tonic::{Request, Response, Status};
 
 use crate::access::{AccessRequest, Answer, Challenge, Decision, DenyReason, Grant, Outcome, authenticate, decide};
-use crate::audit::decision_event;
+use crate::audit::{AuditEvent, decision_event};
 use crate::config::{HttpTarget, Jwt, KubernetesTarget, Method, OnAuditFailure, Target};
 use crate::header::HeaderValue;
 use crate::server::clock;
@@ -91,7 +91,8 @@ impl ExtAuthz {
 
     /// The line stands before the request goes on; where it cannot, the request must not go on (unless configured otherwise).
     async fn recorded(&self, snapshot: &Snapshot, request: &AccessRequest<'_>, decision: &Decision<'_>, answer: Option<&Answer>) -> bool {
-        match self.trail.record(decision_event(request, decision, answer, snapshot.version())).await {
+        let event = decision_event(request, decision, answer, snapshot.version());
+        match self.trail.record(AuditEvent::Decision(&event)).await {
             Ok(()) => true,
             Err(error) if snapshot.config().audit.on_failure == OnAuditFailure::Deny => {
                 tracing::warn!(request.id = request.request_id, %error, "refused: no audit line");

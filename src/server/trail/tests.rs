@@ -14,7 +14,7 @@ fn settings(path: &Path) -> AuditSettings {
     }
 }
 
-fn event(user: &str) -> AuditEvent {
+fn event(user: &str) -> AuditEvent<'static> {
     AuditEvent::Logout(LogoutEvent { session: "s".into(), user: user.into(), by: "user" })
 }
 
