@@ -3,7 +3,8 @@
 //! The engine has no type checker and no limits of its own, so both stand here, before anything is evaluated:
 //! `scan` (size, nesting, chain lengths) -> `syntax` (the engine's parser, with messages for people) -> `check` (names, types, calls; also
 //! replaces literal patterns, networks, durations and lists by constants that are made once). What is left at evaluation are values:
-//! they are borrowed from their owner through [`Fields`] and read only when the expression touches them.
+//! they are borrowed from their owner through [`Fields`] and read only when the expression touches them. Conditions of the usual forms are
+//! evaluated without the engine, to the same end: `plain`.
 //!
 //! Knows no domain: which variables there are is said by the [`Schema`] that the caller gives. Must not do I/O and reads no clock; time is
 //! a variable like any other.
@@ -13,6 +14,7 @@ mod check;
 mod constant;
 mod error;
 mod function;
+mod plain;
 mod scan;
 mod schema;
 mod syntax;
@@ -37,6 +39,7 @@ pub use value::Value;
 pub use view::{FieldValue, Fields};
 
 use constant::Constants;
+use plain::Condition;
 use view::{Bindings, JsonVariables};
 
 /// A checked expression. Evaluating it cannot meet an unknown name, a bad pattern or an unbounded amount of work.
@@ -45,6 +48,8 @@ pub struct Expression {
     source: Arc<str>,
     root: Arc<IdedExpr>,
     constants: Arc<Constants>,
+    /// For a bool: the same once more, where it needs no engine.
+    plain: Option<Arc<Condition>>,
 }
 
 impl Expression {
@@ -56,10 +61,12 @@ impl Expression {
         scan::scan(source).map_err(|fault| vec![fault])?;
         let compile = || {
             let parsed = syntax::parse(source).map_err(|fault| vec![fault])?;
-            check::check(parsed, schema, expected)
+            let (root, constants) = check::check(parsed, schema, expected)?;
+            let plain = (expected == Expected::Bool).then(|| Condition::of(&root, &constants)).flatten().map(Arc::new);
+            Ok((root, constants, plain))
         };
-        let (root, constants) = with_compile_stack(source, compile)?;
-        Ok(Self { source: source.into(), root: Arc::new(root), constants: Arc::new(constants) })
+        let (root, constants, plain) = with_compile_stack(source, compile)?;
+        Ok(Self { source: source.into(), root: Arc::new(root), constants: Arc::new(constants), plain })
     }
 
     pub fn source(&self) -> &str {
@@ -71,6 +78,13 @@ impl Expression {
     /// # Errors
     /// Where the expression has no value (a missing key, a division by zero, ...) or its value is no bool.
     pub fn evaluate_bool(&self, variables: &dyn Fields) -> Result<bool, EvaluationError> {
+        match self.plain.as_ref().and_then(|plain| plain.holds(variables)) {
+            Some(value) => Ok(value),
+            None => self.evaluate_by_engine(variables),
+        }
+    }
+
+    fn evaluate_by_engine(&self, variables: &dyn Fields) -> Result<bool, EvaluationError> {
         self.with_result(variables, |value| {
             let found = value.downcast_ref::<CelBool>().map(|flag| *flag.inner());
             found.ok_or_else(|| EvaluationError::WrongType { wanted: "bool", found: value::type_name(value) })

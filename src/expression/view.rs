@@ -86,6 +86,11 @@ pub(super) fn field_of_variable(variable: &str, field: &str) -> String {
     format!("@{variable}.{field}")
 }
 
+/// The two in such a name. The engine also asks for one with further fields behind it; those are no field of a variable.
+pub(super) fn variable_and_field(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix('@')?.split_once('.')
+}
+
 /// The variables and constants of one evaluation.
 pub(super) struct Bindings<'a> {
     pub(super) variables: &'a dyn Fields,
