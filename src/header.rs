@@ -31,21 +31,18 @@ impl HeaderValue {
     /// # Errors
     /// See [`InvalidHeaderValue`].
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidHeaderValue> {
-        let text = text.into();
-        if text.is_empty() {
-            return Err(InvalidHeaderValue::Empty);
+        Self::new_or_back(text.into()).map_err(|(_, invalid)| invalid)
+    }
+
+    /// As [`Self::new`], and gives back what is refused, for who wants to say what it was.
+    ///
+    /// # Errors
+    /// See [`InvalidHeaderValue`].
+    pub fn new_or_back(text: String) -> Result<Self, (String, InvalidHeaderValue)> {
+        match fault(&text) {
+            None => Ok(Self(text)),
+            Some(invalid) => Err((text, invalid)),
         }
-        if text.len() > Self::MAX_BYTES {
-            return Err(InvalidHeaderValue::TooLong { actual: text.len() });
-        }
-        // C0, DEL and C1, and the two Unicode characters that end a line without being controls.
-        if text.chars().any(|character| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')) {
-            return Err(InvalidHeaderValue::ControlCharacter);
-        }
-        if text.starts_with(is_blank) || text.ends_with(is_blank) {
-            return Err(InvalidHeaderValue::BlankAtEnd);
-        }
-        Ok(Self(text))
     }
 
     pub fn as_str(&self) -> &str {
@@ -55,6 +52,20 @@ impl HeaderValue {
     pub fn into_string(self) -> String {
         self.0
     }
+}
+
+fn fault(text: &str) -> Option<InvalidHeaderValue> {
+    if text.is_empty() {
+        return Some(InvalidHeaderValue::Empty);
+    }
+    if text.len() > HeaderValue::MAX_BYTES {
+        return Some(InvalidHeaderValue::TooLong { actual: text.len() });
+    }
+    // C0, DEL and C1, and the two Unicode characters that end a line without being controls.
+    if text.chars().any(|character| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')) {
+        return Some(InvalidHeaderValue::ControlCharacter);
+    }
+    (text.starts_with(is_blank) || text.ends_with(is_blank)).then_some(InvalidHeaderValue::BlankAtEnd)
 }
 
 /// White space, and what is drawn as nothing: a name made of it would look empty in every log.

@@ -1,7 +1,7 @@
 //! From a session's identity and a route to the names that the API server will see. What does not fit is refused, never trimmed or cut.
 
 use crate::config::{Impersonate, KubernetesTarget, Method};
-use crate::header::HeaderValue;
+use crate::header::{HeaderValue, InvalidHeaderValue};
 use crate::identity::Identity;
 use crate::kubernetes::impersonation;
 use crate::policy::UserView;
@@ -58,11 +58,18 @@ pub enum NameRefusal {
     TooManyGroups { have: usize, max: usize },
 }
 
+impl NameRefusal {
+    fn invalid(what: &'static str, (name, why): (String, InvalidHeaderValue)) -> Self {
+        Self::Invalid { what, why: why.to_string(), name }
+    }
+}
+
 /// Maps an identity onto a route. The second value names the groups that the allow-list kept back.
 pub fn map(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget) -> (Result<UpstreamIdentity, NameRefusal>, Vec<String>) {
-    let (taken, dropped): (Vec<&String>, Vec<&String>) =
-        identity.groups.as_slice().iter().partition(|group| is_listed(group, &target.groups.allow));
-    (build(identity, user, target, &taken), dropped.into_iter().cloned().collect())
+    let is_taken = |group: &&String| is_listed(group, &target.groups.allow);
+    let groups = identity.groups.as_slice().iter();
+    let dropped = groups.clone().filter(|group| !is_taken(group)).cloned().collect();
+    (build(identity, user, target, groups.filter(is_taken)), dropped)
 }
 
 /// The name alone, for an upstream that is no API server: it gets everything else in a token.
@@ -70,24 +77,26 @@ pub fn map(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget) 
 /// # Errors
 /// When the name could not be told from another, or is none.
 pub fn name(identity: &Identity) -> Result<UpstreamIdentity, NameRefusal> {
-    let user = HeaderValue::new(identity.username.as_str()).map_err(|error| NameRefusal::Invalid {
-        what: "user name",
-        why: error.to_string(),
-        name: identity.username.clone(),
-    })?;
+    let user = HeaderValue::new_or_back(identity.username.clone()).map_err(|refused| NameRefusal::invalid("user name", refused))?;
     Ok(UpstreamIdentity { user, uid: None, groups: Vec::new(), extra: Vec::new() })
 }
 
-fn build(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget, groups: &[&String]) -> Result<UpstreamIdentity, NameRefusal> {
+fn build<'a>(
+    identity: &Identity,
+    user: &UserView<'_>,
+    target: &KubernetesTarget,
+    groups: impl Iterator<Item = &'a String> + Clone,
+) -> Result<UpstreamIdentity, NameRefusal> {
     // An empty name must not pass as "prefix only".
-    let name = if identity.username.is_empty() { String::new() } else { format!("{}{}", target.username_prefix, identity.username) };
+    let name = if identity.username.is_empty() { String::new() } else { [&*target.username_prefix, &identity.username].concat() };
     if let Method::Impersonate(Impersonate { users: Some(users), .. }) = &target.method
         && !users.contains(&name)
     {
         return Err(NameRefusal::UserNotListed { name });
     }
-    if groups.len() > target.groups.max {
-        return Err(NameRefusal::TooManyGroups { have: groups.len(), max: target.groups.max });
+    let count = groups.clone().count();
+    if count > target.groups.max {
+        return Err(NameRefusal::TooManyGroups { have: count, max: target.groups.max });
     }
     let uid = target.method.uid().map(|uid| texts("uid", uid.evaluate(user))).transpose()?;
     let uid = match uid.as_deref() {
@@ -101,15 +110,12 @@ fn build(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget, gr
         .iter()
         .map(|(key, values)| Ok((key.clone(), texts(key, values.evaluate(user))?)))
         .collect::<Result<_, _>>()?;
-    Ok(UpstreamIdentity {
-        user: checked("user name", name, &target.allow_system)?,
-        uid,
-        groups: groups
-            .iter()
-            .map(|group| checked("group", format!("{}{group}", target.groups.prefix), &target.allow_system))
-            .collect::<Result<_, _>>()?,
-        extra,
-    })
+    let user = checked("user name", name, &target.allow_system)?;
+    let mut names = Vec::with_capacity(count);
+    for group in groups {
+        names.push(checked("group", [&*target.groups.prefix, group].concat(), &target.allow_system)?);
+    }
+    Ok(UpstreamIdentity { user, uid, groups: names, extra })
 }
 
 /// The only way for a name to become a header value.
@@ -121,7 +127,7 @@ fn checked(what: &'static str, name: String, allow_system: &[String]) -> Result<
     if starts_with(&name, RESERVED) {
         return Err(NameRefusal::Reserved { what, name });
     }
-    HeaderValue::new(name.as_str()).map_err(|error| NameRefusal::Invalid { what, why: error.to_string(), name })
+    HeaderValue::new_or_back(name).map_err(|refused| NameRefusal::invalid(what, refused))
 }
 
 fn texts<E: std::fmt::Display>(what: &str, values: Result<Vec<String>, E>) -> Result<Vec<HeaderValue>, NameRefusal> {
