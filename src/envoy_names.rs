@@ -1,6 +1,8 @@
 //! The words in which Envoy's configuration and our answers to its checks speak of the same thing: written once, for `xds` configures Envoy to
 //! look for what `ext_authz` answers, and `access_log` reads what became of it. Knows no message of Envoy and no meaning behind the names.
 
+use std::fmt::{self, Display};
+
 /// Key of the one entry in ext_authz's `context_extensions`: what a request is for.
 pub const TARGET_KEY: &str = "target";
 /// Its value on routes to the web pages, and the grant of those.
@@ -49,8 +51,8 @@ pub const GROUP_SLOTS: usize = 64;
 pub const SOURCE: &str = "x-kubepass-source";
 
 /// `id`: `config::Route::id`.
-pub fn kubernetes_target(id: &str) -> String {
-    format!("{KUBERNETES_TARGET}{id}")
+pub fn kubernetes_target(id: &str) -> impl Display {
+    fmt::from_fn(move |text| write!(text, "{KUBERNETES_TARGET}{id}"))
 }
 
 /// The id in a target or grant of a Kubernetes route.
@@ -58,8 +60,8 @@ pub fn kubernetes_id(target: &str) -> Option<&str> {
     target.strip_prefix(KUBERNETES_TARGET).filter(|id| !id.is_empty())
 }
 
-pub fn http_target(id: &str) -> String {
-    format!("{HTTP_TARGET}{id}")
+pub fn http_target(id: &str) -> impl Display {
+    fmt::from_fn(move |text| write!(text, "{HTTP_TARGET}{id}"))
 }
 
 /// The id in a target or grant of a plain HTTP route.
@@ -78,13 +80,13 @@ pub fn route_name(id: &str) -> &str {
 }
 
 /// Metadata key of group `index`.
-pub fn group_key(index: usize) -> String {
-    format!("g{index}")
+pub fn group_key(index: usize) -> impl Display {
+    fmt::from_fn(move |text| write!(text, "g{index}"))
 }
 
 /// Metadata key of value `index` of an extra key.
-pub fn extra_key(key: &str, index: usize) -> String {
-    format!("e.{key}.{index}")
+pub fn extra_key(key: &str, index: usize) -> impl Display {
+    fmt::from_fn(move |text| write!(text, "e.{key}.{index}"))
 }
 
 #[cfg(test)]
@@ -93,12 +95,12 @@ mod tests {
 
     #[test]
     fn a_target_leads_back_to_its_route() {
-        let target = kubernetes_target("prod@10.0.0.1:6443/kubernetes");
+        let target = kubernetes_target("prod@10.0.0.1:6443/kubernetes").to_string();
         assert_eq!(kubernetes_id(&target).map(route_name), Some("prod"));
         for other in ["", "web", "kubernetes:", "kubernetes", "http:prod"] {
             assert_eq!(kubernetes_id(other), None, "{other:?}");
         }
-        let target = http_target("wiki@10.0.0.9:8080/http:10.0.0.9");
+        let target = http_target("wiki@10.0.0.9:8080/http:10.0.0.9").to_string();
         assert_eq!((http_id(&target).map(route_name), kubernetes_id(&target)), (Some("wiki"), None));
         for other in ["", "web", "http:", "http", "https:x", "kubernetes:prod"] {
             assert_eq!(http_id(other), None, "{other:?}");

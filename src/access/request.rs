@@ -135,35 +135,61 @@ pub enum Malformed {
 }
 
 impl<'a> RequestHeaders<'a> {
-    /// Reads every value of every header; names are compared without case. Order does not matter and nothing is taken from a second value.
+    /// All of them at once: see [`HeaderReading`].
     pub fn read(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Self {
-        let mut read = Self::default();
-        let mut authorizations = 0_usize;
-        for (name, value) in headers {
-            if has_prefix(name, impersonation::PREFIX) {
-                read.impersonates.get_or_insert(name);
-                continue;
-            }
-            match Interesting::of(name) {
-                Some(Interesting::Authorization) => {
-                    authorizations += 1;
-                    match credential(value) {
-                        Ok(found) => read.credential = found,
-                        Err(malformed) => read.refuse(malformed),
-                    }
-                }
-                Some(Interesting::Connection) if !only_usual_connection_tokens(value) => read.refuse(Malformed::ConnectionNomination),
-                Some(Interesting::WebSocketProtocol) if names_bearer(value) => read.refuse(Malformed::WebSocketBearer),
-                Some(Interesting::Accept) => {
-                    read.accepts_html |= contains(value, b"text/html");
-                    read.accepts_discovery |= contains(value, b"g=apidiscovery.k8s.io");
-                }
-                Some(Interesting::Cookie) => read.cookies.add(value),
-                Some(Interesting::Provenance(header)) => read.provenance.note(header, value),
-                Some(Interesting::UserAgent) => read.user_agent = std::str::from_utf8(value).unwrap_or(""),
-                _ => {}
-            }
+        let mut reading = HeaderReading::default();
+        headers.for_each(|(name, value)| reading.add(name, value));
+        reading.finish()
+    }
+
+    /// Headers that count for nothing but why.
+    pub fn malformed(malformed: Malformed) -> Self {
+        Self { malformed: Some(malformed), ..Self::default() }
+    }
+
+    fn refuse(&mut self, malformed: Malformed) {
+        self.malformed.get_or_insert(malformed);
+    }
+}
+
+/// Headers as they come, one after the other. Every value of every header is read; names are compared without case. Order does not matter and
+/// nothing is taken from a second value.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderReading<'a> {
+    read: RequestHeaders<'a>,
+    authorizations: usize,
+}
+
+impl<'a> HeaderReading<'a> {
+    pub fn add(&mut self, name: &'a str, value: &'a [u8]) {
+        let read = &mut self.read;
+        if has_prefix(name, impersonation::PREFIX) {
+            read.impersonates.get_or_insert(name);
+            return;
         }
+        match Interesting::of(name) {
+            Some(Interesting::Authorization) => {
+                self.authorizations += 1;
+                match credential(value) {
+                    Ok(found) => read.credential = found,
+                    Err(malformed) => read.refuse(malformed),
+                }
+            }
+            Some(Interesting::Connection) if !only_usual_connection_tokens(value) => read.refuse(Malformed::ConnectionNomination),
+            Some(Interesting::WebSocketProtocol) if names_bearer(value) => read.refuse(Malformed::WebSocketBearer),
+            Some(Interesting::Accept) => {
+                read.accepts_html |= contains(value, b"text/html");
+                read.accepts_discovery |= contains(value, b"g=apidiscovery.k8s.io");
+            }
+            Some(Interesting::Cookie) => read.cookies.add(value),
+            Some(Interesting::Provenance(header)) => read.provenance.note(header, value),
+            Some(Interesting::UserAgent) => read.user_agent = std::str::from_utf8(value).unwrap_or(""),
+            _ => {}
+        }
+    }
+
+    pub fn finish(self) -> RequestHeaders<'a> {
+        let Self { mut read, authorizations } = self;
         if authorizations > 1 {
             read.refuse(Malformed::SeveralAuthorizations);
         }
@@ -172,10 +198,6 @@ impl<'a> RequestHeaders<'a> {
             read.cookies = Cookies::default();
         }
         read
-    }
-
-    fn refuse(&mut self, malformed: Malformed) {
-        self.malformed.get_or_insert(malformed);
     }
 }
 

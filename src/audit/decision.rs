@@ -24,7 +24,7 @@ pub fn decision_event<'a>(
     let evidence = &decision.evidence;
     let mut event = DecisionEvent {
         request_id: request.request_id,
-        node: request.node.name().map(AsRef::as_ref),
+        node: request.node.name().map(|name| &**name),
         outcome: "allow",
         route: route_name(request),
         source_ip: request.source_ip,

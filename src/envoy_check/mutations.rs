@@ -201,7 +201,7 @@ fn slots(list: &Part<'_>, steps: &[(Step<'_>, Part<'_>)]) {
         }
     }
     let value = |key: &str| format!("%DYNAMIC_METADATA({EXT_AUTHZ_NAMESPACE}:{key})%");
-    let groups = (0..GROUP_SLOTS).map(|index| (impersonation::GROUP, value(&group_key(index))));
+    let groups = (0..GROUP_SLOTS).map(|index| (impersonation::GROUP, value(&group_key(index).to_string())));
     let wanted = [(impersonation::USER, value(USER_KEY)), (impersonation::UID, value(UID_KEY))].into_iter().chain(groups);
     let missing: Vec<String> = wanted.filter(|(name, value)| !found.contains(&(*name, value.as_str()))).map(|(_, value)| value).collect();
     if let Some(first) = missing.first() {

@@ -1,10 +1,14 @@
-//! Envoy's question and our answer: `convert` reads and renders the messages (`refusal`: what a refused client reads), `service` runs one check,
-//! `serve` brings the checks in. Decides nothing itself.
+//! Envoy's question and our answer: `grpc` carries the messages, `question` reads one, `service` runs one check, `convert` renders its answer
+//! (`refusal`: what a refused client reads), `serve` brings the checks in. Decides nothing itself.
 
 pub mod convert;
+mod grpc;
+pub mod question;
 mod refusal;
 pub mod serve;
 pub mod service;
+mod wire;
 
 pub use serve::serve;
 pub use service::ExtAuthz;
+pub use wire::WireError;

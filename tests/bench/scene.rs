@@ -22,6 +22,7 @@ use kubepass::server::trail::Trail;
 use kubepass::session::{Session, SessionTable};
 use kubepass::snapshot::Snapshot;
 use kubepass::token::SessionId;
+use prost::Message as _;
 
 use super::fixture;
 
@@ -121,7 +122,7 @@ impl Scene {
     }
 
     /// The question, encoded: as an Envoy 1.40 puts it for kubectl (`encode_raw_headers`, `include_tls_session`).
-    pub(crate) fn check(&self) -> CheckRequest {
+    pub(crate) fn check(&self) -> Vec<u8> {
         let headers = [
             (":authority", self.host.as_str()),
             (":path", PATH),
@@ -149,7 +150,7 @@ impl Scene {
             ..HttpRequest::default()
         };
         let time = Some(Timestamp { seconds: 1_790_000_000, nanos: 123_456_789 });
-        CheckRequest {
+        let check = CheckRequest {
             attributes: Some(AttributeContext {
                 source: Some(peer("192.0.2.1", 45_678)),
                 destination: Some(peer("192.0.2.2", 443)),
@@ -158,7 +159,8 @@ impl Scene {
                 tls_session: Some(TlsSession { sni: self.host.clone() }),
                 ..AttributeContext::default()
             }),
-        }
+        };
+        check.encode_to_vec()
     }
 
     /// The whole service, with a trail in a folder that lives as long as the second value.

@@ -5,17 +5,22 @@
 #[path = "xds_stream.rs"]
 pub mod xds_stream;
 
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use kubepass::access::request::{Credential, RequestHeaders};
 use kubepass::config;
 use kubepass::kubernetes::request_info::RequestInfo;
 use kubepass::policy::{Effect, Policy, RuleSource};
+use kubepass::server::ext_authz::question;
+use kubepass::snapshot::NodeView;
 use kubepass::token::{JwkSet, Secret, TokenKeys};
+use prost::Message as _;
 
 /// A name and what it calls.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// One entry for each target.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 7] = [
+    ("check_request", check_request),
     ("request_info", request_info),
     ("request_headers", request_headers),
     ("configuration", configuration),
@@ -23,6 +28,21 @@ pub const ALL: [Target; 6] = [
     ("token", token),
     ("xds_stream", xds_stream::run),
 ];
+
+/// Envoy's question, encoded: what `prost` takes is taken too, and says the same.
+pub fn check_request(data: &[u8]) {
+    let Ok(check) = CheckRequest::decode(data) else { return drop(question::read(data, NodeView::UNNAMED)) };
+    let request = question::read(data, NodeView::UNNAMED).expect("a message that prost takes");
+    let attributes = check.attributes.unwrap_or_default();
+    let sni = attributes.tls_session.map_or_else(String::new, |session| session.sni);
+    let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
+    assert_eq!((request.method, request.path, request.host, request.sni), (&*http.method, &*http.path, &*http.host, &*sni));
+    let headers = http.header_map.unwrap_or_default().headers;
+    let named = |name: &str| headers.iter().filter(|header| header.key.eq_ignore_ascii_case(name)).count();
+    assert!(named("authorization") == 1 || request.headers.credential == Credential::None, "a credential of several lines");
+    assert!(http.headers.is_empty() || request.headers.malformed.is_some(), "joined headers were read");
+    assert!(named("x-request-id") > 0 || request.headers.malformed.is_some(), "a request without an id was read");
+}
 
 /// First line the method, the rest path and query.
 pub fn request_info(data: &[u8]) {

@@ -13,6 +13,7 @@ mod crds;
 mod decisions;
 mod envoy_resources;
 mod ext_authz;
+mod ext_authz_answers;
 mod ext_authz_gone;
 mod fixture;
 mod fuzz_corpus;

@@ -111,7 +111,9 @@ mod tests {
     fn route() -> Arc<Route> {
         let upstream = ServerAddress { host: "h".to_owned(), port: 1, server_name: "h".to_owned() };
         let http = HttpTarget { upstream, tls: None, identity_header: String::new(), audience: String::new(), websocket: false };
+        let target = Target::Http(http);
         Arc::new(Route {
+            id: Route::id_of("shop/web", &target),
             name: "shop/web".to_owned(),
             host: "web".to_owned(),
             labels: BTreeMap::new(),
@@ -119,7 +121,7 @@ mod tests {
             gateways: None,
             identity_providers: None,
             pomerium_cli: false,
-            target: Target::Http(http),
+            target,
             policy: Policy::compile(&[]).unwrap(),
             max_stream_seconds: None,
         })

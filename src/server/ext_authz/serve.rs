@@ -16,6 +16,7 @@ use tonic::transport::Server;
 
 use crate::server::door::{Accepted, Door, Gate};
 use crate::server::ext_authz::ExtAuthz;
+use crate::server::ext_authz::grpc::Checks;
 
 /// One for each processor, but no more than this: an Envoy has one connection for each of its own worker threads.
 const MAX_THREADS: usize = 16;
@@ -37,10 +38,11 @@ pub enum ServeError {
 /// When a thread cannot start, or ends by itself.
 pub async fn serve(service: ExtAuthz, door: impl Into<Door>, stop: CancellationToken) -> Result<(), ServeError> {
     let mut door = door.into();
+    let checks = Checks(Arc::new(service));
     let count = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let (mut threads, mut ends) = (Vec::with_capacity(count), FuturesUnordered::new());
     for _ in 0..count {
-        let (connections, end) = start(service.clone(), door.gate(), stop.clone()).map_err(ServeError::Start)?;
+        let (connections, end) = start(checks.clone(), door.gate(), stop.clone()).map_err(ServeError::Start)?;
         threads.push(connections);
         ends.push(end);
     }
@@ -63,14 +65,14 @@ pub async fn serve(service: ExtAuthz, door: impl Into<Door>, stop: CancellationT
 
 type End = oneshot::Receiver<Result<(), String>>;
 
-fn start(service: ExtAuthz, gate: Arc<Gate>, stop: CancellationToken) -> io::Result<(mpsc::Sender<Accepted>, End)> {
+fn start(checks: Checks, gate: Arc<Gate>, stop: CancellationToken) -> io::Result<(mpsc::Sender<Accepted>, End)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (connections, accepted) = mpsc::channel(WAITING);
     let (ended, end) = oneshot::channel();
     thread::Builder::new().name("ext-authz".to_owned()).spawn(move || {
         let links = ReceiverStream::new(accepted).map(move |accepted| Arc::clone(&gate).admit(accepted)).buffer_unordered(WAITING);
         let incoming = links.filter_map(|link| std::future::ready(link.map(Ok::<_, io::Error>)));
-        let served = Server::builder().serve_with_incoming_shutdown(service.into_service(), incoming, stop.cancelled_owned());
+        let served = Server::builder().serve_with_incoming_shutdown(checks, incoming, stop.cancelled_owned());
         // Nobody waits any more when the process ends without a drain.
         let _ = ended.send(runtime.block_on(served).map_err(|error| error.to_string()));
     })?;

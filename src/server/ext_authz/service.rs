@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
-use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
-use tonic::{Request, Response, Status};
+use tonic::Status;
 
 use crate::access::{AccessRequest, Answer, Challenge, Decision, DenyReason, Grant, Outcome, authenticate, decide};
 use crate::audit::{AuditEvent, decision_event};
@@ -14,15 +12,13 @@ use crate::config::{HttpTarget, Jwt, KubernetesTarget, Method, OnAuditFailure, T
 use crate::header::HeaderValue;
 use crate::server::clock;
 use crate::server::ext_authz::convert::{self, Minted};
+use crate::server::ext_authz::question;
 use crate::server::peer::{Peer, UnknownPeer};
 use crate::server::signing::{AssertionTokenRequest, MintRefusal, Signing, UpstreamTokenRequest};
 use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
-
-/// Bytes of one check: Envoy's limit on headers, with room for the message around them.
-const MAX_CHECK_BYTES: usize = 256 << 10;
 
 /// The ext_authz server.
 #[derive(Debug, Clone)]
@@ -46,27 +42,30 @@ impl ExtAuthz {
         Self { snapshot, sessions, signing, trail, metrics, warned: Arc::default() }
     }
 
-    /// As the gRPC service.
-    pub fn into_service(self) -> AuthorizationServer<Self> {
-        AuthorizationServer::new(self).max_decoding_message_size(MAX_CHECK_BYTES)
+    /// Answers a `CheckRequest` of this peer with a `CheckResponse`, both encoded.
+    ///
+    /// # Errors
+    /// When the peer is no node of the configuration, or the bytes are no question. Envoy refuses on an error.
+    pub async fn check(&self, message: &[u8], peer: Option<&Peer>) -> Result<Vec<u8>, Status> {
+        let started = Instant::now();
+        let snapshot = self.snapshot.load_full();
+        let node = Peer::view(peer, snapshot.nodes()).inspect_err(|unknown| self.warn(unknown))?;
+        let request = question::read(message, node).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        Ok(self.answer(&snapshot, &request, started).await)
     }
 
-    async fn answer(&self, check: &CheckRequest, peer: Option<&Peer>) -> Result<CheckResponse, UnknownPeer> {
-        let started = Instant::now();
+    async fn answer(&self, snapshot: &Snapshot, request: &AccessRequest<'_>, started: Instant) -> Vec<u8> {
         let now = clock::unix_now();
-        let snapshot = self.snapshot.load_full();
-        let node = Peer::view(peer, snapshot.nodes())?;
-        let request = convert::access_request(check, node);
-        let session = authenticate(&snapshot, &request, &self.sessions, now);
-        let mut decision = decide(&snapshot, &request, session, now);
-        let token = self.mint(&snapshot, &mut decision, now);
+        let session = authenticate(snapshot, request, &self.sessions, now);
+        let mut decision = decide(snapshot, request, session, now);
+        let token = self.mint(snapshot, &mut decision, now);
         let mut answer = Answer::to(&decision);
-        if !matches!(decision.outcome, Outcome::Web) && !self.recorded(&snapshot, &request, &decision, answer.as_ref()).await {
+        if !matches!(decision.outcome, Outcome::Web) && !self.recorded(snapshot, request, &decision, answer.as_ref()).await {
             decision.outcome = Outcome::Deny(DenyReason::AuditUnavailable);
             answer = Answer::to(&decision);
         }
-        self.count(&request, &decision, answer.as_ref(), started);
-        Ok(render(&snapshot, &request, &decision, answer, &token))
+        self.count(request, &decision, answer.as_ref(), started);
+        render(snapshot, request, &decision, answer, &token)
     }
 
     /// The token of a grant that needs one. Where none can be made, the request does not go on.
@@ -154,26 +153,12 @@ fn without_token(refusal: MintRefusal, groups: usize) -> Outcome {
     }
 }
 
-fn render(
-    snapshot: &Snapshot,
-    request: &AccessRequest<'_>,
-    decision: &Decision<'_>,
-    answer: Option<Answer>,
-    token: &Minted,
-) -> CheckResponse {
+fn render(snapshot: &Snapshot, request: &AccessRequest<'_>, decision: &Decision<'_>, answer: Option<Answer>, token: &Minted) -> Vec<u8> {
     match (&decision.outcome, answer) {
         (Outcome::Web, _) => convert::to_web(),
         (Outcome::Allow(grant), _) => convert::grant(grant, token, request.request_id),
         (_, Some(answer)) => convert::refuse(&answer, request, snapshot.config().public_url.url.as_str()),
         // INVARIANT: `Answer::to` answers every challenge and refusal; were it not so, this still refuses.
         (_, None) => convert::refuse(&Answer::internal(), request, ""),
-    }
-}
-
-#[tonic::async_trait]
-impl Authorization for ExtAuthz {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let answer = self.answer(request.get_ref(), request.extensions().get::<Peer>()).await;
-        Ok(Response::new(answer.inspect_err(|unknown| self.warn(unknown))?))
     }
 }

@@ -83,14 +83,14 @@ fn assertion_and_cookies(identity_header: &str) -> Vec<Mutation> {
 }
 
 fn groups(slots: std::ops::Range<usize>) -> impl Iterator<Item = Mutation> {
-    slots.map(|index| from_metadata(impersonation::GROUP, &group_key(index), HeaderAppendAction::AppendIfExistsOrAdd))
+    slots.map(|index| from_metadata(impersonation::GROUP, &group_key(index).to_string(), HeaderAppendAction::AppendIfExistsOrAdd))
 }
 
 fn extra(key: &str) -> impl Iterator<Item = Mutation> + use<> {
     let header = format!("{}{key}", impersonation::EXTRA_PREFIX);
     let key = key.to_owned();
     (0..impersonation::MAX_EXTRA_VALUES)
-        .map(move |index| from_metadata(&header, &extra_key(&key, index), HeaderAppendAction::AppendIfExistsOrAdd))
+        .map(move |index| from_metadata(&header, &extra_key(&key, index).to_string(), HeaderAppendAction::AppendIfExistsOrAdd))
 }
 
 fn from_metadata(header: &str, key: &str, action: HeaderAppendAction) -> Mutation {

@@ -92,8 +92,8 @@ impl MethodInput<'_> {
     /// Target, grant, cluster and load assignment of a route all have this name.
     pub(crate) fn target(&self, id: &str) -> String {
         match self {
-            Self::Impersonate { .. } | Self::Jwt => names::kubernetes_target(id),
-            Self::Http { .. } => names::http_target(id),
+            Self::Impersonate { .. } | Self::Jwt => names::kubernetes_target(id).to_string(),
+            Self::Http { .. } => names::http_target(id).to_string(),
         }
     }
 }

@@ -12,7 +12,7 @@ pub const WEB_CLUSTER: &str = "kubepass-web";
 
 /// Cluster and load assignment of a Kubernetes route have the name of its target. `id`, here and below: `config::Route::id`.
 pub fn kubernetes_cluster(id: &str) -> String {
-    kubernetes_target(id)
+    kubernetes_target(id).to_string()
 }
 
 /// `index` counts the `listeners` of a gateway, or the top-level ones.

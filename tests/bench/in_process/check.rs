@@ -1,28 +1,20 @@
 //! A check, part by part in its order, and whole; then how it grows with what there is.
 
 use divan::{Bencher, black_box};
-use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
-use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
 use kubepass::access::{Outcome, authenticate, decide};
 use kubepass::audit::decision_event;
 use kubepass::kubernetes::request_info::RequestInfo;
 use kubepass::server::ext_authz::convert::{self, Minted};
+use kubepass::server::ext_authz::question;
 use kubepass::session::SessionTable;
 use kubepass::snapshot::NodeView;
-use prost::Message as _;
 
 use super::scene::{Method, PATH, Scene};
 
 #[divan::bench]
-fn a_decode(bencher: Bencher<'_, '_>) {
-    let bytes = Scene::usual(Method::Impersonate).check().encode_to_vec();
-    bencher.bench(|| CheckRequest::decode(black_box(bytes.as_slice())).unwrap());
-}
-
-#[divan::bench]
-fn b_convert(bencher: Bencher<'_, '_>) {
-    let check = Scene::usual(Method::Impersonate).check();
-    bencher.bench(|| black_box(convert::access_request(black_box(&check), NodeView::UNNAMED)).headers.malformed);
+fn a_read(bencher: Bencher<'_, '_>) {
+    let bytes = Scene::usual(Method::Impersonate).check();
+    bencher.bench(|| black_box(question::read(black_box(&bytes), NodeView::UNNAMED).unwrap()).headers.malformed);
 }
 
 #[divan::bench]
@@ -55,7 +47,7 @@ fn e_authenticate_and_decide(bencher: Bencher<'_, '_>) {
 fn f_audit_event(bencher: Bencher<'_, '_>) {
     let scene = Scene::usual(Method::Impersonate);
     let check = scene.check();
-    let request = convert::access_request(&check, NodeView::UNNAMED);
+    let request = question::read(&check, NodeView::UNNAMED).unwrap();
     let decision = decide(&scene.snapshot, &request, authenticate(&scene.snapshot, &request, &scene.sessions, scene.now), scene.now);
     bencher.bench(|| serde_json::to_vec(&decision_event(&request, black_box(&decision), None, "0123456789abcdef")).unwrap());
 }
@@ -64,10 +56,10 @@ fn f_audit_event(bencher: Bencher<'_, '_>) {
 fn g_encode(bencher: Bencher<'_, '_>) {
     let scene = Scene::usual(Method::Impersonate);
     let check = scene.check();
-    let request = convert::access_request(&check, NodeView::UNNAMED);
+    let request = question::read(&check, NodeView::UNNAMED).unwrap();
     let decision = decide(&scene.snapshot, &request, authenticate(&scene.snapshot, &request, &scene.sessions, scene.now), scene.now);
     let Outcome::Allow(grant) = &decision.outcome else { panic!("{:?}", decision.outcome) };
-    bencher.bench(|| convert::grant(black_box(grant), &Minted::Nothing, request.request_id).encode_to_vec());
+    bencher.bench(|| convert::grant(black_box(grant), &Minted::Nothing, request.request_id));
 }
 
 /// Everything but the transport: decode, decide, write the audit line, encode.
@@ -86,12 +78,8 @@ fn bench_whole_check(bencher: Bencher<'_, '_>, method: Method) {
     let scene = Scene::usual(method);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (service, _folder) = scene.service(&runtime);
-    let bytes = scene.check().encode_to_vec();
-    bencher.bench_local(|| {
-        let check = CheckRequest::decode(black_box(bytes.as_slice())).unwrap();
-        let answer = runtime.block_on(service.check(tonic::Request::new(check))).unwrap();
-        answer.into_inner().encode_to_vec()
-    });
+    let bytes = scene.check();
+    bencher.bench_local(|| runtime.block_on(service.check(black_box(&bytes), None)).unwrap());
 }
 
 #[divan::bench(args = [1, 5, 50, 500])]
@@ -116,7 +104,7 @@ fn with_sessions(bencher: Bencher<'_, '_>, sessions: usize) {
 
 fn bench_decide(bencher: Bencher<'_, '_>, scene: &Scene) {
     let check = scene.check();
-    let request = convert::access_request(&check, NodeView::UNNAMED);
+    let request = question::read(&check, NodeView::UNNAMED).unwrap();
     bencher.bench(|| {
         let session = authenticate(&scene.snapshot, black_box(&request), &scene.sessions, scene.now);
         let decision = decide(&scene.snapshot, &request, session, scene.now);

@@ -93,7 +93,7 @@ fn jwt_granted() -> Vec<(String, String)> {
 }
 
 fn http_granted() -> Vec<(String, String)> {
-    vec![(names::GRANT_KEY.to_owned(), names::http_target(HTTP_ROUTE))]
+    vec![(names::GRANT_KEY.to_owned(), names::http_target(HTTP_ROUTE).to_string())]
 }
 
 fn with_token(metadata: Vec<(String, String)>) -> CheckResponse {
@@ -101,8 +101,8 @@ fn with_token(metadata: Vec<(String, String)>) -> CheckResponse {
 }
 
 fn identity(granted: (String, String)) -> Vec<(String, String)> {
-    let groups = GROUPS.iter().map(|(slot, group)| (names::group_key(*slot), (*group).to_owned()));
-    let reasons = REASONS.iter().enumerate().map(|(slot, reason)| (names::extra_key(EXTRA_KEY, slot), (*reason).to_owned()));
+    let groups = GROUPS.iter().map(|(slot, group)| (names::group_key(*slot).to_string(), (*group).to_owned()));
+    let reasons = REASONS.iter().enumerate().map(|(slot, reason)| (names::extra_key(EXTRA_KEY, slot).to_string(), (*reason).to_owned()));
     let user = [granted, (names::USER_KEY.to_owned(), USER.to_owned()), (names::UID_KEY.to_owned(), "uid-1".to_owned())];
     user.into_iter().chain(groups).chain(reasons).collect()
 }
