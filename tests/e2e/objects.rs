@@ -48,40 +48,8 @@ impl Stage {
         world.run.write("kubepass/tls.crt", &pair.cert);
         world.secret("tls.key", &pair.key);
         let stage = Self { world };
-        stage.install();
+        install(&stage.world, stage.cluster());
         stage
-    }
-
-    /// As the README says: the definitions, the service account, and what it is reached by.
-    fn install(&self) {
-        let cluster = self.cluster();
-        cluster.apply(&self.world.operator(&["crds"]).ok());
-        let crds = ["routes", "policies", "gateways", "grants"].map(|plural| format!("crd/{plural}.kubepass.dev"));
-        let wait = [&["wait", "--for=condition=Established", "--timeout=30s"], crds.each_ref().map(String::as_str).as_slice()].concat();
-        cluster.kubectl_admin(&wait).ok();
-        for namespace in ["shop", "bank"] {
-            cluster.kubectl_admin(&["create", "namespace", namespace]).ok();
-        }
-        cluster.apply(&self.world.operator(&["cluster", "source-rbac"]).ok());
-        let token = cluster.create_token("kubepass", "kubepass-server");
-        let ca = cluster.ca_file();
-        self.world.secret(
-            "source.kubeconfig",
-            &format!(
-                "apiVersion: v1\nkind: Config\ncurrent-context: source\n\
-                 clusters: [{{name: source, cluster: {{server: '{}', certificate-authority: '{}'}}}}]\n\
-                 users: [{{name: source, user: {{token: '{token}'}}}}]\n\
-                 contexts: [{{name: source, context: {{cluster: source, user: source}}}}]\n",
-                cluster.url(),
-                ca.display()
-            ),
-        );
-        self.apply(&json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": labelled("shop", "prod-ca"),
-            "data": {"ca.crt": self.world.prod.ca_pem()},
-        }));
-        self.token("shop", &self.world.prod.create_token(NAMESPACE, SERVICE_ACCOUNT));
-        self.gateway(&json!({"hosts": ["*.obj.localhost"], "namespaces": ["shop", "bank"]}));
     }
 
     pub(super) fn cluster(&self) -> &Cluster {
@@ -97,9 +65,7 @@ impl Stage {
     }
 
     fn token(&self, namespace: &str, token: &str) {
-        let value = base64::engine::general_purpose::STANDARD.encode(token);
-        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": labelled(namespace, "prod-token"), "data": {"token": value}});
-        self.apply(&secret);
+        self.apply(&token_secret(namespace, token));
     }
 
     /// A Route to `prod` with one rule besides `staff`.
@@ -149,6 +115,43 @@ impl Stage {
     }
 }
 
+/// As the README says: the definitions, the service account, and what it is reached by; and what Routes to `prod` need.
+pub(super) fn install(world: &World, cluster: &Cluster) {
+    cluster.apply(&world.operator(&["crds"]).ok());
+    let crds = ["routes", "policies", "gateways", "grants"].map(|plural| format!("crd/{plural}.kubepass.dev"));
+    let wait = [&["wait", "--for=condition=Established", "--timeout=30s"], crds.each_ref().map(String::as_str).as_slice()].concat();
+    cluster.kubectl_admin(&wait).ok();
+    for namespace in ["shop", "bank"] {
+        cluster.kubectl_admin(&["create", "namespace", namespace]).ok();
+    }
+    cluster.apply(&world.operator(&["cluster", "source-rbac"]).ok());
+    let token = cluster.create_token("kubepass", "kubepass-server");
+    let ca = cluster.ca_file();
+    world.secret(
+        "source.kubeconfig",
+        &format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: source\n\
+             clusters: [{{name: source, cluster: {{server: '{}', certificate-authority: '{}'}}}}]\n\
+             users: [{{name: source, user: {{token: '{token}'}}}}]\n\
+             contexts: [{{name: source, context: {{cluster: source, user: source}}}}]\n",
+            cluster.url(),
+            ca.display()
+        ),
+    );
+    let config_map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": labelled("shop", "prod-ca"), "data": {"ca.crt": world.prod.ca_pem()},
+    });
+    cluster.apply(&config_map.to_string());
+    cluster.apply(&token_secret("shop", &world.prod.create_token(NAMESPACE, SERVICE_ACCOUNT)).to_string());
+    let gateway = object("Gateway", "kubepass", "main", &json!({"hosts": ["*.obj.localhost"], "namespaces": ["shop", "bank"]}));
+    cluster.apply(&gateway.to_string());
+}
+
+fn token_secret(namespace: &str, token: &str) -> Value {
+    let value = base64::engine::general_purpose::STANDARD.encode(token);
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": labelled(namespace, "prod-token"), "data": {"token": value}})
+}
+
 pub(super) fn object(kind: &str, namespace: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "kubepass.dev/v1alpha1", "kind": kind, "metadata": {"namespace": namespace, "name": name}, "spec": spec})
 }
@@ -158,7 +161,7 @@ fn labelled(namespace: &str, name: &str) -> Value {
 }
 
 /// `from`: the namespace of what it refers to.
-fn route_spec(prod: &Cluster, host: &str, from: &str, deny: &str) -> Value {
+pub(super) fn route_spec(prod: &Cluster, host: &str, from: &str, deny: &str) -> Value {
     json!({
         "host": host,
         "kubernetes": {

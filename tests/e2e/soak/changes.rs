@@ -6,7 +6,7 @@ use super::super::support::raw::Connection;
 use super::super::support::wait::eventually;
 use super::super::support::world::{NAMESPACE, PROD_HOST, SERVICE_ACCOUNT};
 use super::expected::{Ask, Expected};
-use super::installation::{Installation, PATIENCE, serving};
+use super::installation::{Installation, Object, PATIENCE, serving};
 use super::requests::Requests;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) enum Change {
     Policy,
     /// A route comes or goes.
     Route,
+    /// A route that is an object of an API server comes, gets another policy, or goes.
+    Object,
     /// An option of a route with open streams.
     RouteOption,
     /// Another address of the API server under open streams.
@@ -34,13 +36,15 @@ pub(super) enum Change {
 }
 
 /// What comes again and again; the order is mixed.
-const MIX: [Change; 16] = [
+const MIX: [Change; 18] = [
     Change::Policy,
     Change::Policy,
     Change::Policy,
     Change::Route,
     Change::Route,
     Change::Route,
+    Change::Object,
+    Change::Object,
     Change::RouteOption,
     Change::RouteOption,
     Change::Endpoint,
@@ -54,6 +58,9 @@ const MIX: [Change; 16] = [
 ];
 
 const ALLOWED: [Ask; 4] = [Ask::Prod, Ask::Staging, Ask::ProdServices, Ask::StagingServices];
+/// What a route may be answered that comes or goes: Envoy may know it when kubepass does not, or the other way round; and foo has no token for one
+/// that was never there before.
+const ON_THE_WAY: [&str; 4] = ["200", "401", "404", "503"];
 const SERVICES: [Ask; 2] = [Ask::ProdServices, Ask::StagingServices];
 
 /// `count` changes in a fixed order, with every kind in each 50. kubepass starts again in the first half only, so that the second shows whether
@@ -101,6 +108,7 @@ impl<'a> Changes<'a> {
         match change {
             Change::Policy => self.policy(index, installation, what),
             Change::Route => self.route(installation, what),
+            Change::Object => self.object(index, installation, what),
             Change::RouteOption => installation.program(what, "rds", |installation| {
                 installation.wanted.shorter = (installation.wanted.shorter + 1) % 8;
                 installation.write();
@@ -148,19 +156,38 @@ impl<'a> Changes<'a> {
 
     fn begin_route(&self, installation: &mut Installation) {
         installation.wanted.extra = !installation.wanted.extra;
-        // Envoy may know the route when kubepass does not, or the other way round; and foo has no token for it before it was there once.
-        ["200", "401", "404", "503"].iter().for_each(|answer| self.expected.also(&[Ask::Extra], answer));
+        ON_THE_WAY.iter().for_each(|answer| self.expected.also(&[Ask::Extra], answer));
     }
 
     fn route_is_there(&self, installation: &Installation, what: &str) {
-        let (extra, host) = (installation.wanted.extra, Ask::Extra.host());
-        if extra && !self.requests.has_token("foo", host) {
-            self.requests.until(Ask::Extra, "401", what);
+        self.is_answered(Ask::Extra, if installation.wanted.extra { "200" } else { "404" }, installation, what);
+    }
+
+    /// Waits until a route that came, changed or went is answered so; foo gets a token for one that is new.
+    fn is_answered(&self, ask: Ask, answer: &str, installation: &Installation, what: &str) {
+        let host = ask.host();
+        if answer != "404" && !self.requests.has_token("foo", host) {
+            self.requests.until(ask, "401", what);
             self.requests.set_token("foo", host, &installation.foo.session_token(&installation.world.url(host)));
         }
-        let answer = if extra { "200" } else { "404" };
-        self.requests.until(Ask::Extra, answer, what);
-        self.expected.only(&[Ask::Extra], answer);
+        self.requests.until(ask, answer, what);
+        self.expected.only(&[ask], answer);
+    }
+
+    fn object(&self, index: usize, installation: &mut Installation, what: &str) {
+        let (next, answer) = match installation.object {
+            Object::Absent => (Object::Allowing, "200".to_owned()),
+            Object::Allowing => (Object::Denying(index), format!("403 change {index}")),
+            Object::Denying(_) => (Object::Absent, "404".to_owned()),
+        };
+        if matches!(next, Object::Denying(_)) {
+            self.expected.also(&[Ask::Object], &answer);
+        } else {
+            ON_THE_WAY.iter().for_each(|answer| self.expected.also(&[Ask::Object], answer));
+        }
+        installation.object = next;
+        installation.apply_object();
+        self.is_answered(Ask::Object, &answer, installation, what);
     }
 
     /// A decision is for one server: while Envoy and kubepass speak of two, there is none.
@@ -205,7 +232,8 @@ impl<'a> Changes<'a> {
 
     /// Whoever asks while kubepass is away is refused; whoever was let in stays.
     fn restart(&self, kill: bool, installation: &mut Installation, what: &str) {
-        let asks: Vec<Ask> = Ask::ALL.into_iter().filter(|ask| *ask != Ask::Extra || installation.wanted.extra).collect();
+        let there = installation.hosts();
+        let asks: Vec<Ask> = Ask::ALL.into_iter().filter(|ask| there.contains(&ask.host())).collect();
         self.expected.also(&asks, "503");
         installation.restart(kill);
         installation.settled(what);

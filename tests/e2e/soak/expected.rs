@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::super::support::world::{PROD_HOST, STAGING_HOST};
-use super::installation::EXTRA_HOST;
+use super::installation::{EXTRA_HOST, OBJECT_HOST};
 
 /// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,8 @@ pub(super) enum Ask {
     Bar,
     /// By foo, on a route that is not always there.
     Extra,
+    /// The same, where the route is an object of an API server, whose policy may forbid it.
+    Object,
 }
 
 /// Answers of one kind of request: `200`, or `403 change 7`.
@@ -35,20 +37,21 @@ pub(super) struct Expected(Arc<Mutex<Vec<BTreeMap<Ask, Answers>>>>);
 pub(super) struct Moment(usize);
 
 impl Ask {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Prod, Self::Staging, Self::ProdServices, Self::StagingServices, Self::Stranger, Self::Bar, Self::Extra];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Prod, Self::Staging, Self::ProdServices, Self::StagingServices, Self::Stranger, Self::Bar, Self::Extra, Self::Object];
 
     pub(super) fn host(self) -> &'static str {
         match self {
             Self::Prod | Self::ProdServices | Self::Stranger | Self::Bar => PROD_HOST,
             Self::Staging | Self::StagingServices => STAGING_HOST,
             Self::Extra => EXTRA_HOST,
+            Self::Object => OBJECT_HOST,
         }
     }
 
     pub(super) fn resource(self) -> &'static str {
         match self {
-            Self::ProdServices | Self::StagingServices => "services",
+            Self::ProdServices | Self::StagingServices | Self::Object => "services",
             _ => "configmaps",
         }
     }
@@ -63,11 +66,11 @@ impl Ask {
 }
 
 impl Default for Expected {
-    /// Of the installation as it starts: no rule against services, no extra route, and bar is not there.
+    /// Of the installation as it starts: no rule against services, no further routes, and bar is not there.
     fn default() -> Self {
         let at_first = |ask: Ask| match ask {
             Ask::Stranger | Ask::Bar => "401",
-            Ask::Extra => "404",
+            Ask::Extra | Ask::Object => "404",
             _ => "200",
         };
         let first = Ask::ALL.into_iter().map(|ask| (ask, Answers::from([at_first(ask).to_owned()]))).collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::super::objects;
 use super::super::serve::{start_envoy, state, until_served};
 use super::super::support::leash::Process;
 use super::super::support::link::Link;
@@ -17,6 +18,11 @@ use super::super::support::wait::eventually;
 use super::super::support::world::{Method, POLICY, PROD_HOST, PUBLIC_HOST, STAGING_HOST, World, WorldOptions};
 
 pub(super) const EXTRA_HOST: &str = "extra.k8s.localhost";
+/// Of the route that is an object in `staging`.
+pub(super) const OBJECT_HOST: &str = "object.obj.localhost";
+/// Where the objects stand.
+const SOURCE: &str =
+    "cluster_source: {namespace: kubepass, namespaces: [shop, bank], kubeconfig: source.kubeconfig, lease: {duration: 3s}}";
 
 /// By when a change must be in force, on a machine that does other things at the same time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,6 +38,16 @@ pub(super) struct Installation {
     doors: [u16; 2],
     pub(super) mount: Mount,
     pub(super) wanted: Wanted,
+    pub(super) object: Object,
+}
+
+/// The route that is an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Object {
+    Absent,
+    Allowing,
+    /// By a rule with the number of this change.
+    Denying(usize),
 }
 
 /// What the configuration says, besides what it always does.
@@ -44,7 +60,7 @@ pub(super) struct Wanted {
     pub(super) door: usize,
     /// Hours by which the longest stream on `prod` is shorter than a session.
     pub(super) shorter: usize,
-    /// Whether another secret stands before the first.
+    /// Which of two secrets is the first.
     pub(super) next_secret: bool,
 }
 
@@ -55,14 +71,18 @@ impl Installation {
     pub(super) fn start() -> Self {
         // An API server ends watches by itself, unless told to wait.
         let flags = vec!["--min-request-timeout=86400".to_owned()];
-        let options = WorldOptions { staging: Method::Jwt, api_server_flags: flags, ..WorldOptions::default() };
+        let options =
+            WorldOptions { staging: Method::Jwt, api_server_flags: flags, top_level: SOURCE.to_owned(), ..WorldOptions::default() };
         let mut world = World::prepare(Tools::ensure(), Run::new("soak"), options);
         world.permit("prod", &world.prod);
         for cluster in [&world.prod, &world.staging] {
             let who = ["--user=foo@example.com", "--user=bar@example.com"];
             cluster.kubectl_admin(&["create", "clusterrolebinding", "all", "--clusterrole=cluster-admin", who[0], who[1]]).ok();
         }
-        world.proxy.map(&format!("{EXTRA_HOST}:443"), world.port);
+        for host in [EXTRA_HOST, OBJECT_HOST] {
+            world.proxy.map(&format!("{host}:443"), world.port);
+        }
+        objects::install(&world, &world.staging);
         world.secret("secret-2", "the next secret for tests only, as long as the one before it");
         let doors = [0, 1].map(|_| Link::of_ports(world.prod.port()).1);
         let (mount, wanted) = (first_files(&world), Wanted::default());
@@ -82,12 +102,33 @@ impl Installation {
         for host in [STAGING_HOST, PROD_HOST] {
             foo.set_up(&world.url(host)).ok();
         }
-        Self { envoy, foo, world, link, doors, mount, wanted }
+        Self { envoy, foo, world, link, doors, mount, wanted, object: Object::Absent }
     }
 
     pub(super) fn end(mut self) {
         self.envoy.stop();
         self.world.stop_kubepass(false);
+    }
+
+    /// Hosts whose routes are there.
+    pub(super) fn hosts(&self) -> Vec<&'static str> {
+        let further = [(EXTRA_HOST, self.wanted.extra), (OBJECT_HOST, self.object != Object::Absent)];
+        [PROD_HOST, STAGING_HOST].into_iter().chain(further.into_iter().filter(|(_, there)| *there).map(|(host, _)| host)).collect()
+    }
+
+    /// Applies the route that is an object, or deletes it.
+    pub(super) fn apply_object(&self) {
+        let deny = match self.object {
+            Object::Absent => {
+                self.world.staging.kubectl_admin(&["delete", "routes.kubepass.dev", "-n", "shop", "object"]).ok();
+                return;
+            }
+            Object::Allowing => ("false", "nothing".to_owned()),
+            Object::Denying(change) => ("k8s.resource == \"services\"", format!("change {change}")),
+        };
+        let mut spec = objects::route_spec(&self.world.prod, OBJECT_HOST, "shop", deny.0);
+        spec["policy"][1]["message"] = deny.1.into();
+        self.world.staging.apply(&objects::object("Route", "shop", "object", &spec).to_string());
     }
 
     /// Writes the configuration that is wanted.
@@ -153,9 +194,9 @@ impl Wanted {
         replace(&world.prod.url(), &format!("https://127.0.0.1:{}", doors[self.door]));
         let host = format!("  host: {PROD_HOST}\n");
         replace(&host, &format!("{host}  max_stream: {}h\n", 11 - self.shorter));
-        if self.next_secret {
-            replace("secrets: [{file: secret}]", "secrets: [{file: secret-2}, {file: secret}]");
-        }
+        // Both always count; what one of them signed outlives the change.
+        let secrets = if self.next_secret { "{file: secret-2}, {file: secret}" } else { "{file: secret}, {file: secret-2}" };
+        replace("secrets: [{file: secret}]", &format!("secrets: [{secrets}]"));
         if self.extra {
             let route = format!(
                 "- name: extra\n  host: {EXTRA_HOST}\n  kubernetes:\n    server: {}\n    ca: {{file: mount/prod-ca.crt}}\n    \
@@ -177,5 +218,5 @@ fn first_files(world: &World) -> Mount {
 }
 
 pub(super) fn serving(authority: &Authority) -> Pair {
-    authority.server(&[PUBLIC_HOST, PROD_HOST, STAGING_HOST, EXTRA_HOST])
+    authority.server(&[PUBLIC_HOST, PROD_HOST, STAGING_HOST, EXTRA_HOST, OBJECT_HOST])
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::super::support::http;
 use super::super::support::proxy::Proxy;
 use super::super::support::wait::eventually;
-use super::super::support::world::{PROD_HOST, STAGING_HOST, World};
+use super::super::support::world::{STAGING_HOST, World};
 use super::expected::{Ask, Expected};
 use super::installation::Installation;
 
@@ -112,8 +112,7 @@ impl Requests {
 
 impl Shared {
     fn renew_tokens(&self, installation: &Installation) {
-        let hosts = [Some(PROD_HOST), Some(STAGING_HOST), installation.wanted.extra.then_some(Ask::Extra.host())];
-        for host in hosts.into_iter().flatten() {
+        for host in installation.hosts() {
             self.set_token("foo", host, &installation.foo.session_token(&installation.world.url(host)));
         }
     }
