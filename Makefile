@@ -20,12 +20,15 @@ test: lint tools ## every check and test; needs no cluster and no Envoy of yours
 	$(CARGO) test --test demo -- run
 	$(CARGO) test --all-targets --no-fail-fast
 
-test-matrix: tools ## the end-to-end stories against other Kubernetes versions, and the long quiet streams
+test-matrix: tools ## the end-to-end stories against other versions of Kubernetes and Envoy, and the long quiet streams
 	@tests/tools/ensure --matrix > /dev/null
 	KUBEPASS_TEST_MATRIX=1 $(CARGO) test --test e2e endurance
 	@# Constrained impersonation, which the story of the stolen token is about, came with 1.36.
 	KUBEPASS_TEST_KUBERNETES=1.34 $(CARGO) test --test e2e -- --skip endurance --skip rbac::
 	KUBEPASS_TEST_KUBERNETES=1.37 $(CARGO) test --test e2e -- --skip endurance
+	@# What is said to be tested in `TESTED_ENVOYS`, and what becomes of others.
+	KUBEPASS_TEST_ENVOY=1.39 $(CARGO) test --test e2e -- headers sources stories web_pages
+	$(CARGO) test --test e2e versions -- --ignored
 
 soak: tools ## 1,000 mixed changes under open streams, with kubepass started again and its link to Envoy cut (about 15 minutes)
 	KUBEPASS_TEST_SOAK=1000 $(CARGO) test --test e2e soak:: -- --nocapture

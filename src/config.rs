@@ -12,6 +12,7 @@ mod cluster_source;
 mod consistency;
 mod control_plane;
 mod draft;
+mod envoy_versions;
 mod error;
 mod expressions;
 mod http_target;
@@ -33,6 +34,7 @@ mod signing_keys;
 mod tree;
 
 pub use draft::{Draft, parse};
+pub use envoy_versions::EnvoyVersions;
 pub use error::{ConfigError, ConfigErrors};
 pub use model::*;
 pub use reach::{Reach, ReachError};

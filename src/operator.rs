@@ -135,9 +135,6 @@ struct UpArgs {
 struct ServeArgs {
     #[command(flatten)]
     config: ConfigArg,
-    /// A version of Envoy that may connect although no test has shown how it treats headers, for example `1.39.2`.
-    #[arg(long, value_name = "VERSION")]
-    allow_envoy: Vec<String>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -284,7 +281,7 @@ enum SessionVerb {
 pub fn main() -> ExitCode {
     match CommandLine::parse().verb {
         Verb::Up(args) => run(&args.config, WhichEnvoy::Managed(args.envoy), &args.log),
-        Verb::Serve(args) => run(&args.config, WhichEnvoy::Others { allowed: args.allow_envoy }, &args.log),
+        Verb::Serve(args) => run(&args.config, WhichEnvoy::Others, &args.log),
         Verb::CheckConfig { file, config } => {
             let file = file.unwrap_or(config.config);
             ExitCode::from(check_config::check_config(&file, &mut std::io::stdout(), &mut std::io::stderr()))

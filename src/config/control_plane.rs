@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::certificate;
+use super::envoy_versions::EnvoyVersions;
 use super::error::{At, Spot};
 use super::listener::CertificateDraft;
 use super::model::{ControlPlane, ControlPlaneTcp, ControlPlaneTls};
@@ -26,6 +27,7 @@ const TLS_HINT: &str = "write tls: {host: HOST, certificate: {chain: {file: cont
 #[derive(Debug)]
 pub(super) struct ControlPlaneDraft {
     socket_dir: PathBuf,
+    allow_envoy_versions: EnvoyVersions,
     tcp: Option<TcpDraft>,
 }
 
@@ -53,7 +55,7 @@ struct TlsDraft {
 impl ControlPlaneDraft {
     /// What holds when the section is left out.
     pub(super) fn usual() -> Self {
-        Self { socket_dir: PathBuf::from(DEFAULT_SOCKET_DIR), tcp: None }
+        Self { socket_dir: PathBuf::from(DEFAULT_SOCKET_DIR), allow_envoy_versions: EnvoyVersions::default(), tcp: None }
     }
 
     pub(super) fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
@@ -68,6 +70,8 @@ impl ControlPlaneDraft {
             }
             draft.socket_dir = path;
         }
+        let versions = section.optional("allow_envoy_versions").and_then(|item| EnvoyVersions::read(&item, reading));
+        draft.allow_envoy_versions = versions.unwrap_or_default();
         draft.tcp = TcpDraft::read(&mut section, reading);
         section.finish(reading);
         Some(draft)
@@ -87,7 +91,7 @@ impl ControlPlaneDraft {
             Some(tcp) => Some(tcp.resolve(nodes, resolving)?),
             None => None,
         };
-        Some(ControlPlane { socket_dir: self.socket_dir.clone(), tcp })
+        Some(ControlPlane { socket_dir: self.socket_dir.clone(), allow_envoy_versions: self.allow_envoy_versions.clone(), tcp })
     }
 }
 

@@ -44,9 +44,10 @@ pub fn status_text(xds: &Value) -> String {
         for (kind, of) in types.filter(|(_, of)| part(of, "requested") == &Value::Bool(true)) {
             let node = if part(stream, "node") == &Value::from("") { "?".to_owned() } else { text(part(stream, "node")) };
             let state = type_state(of);
+            let untested = if part(stream, "tested") == &Value::Bool(false) { " (not tested)" } else { "" };
             rows.push([
                 node,
-                text(part(stream, "version")),
+                format!("{}{untested}", text(part(stream, "version"))),
                 text(part(stream, "protocol")),
                 kind.clone(),
                 short(part(of, "wanted")),
@@ -65,8 +66,14 @@ pub fn status_text(xds: &Value) -> String {
             part(of, "stale").to_string(),
         ]);
     }
+    let mut away = vec![["NODE", "ENVOY", "TIMES", "TURNED AWAY, FOR"].map(str::to_owned)];
+    for of in part(xds, "turned_away").as_array().into_iter().flatten() {
+        let node = if part(of, "node") == &Value::from("") { "?".to_owned() } else { text(part(of, "node")) };
+        away.push([node, text(part(of, "version")), part(of, "times").to_string(), text(part(of, "reason"))]);
+    }
+    let away = if away.len() == 1 { String::new() } else { format!("\n\n{}", table(&away)) };
     let streams = if rows.len() == 1 { "no Envoy is connected".to_owned() } else { table(&rows) };
-    format!("{streams}\n\nsince kubepass started:\n{}", table(&counts))
+    format!("{streams}{away}\n\nsince kubepass started:\n{}", table(&counts))
 }
 
 /// Null where there is no such key.
@@ -132,14 +139,23 @@ mod tests {
             "ecds": json!({"requested": false}),
         });
         let state = json!({
-            "streams": [{"node": "edge-1", "version": "1.40.0", "protocol": "delta", "types": types}],
+            "streams": [
+                {"node": "edge-1", "version": "1.40.0", "tested": true, "protocol": "delta", "types": types},
+                {"node": "edge-2", "version": "1.41.0", "tested": false, "protocol": "delta",
+                 "types": {"cds": of("0123456789abcdef".into(), Value::Null, Value::Null, 7.into())}},
+            ],
+            "turned_away": [{"node": "old", "version": "1.38.3", "reason": "no test has shown", "times": 3, "seconds_ago": 1}],
             "types": {"cds": {"pushed": 3, "acknowledged": 2, "refused": 1, "stale": 0}},
         });
         let expected = "\
-NODE    ENVOY   PROTOCOL  TYPE  WANTED        ACKNOWLEDGED  STATE
-edge-1  1.40.0  delta     cds   0123456789ab  0123456789ab  ok, took 12 ms
-edge-1  1.40.0  delta     lds   0123456789ab                waiting for 300 ms
-edge-1  1.40.0  delta     rds   0123456789ab  fedcba        REFUSED: no such cluster
+NODE    ENVOY                PROTOCOL  TYPE  WANTED        ACKNOWLEDGED  STATE
+edge-1  1.40.0               delta     cds   0123456789ab  0123456789ab  ok, took 12 ms
+edge-1  1.40.0               delta     lds   0123456789ab                waiting for 300 ms
+edge-1  1.40.0               delta     rds   0123456789ab  fedcba        REFUSED: no such cluster
+edge-2  1.41.0 (not tested)  delta     cds   0123456789ab  0123456789ab  ok, took 7 ms
+
+NODE  ENVOY   TIMES  TURNED AWAY, FOR
+old   1.38.3  3      no test has shown
 
 since kubepass started:
 TYPE  PUSHED  ACKNOWLEDGED  REFUSED  STALE

@@ -31,7 +31,7 @@ use crate::xds::stream::{Limits, Protocol};
 pub use admission::Admission;
 pub use announce::announce_drains;
 pub use dispatch::Services;
-pub use state::{AdsState, StreamView, Taker, TypeCounts, TypeView};
+pub use state::{AdsState, StreamView, Taker, TurnedAway, TypeCounts, TypeView};
 
 /// Responses that may wait for an Envoy to read. A stream has at most one in flight for each of its seven types, so this never fills.
 const OUTBOUND: usize = 16;
@@ -89,7 +89,7 @@ impl Ads {
         limits: AdsLimits,
         draining: CancellationToken,
     ) -> Services {
-        Self::service_for(Admission::Tried, resources, state, limits, draining)
+        Self::service_for(Admission::default(), resources, state, limits, draining)
     }
 
     /// As `service`, for some Envoys only.

@@ -51,8 +51,8 @@ pub struct Options {
 pub enum WhichEnvoy {
     /// kubepass does, and supervises it: this program, or else the first on `PATH`.
     Managed(Option<PathBuf>),
-    /// Others do, as many as they like: of versions that were tested, or that are named here.
-    Others { allowed: Vec<String> },
+    /// Others do, as many as they like: of versions that were tested, or that the configuration names.
+    Others,
 }
 
 /// Why kubepass does not start.
@@ -121,16 +121,17 @@ impl App {
         let parts = Parts::build(options).await?;
         let program = match &options.envoy {
             WhichEnvoy::Managed(path) => Some(tried(path.as_deref()).await?),
-            WhichEnvoy::Others { .. } => None,
+            WhichEnvoy::Others => None,
         };
         if program.is_some() && parts.snapshot.load().config().listeners.is_empty() {
             return Err(StartError::NoListeners);
         }
         let (tasks, failures) = Tasks::new();
         let readiness = Arc::new(parts.readiness(&tasks, program.is_some()));
+        let allowed = parts.snapshot.load().config().control_plane.allow_envoy_versions.clone();
         let admission = match &options.envoy {
-            WhichEnvoy::Managed(_) => Admission::Tried,
-            WhichEnvoy::Others { allowed } => Admission::Tested { allowed: allowed.clone() },
+            WhichEnvoy::Managed(_) => Admission::Tried { allowed },
+            WhichEnvoy::Others => Admission::Tested { allowed },
         };
         let admin_address = parts.serve(admission, &tasks, &readiness)?;
         if let Some(program) = program {

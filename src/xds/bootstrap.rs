@@ -17,8 +17,16 @@ pub struct BootstrapInput<'a> {
 /// Name of the managed Envoy's admin socket in the socket folder.
 pub const ADMIN_SOCKET: &str = "envoy-admin.sock";
 
-/// Minor versions of Envoy of which tests have shown that they treat headers as the identity path relies on.
-pub const TESTED_ENVOYS: &[(u32, u32)] = &[(1, 40)];
+/// Minor versions of Envoy of which tests have shown that they treat headers as the identity path relies on: the one that all tests run with, and
+/// those of `make test-matrix`.
+pub const TESTED_ENVOYS: &[(u32, u32)] = &[(1, 40), (1, 39)];
+
+/// Whether a version, such as `1.40.0`, is one of these.
+pub fn is_tested(version: &str) -> bool {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return false };
+    TESTED_ENVOYS.contains(&(major, minor))
+}
 
 const MANAGED: &str = include_str!("../../envoy/managed.yaml");
 /// As `MANAGED` quotes it; nowhere else does this text occur.

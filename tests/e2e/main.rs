@@ -29,4 +29,5 @@ mod shared;
 mod soak;
 mod sources;
 mod stories;
+mod versions;
 mod web_pages;

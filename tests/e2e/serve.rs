@@ -1,5 +1,6 @@
 //! kubepass beside an Envoy that somebody else runs: `serve`, and what `bootstrap` prints.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -52,10 +53,14 @@ fn an_envoy_of_ones_own_carries_the_requests() {
 
 /// As the operator does: what the verb prints, `change`d, and the command line that stands in it.
 pub(super) fn start_envoy(world: &World, node: &str, change: impl Fn(String) -> String) -> Process {
+    start_envoy_of(&world.tools().envoy(), world, node, change)
+}
+
+pub(super) fn start_envoy_of(program: &Path, world: &World, node: &str, change: impl Fn(String) -> String) -> Process {
     let printed = change(world.operator(&["bootstrap", "--node", node]).ok());
     let said = printed.lines().find_map(|line| line.strip_prefix("#   envoy --config-path FILE ")).expect("how to start it");
     let file = world.run.write(&format!("{node}.yaml"), &printed);
-    let mut command = leash::command(world.tools().envoy());
+    let mut command = leash::command(program);
     command.arg("--config-path").arg(file).args(said.split(' ')).args(["--concurrency", "1", "--log-level", "info"]);
     world.run.start(node, command)
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CLIENTS_MIB: u64 = 100;
 const STORM_MIB: u64 = 40;
 /// Types that a client asks for.
-const TYPES: u64 = 5;
+const TYPES: u64 = 6;
 
 #[test]
 fn all_of_many_envoys_have_each_change_and_none_delays_another() {

@@ -43,7 +43,8 @@ const EDGES: &[(&str, &[&str])] = &[
     // Whose a connection is, and where connections come in.
     ("peer", &["config", "snapshot"]),
     ("door", &["peer", "config", "snapshot"]),
-    ("ads", &["peer", "xds", "snapshot"]),
+    // `config` for the versions of Envoy that it names.
+    ("ads", &["peer", "xds", "snapshot", "config"]),
     ("ending", &["audit", "session", "store", "trail"]),
     (
         "ext_authz",

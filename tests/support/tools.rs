@@ -11,6 +11,9 @@ pub struct Tools {
     matrix: Option<PathBuf>,
 }
 
+/// The Envoy of this run when it is another than the pinned one: "1.39", say.
+const ENVOY: &str = "KUBEPASS_TEST_ENVOY";
+
 impl Tools {
     /// Runs `tests/tools/ensure` once in this process: instant when the cache is filled, otherwise its progress shows on standard error.
     pub fn ensure() -> &'static Self {
@@ -38,8 +41,16 @@ impl Tools {
         &self.bin
     }
 
+    /// The one of this run: the pinned one, or what `KUBEPASS_TEST_ENVOY` names ("1.39"; `make test-matrix`).
     pub fn envoy(&self) -> PathBuf {
-        self.bin.join("envoy")
+        std::env::var(ENVOY).map_or_else(|_| self.bin.join("envoy"), |minor| Self::envoy_of(&minor))
+    }
+
+    /// Another version, "1.38" or "1.39".
+    pub fn envoy_of(minor: &str) -> PathBuf {
+        static TOOLS: OnceLock<Tools> = OnceLock::new();
+        let tools = TOOLS.get_or_init(|| Self::run(&["--envoys"]));
+        tools.matrix.as_ref().expect("the second line is the directory").join(format!("envoy-{minor}"))
     }
 
     pub fn etcd(&self) -> PathBuf {

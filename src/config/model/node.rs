@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Listener, ServingCertificate};
+use crate::config::EnvoyVersions;
 
 #[derive(Debug, Clone)]
 pub struct ControlPlane {
     /// A folder (0700) for the sockets `xds.sock`, `ext_authz.sock`, `access_log.sock`, `web.sock` and Envoy's `envoy-admin.sock`.
     pub socket_dir: PathBuf,
+    /// Of the Envoys that others run, those that are served besides the tested ones.
+    pub allow_envoy_versions: EnvoyVersions,
     /// For Envoys on other machines; the sockets are there all the same.
     pub tcp: Option<ControlPlaneTcp>,
 }

@@ -5,23 +5,30 @@ use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use tonic::Status;
 
+use crate::config::EnvoyVersions;
 use crate::snapshot::{NodeView, Nodes};
 use crate::xds::bootstrap::TESTED_ENVOYS;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// kubepass started it, and tried it before.
-    #[default]
-    Tried,
-    /// Others start it: the versions that tests have shown, and those that are named here, such as `1.39.2`.
-    Tested { allowed: Vec<String> },
+    /// kubepass started it, and tried it before. Named nodes beside it are of others.
+    Tried { allowed: EnvoyVersions },
+    /// Others start it: the versions that tests have shown, and those that the configuration names. The version is an Envoy's own word: this keeps
+    /// out mistakes, and nobody who lies.
+    Tested { allowed: EnvoyVersions },
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self::Tried { allowed: EnvoyVersions::default() }
+    }
 }
 
 impl Admission {
     /// Nobody has tried the Envoys of others, also where kubepass runs one of its own.
     pub(super) fn of(&self, node: &NodeView) -> Self {
         match self {
-            Self::Tried if node.name().is_some() => Self::Tested { allowed: Vec::new() },
+            Self::Tried { allowed } if node.name().is_some() => Self::Tested { allowed: allowed.clone() },
             other => other.clone(),
         }
     }
@@ -31,16 +38,16 @@ impl Admission {
         let Self::Tested { allowed } = self else { return Ok(()) };
         let node = node.filter(|node| !node.id.is_empty());
         let node = node.ok_or_else(|| Status::invalid_argument("the first request names no node: set node.id in the bootstrap"))?;
-        let Some((major, minor, patch)) = version(node) else {
+        let Some(version) = version(node) else {
             return Err(Status::failed_precondition("the first request does not say which version of Envoy this is"));
         };
-        let text = format!("{major}.{minor}.{patch}");
-        if TESTED_ENVOYS.contains(&(major, minor)) || allowed.contains(&text) {
+        let (major, minor, patch) = version;
+        if TESTED_ENVOYS.contains(&(major, minor)) || allowed.allow(version) {
             return Ok(());
         }
         Err(Status::failed_precondition(format!(
-            "no test has shown that Envoy {text} treats headers as kubepass relies on, so it gets no routes; \
-             `kubepass-server up` tries an Envoy, `kubepass-server serve --allow-envoy {text}` takes it all the same"
+            "no test has shown that Envoy {major}.{minor}.{patch} treats headers as kubepass relies on, so it gets nothing; \
+             `control_plane: {{allow_envoy_versions: [{major}.{minor}.{patch}]}}` serves it all the same"
         )))
     }
 }
@@ -107,20 +114,20 @@ mod tests {
     }
 
     #[test]
-    fn an_envoy_of_others_needs_a_name_and_a_version_that_was_tested_or_allowed() {
-        let allowed = vec!["1.39.2".to_owned()];
+    fn an_envoy_of_others_needs_a_name_and_a_version_that_was_tested() {
         let check = |node: Option<Node>, expected: Result<(), Code>| {
-            let got = Admission::Tested { allowed: allowed.clone() }.check(node.as_ref());
+            let got = Admission::Tested { allowed: EnvoyVersions::default() }.check(node.as_ref());
             assert_eq!(got.map_err(|status| status.code()), expected, "{node:?}");
-            assert_eq!(Admission::Tried.check(node.as_ref()).map_err(|status| status.code()), Ok(()));
+            assert_eq!(Admission::default().check(node.as_ref()).map_err(|status| status.code()), Ok(()));
         };
         check(None, Err(Code::InvalidArgument));
         check(Some(node("", Some((1, 40, 0)))), Err(Code::InvalidArgument));
         check(Some(node("a", None)), Err(Code::FailedPrecondition));
-        check(Some(node("a", Some((1, 40, 0)))), Ok(()));
-        check(Some(node("a", Some((1, 40, 7)))), Ok(()));
-        check(Some(node("a", Some((1, 39, 2)))), Ok(()));
-        check(Some(node("a", Some((1, 39, 3)))), Err(Code::FailedPrecondition));
+        for (major, minor) in TESTED_ENVOYS {
+            check(Some(node("a", Some((*major, *minor, 7)))), Ok(()));
+        }
+        check(Some(node("a", Some((1, 38, 3)))), Err(Code::FailedPrecondition));
         check(Some(node("a", Some((1, 41, 0)))), Err(Code::FailedPrecondition));
+        check(Some(node("a", Some((2, 40, 0)))), Err(Code::FailedPrecondition));
     }
 }

@@ -20,6 +20,9 @@ use crate::xds::stream::{Dialect, Doubts, Machine, StreamEvent, TypeState};
 const MAX_REMEMBERED_NODES: usize = 256;
 const MAX_REMEMBERED_COST: usize = 16 << 20;
 
+/// Nodes whose refusal is kept for people to see; of more, those that came last.
+const MAX_REFUSED_NODES: usize = 64;
+
 /// The registry of streams. Cheap to clone; all clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct AdsState(Arc<Inner>);
@@ -71,6 +74,20 @@ struct Registry {
     /// By node id.
     doubts: HashMap<String, Doubts>,
     last_refusals: BTreeMap<TypeUrl, String>,
+    /// By node id: a claim, so they are few.
+    turned_away: BTreeMap<String, TurnedAway>,
+}
+
+/// An Envoy that gets nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnedAway {
+    pub node: String,
+    /// As it says; empty when it does not.
+    pub version: String,
+    pub reason: String,
+    /// How often it came, and when last.
+    pub times: u64,
+    pub last: Instant,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -203,6 +220,11 @@ impl AdsState {
         self.0.listener_acknowledged.subscribe()
     }
 
+    /// Envoys that came and got nothing, and have not been let in since.
+    pub fn turned_away(&self) -> Vec<TurnedAway> {
+        self.registry().turned_away.values().cloned().collect()
+    }
+
     /// Adds the metrics, all with the prefix `kubepass_xds_`.
     pub fn register(&self, metrics: &Metrics) {
         metrics.register("xds_responses", "Responses sent to Envoys, and their acknowledgements and refusals", self.0.responses.clone());
@@ -232,7 +254,28 @@ impl AdsState {
             version.clone_into(&mut view.version);
         }
         self.count_nodes(&registry);
+        registry.turned_away.remove(node);
         registry.doubts.remove(node).unwrap_or_default()
+    }
+
+    /// The stream's first request says what this kubepass does not serve. True when that was not known yet.
+    pub(super) fn turned_away_now(&self, node: &str, version: &str, reason: &str) -> bool {
+        let mut registry = self.registry();
+        let known = registry.turned_away.get(node).filter(|known| known.version == version && known.reason == reason);
+        let times = known.map_or(0, |known| known.times);
+        if registry.turned_away.len() >= MAX_REFUSED_NODES && !registry.turned_away.contains_key(node) {
+            let oldest = registry.turned_away.values().min_by_key(|other| other.last).map(|other| other.node.clone());
+            oldest.and_then(|oldest| registry.turned_away.remove(&oldest));
+        }
+        let entry = TurnedAway {
+            node: node.to_owned(),
+            version: version.to_owned(),
+            reason: reason.to_owned(),
+            times: times + 1,
+            last: Instant::now(),
+        };
+        registry.turned_away.insert(node.to_owned(), entry);
+        times == 0
     }
 
     pub(super) fn updated(&self, id: u64, machine: &Machine, events: &[StreamEvent], set: &ResourceSet) {

@@ -148,7 +148,7 @@ impl<P: Protocol> StreamTask<P> {
         // Envoy names itself in the first request only.
         let node = P::take_node(&mut request);
         if !self.admitted {
-            self.admit(node.as_ref())?;
+            self.admit(node.as_ref()).inspect_err(|status| self.turn_away(node.as_ref(), status))?;
         }
         if let Some(node) = node.filter(|_| self.node.is_empty()) {
             self.node = claim(&node.id);
@@ -159,6 +159,14 @@ impl<P: Protocol> StreamTask<P> {
         let responses = self.stream.on_request(request, set).map_err(|error| refusal(&error))?;
         self.account()?;
         Ok(responses)
+    }
+
+    /// It will try again and again: what is wrong is said once.
+    fn turn_away(&self, node: Option<&Node>, status: &Status) {
+        let (name, version) = node.map(|node| (claim(&node.id), admission::version_text(node))).unwrap_or_default();
+        if self.state.turned_away_now(&name, &version, status.message()) {
+            tracing::warn!(xds.stream = self.id, xds.node = %name, envoy.version = %version, reason = status.message(), "an Envoy is turned away");
+        }
     }
 
     /// No client can make kubepass keep more than there is for all of them.

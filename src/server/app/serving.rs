@@ -31,7 +31,7 @@ impl Parts {
         let counts = DoorCounts::default();
         counts.register(&self.metrics);
         // Whoever has our own user where kubepass runs an Envoy is that Envoy.
-        let own = if admission == Admission::Tried { Standing::Own } else { Standing::Local };
+        let own = if matches!(admission, Admission::Tried { .. }) { Standing::Own } else { Standing::Local };
         let bind = |service, speech| Door::bind(service, speech, &self.snapshot, own, counts.clone());
         let (xds, ext_authz) = (bind("xds", Speech::Grpc)?, bind("ext_authz", Speech::Grpc)?);
         let (access_log, web) = (bind("access_log", Speech::Grpc)?, bind("web", Speech::Http1)?);

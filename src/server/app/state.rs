@@ -9,11 +9,12 @@ use super::Parts;
 use crate::config::objects::Judged;
 use crate::server::admin::http::Readiness;
 use crate::server::admin::service::StateReader;
-use crate::server::ads::{AdsState, StreamView, TypeView};
+use crate::server::ads::{AdsState, StreamView, TurnedAway, TypeView};
 use crate::server::clock;
 use crate::server::cluster_source::Seen;
 use crate::server::publisher::{ReloadResult, ReloadState};
 use crate::server::signing::PublishedKeys;
+use crate::xds::bootstrap::is_tested;
 use crate::xds::resource::TypeUrl;
 
 /// Mistakes of objects that are shown.
@@ -87,7 +88,21 @@ fn xds(ads: &AdsState) -> Value {
         })
         .collect::<serde_json::Map<_, _>>()
         .into();
-    json!({"streams": ads.streams().iter().map(stream).collect::<Vec<_>>(), "types": types})
+    json!({
+        "streams": ads.streams().iter().map(stream).collect::<Vec<_>>(),
+        "turned_away": ads.turned_away().iter().map(turned_away).collect::<Vec<_>>(),
+        "types": types,
+    })
+}
+
+fn turned_away(envoy: &TurnedAway) -> Value {
+    json!({
+        "node": envoy.node,
+        "version": envoy.version,
+        "reason": envoy.reason,
+        "times": envoy.times,
+        "seconds_ago": envoy.last.elapsed().as_secs(),
+    })
 }
 
 fn stream(view: &StreamView) -> Value {
@@ -96,6 +111,7 @@ fn stream(view: &StreamView) -> Value {
         "node": view.node,
         "cluster": view.cluster,
         "version": view.version,
+        "tested": is_tested(&view.version),
         "protocol": view.protocol.name(),
         "only": view.only.map(TypeUrl::short_name),
         "types": types,

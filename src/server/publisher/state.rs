@@ -76,7 +76,8 @@ pub(super) fn restart_needed(before: &Config, after: &Config) -> Vec<&'static st
     // Certificates are taken as they come.
     let control_plane = |config: &Config| {
         let tcp = config.control_plane.tcp.as_ref();
-        (config.control_plane.socket_dir.clone(), tcp.map(|tcp| (tcp.addresses(), tcp.tls.is_some())))
+        let sockets = (config.control_plane.socket_dir.clone(), config.control_plane.allow_envoy_versions.clone());
+        (sockets, tcp.map(|tcp| (tcp.addresses(), tcp.tls.is_some())))
     };
     let differences = [
         ("control_plane", control_plane(before) != control_plane(after)),

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use kubepass::config::{
-    Admin, AuditSettings, AuditSink, Config, ControlPlane, Durability, GroupSettings, HttpTarget, IdentityProvider, Impersonate,
-    KubernetesTarget, Method, OnAuditFailure, PublicUrl, Route, ServerAddress, SessionSettings, StoreSettings, Target,
+    Admin, AuditSettings, AuditSink, Config, ControlPlane, Durability, EnvoyVersions, GroupSettings, HttpTarget, IdentityProvider,
+    Impersonate, KubernetesTarget, Method, OnAuditFailure, PublicUrl, Route, ServerAddress, SessionSettings, StoreSettings, Target,
 };
 use kubepass::identity::IdentityMapping;
 use kubepass::policy::Policy;
@@ -82,7 +82,7 @@ impl Installation {
         let config = Config {
             public_url: PublicUrl { url: Url::parse(PUBLIC).unwrap(), host: "pass.example.com".to_owned() },
             listeners: Vec::new(),
-            control_plane: ControlPlane { socket_dir: folder.path().to_owned(), tcp: None },
+            control_plane: ControlPlane { socket_dir: folder.path().to_owned(), tcp: None, allow_envoy_versions: EnvoyVersions::default() },
             nodes: Vec::new(),
             gateways: Vec::new(),
             admin: Admin { address: "127.0.0.1:1".parse().unwrap(), socket: folder.path().join("admin.sock") },
