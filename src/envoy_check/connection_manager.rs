@@ -9,7 +9,11 @@ use crate::envoy_names::{CLIENT_HEADER_PREFIXES, CLIENT_HEADERS};
 use crate::kubernetes::impersonation;
 
 pub(super) const TYPE: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const XFF: &str = "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig";
 const EARLY: &str = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation";
+
+/// Of a trusted proxy `x-forwarded-for` counts; these do not.
+const FORWARDED: [&str; 5] = ["x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-client-cert", "x-forwarded-prefix"];
 
 const FIELDS: &[&str] = &[
     "codec_type",
@@ -60,11 +64,12 @@ const FIELDS: &[&str] = &[
     "add_proxy_protocol_connection_state",
     "route_config",
     "rds",
+    "scoped_routes",
 ];
 
 /// Judges the manager, where it leads to a protected server or asks kubepass, and says that it does; where it does neither, only that it leads
 /// nowhere that must not be reached so.
-pub(super) fn judge(manager: &Part<'_>, document: &Document<'_>, survey: &Survey<'_>) -> bool {
+pub(super) fn judge(manager: &Part<'_>, chain: &Part<'_>, document: &Document<'_>, survey: &Survey<'_>) -> bool {
     let filters = manager.field("http_filters").items();
     let configs = document.routes_of(manager);
     let mut destinations = configs.iter().flat_map(routes::clusters);
@@ -77,8 +82,9 @@ pub(super) fn judge(manager: &Part<'_>, document: &Document<'_>, survey: &Survey
     manager.only(FIELDS);
     let impersonates = survey.clusters().any(|cluster| cluster.protection == Some(Protection::Kubernetes) && cluster.has_credential);
     http_filters::judge(manager, &filters, survey, impersonates);
-    early_headers(manager);
-    peer(manager);
+    let behind_proxies = trusts_its_proxies(manager, chain);
+    early_headers(manager, behind_proxies);
+    peer(manager, behind_proxies);
     path(manager);
     protocol(manager);
     timeouts(manager);
@@ -94,7 +100,23 @@ pub(super) fn judge(manager: &Part<'_>, document: &Document<'_>, survey: &Survey
     true
 }
 
-fn early_headers(manager: &Part<'_>) {
+/// Whether `x-forwarded-for` counts here, and only what proxies say whose connections alone come to this chain.
+fn trusts_its_proxies(manager: &Part<'_>, chain: &Part<'_>) -> bool {
+    let ranges = |part: Part<'_>| -> Vec<_> {
+        part.items()
+            .iter()
+            .map(|range| (range.field("address_prefix").text().map(str::to_owned), range.field("prefix_len").number()))
+            .collect()
+    };
+    let detection = manager.field("original_ip_detection_extensions").items();
+    let [only] = detection.as_slice() else { return false };
+    let Some(config) = only.typed(XFF) else { return false };
+    config.only(&["xff_trusted_cidrs", "skip_xff_append"]);
+    let trusted = ranges(config.path("xff_trusted_cidrs.cidrs"));
+    !trusted.is_empty() && trusted == ranges(chain.path("filter_chain_match.source_prefix_ranges"))
+}
+
+fn early_headers(manager: &Part<'_>, behind_proxies: bool) {
     let extensions = manager.field("early_header_mutation_extensions");
     let mut lists = Vec::new();
     for extension in extensions.items() {
@@ -107,7 +129,12 @@ fn early_headers(manager: &Part<'_>) {
         }
     }
     let steps = mutations::early(lists.into_iter());
-    let prefixes = CLIENT_HEADER_PREFIXES.iter().filter(|prefix| !steps.iter().any(|step| step.removes_all_with(prefix)));
+    let all_but_for = FORWARDED.iter().all(|name| steps.iter().any(|step| step.removes(name)));
+    let goes = |prefix: &str| {
+        let kept_for = behind_proxies && prefix == "x-forwarded-" && all_but_for;
+        kept_for || steps.iter().any(|step| step.removes_all_with(prefix))
+    };
+    let prefixes = CLIENT_HEADER_PREFIXES.iter().filter(|prefix| !goes(prefix));
     let names = CLIENT_HEADERS.iter().filter(|name| !steps.iter().any(|step| step.removes(name)));
     let missing: Vec<String> = prefixes.map(|prefix| format!("{prefix}*")).chain(names.map(|name| (*name).to_owned())).collect();
     if !missing.is_empty() {
@@ -131,8 +158,8 @@ fn early_headers(manager: &Part<'_>) {
 }
 
 /// Who the peer is, and under which id the request goes.
-fn peer(manager: &Part<'_>) {
-    if !manager.field("use_remote_address").is_true() {
+fn peer(manager: &Part<'_>, behind_proxies: bool) {
+    if !behind_proxies && !manager.field("use_remote_address").is_true() {
         manager.is_unsafe("remote-address", "the client itself says from which address it comes.", "use_remote_address: true");
     }
     let hops = manager.field("xff_num_trusted_hops");
@@ -144,8 +171,12 @@ fn peer(manager: &Part<'_>) {
         );
     }
     let detection = manager.field("original_ip_detection_extensions");
-    if !detection.items().is_empty() {
-        detection.is_unsafe("trusted-hops", "a header tells from which address the client comes.", "leave it out");
+    if !behind_proxies && !detection.items().is_empty() {
+        detection.is_unsafe(
+            "trusted-hops",
+            "a header tells from which address the client comes, whoever connected.",
+            "xff_trusted_cidrs, on a filter chain whose source_prefix_ranges are the same addresses; or leave it out",
+        );
     }
     if manager.field("generate_request_id").is_there() && !manager.field("generate_request_id").is_true() {
         manager.is_unsafe(

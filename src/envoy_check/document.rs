@@ -12,6 +12,9 @@ pub(super) struct Document<'a> {
     pub(super) clusters: Vec<Part<'a>>,
     /// Route configurations that came by RDS, by name.
     routes: BTreeMap<&'a str, Vec<Part<'a>>>,
+    /// The names of route configurations that scopes lead to.
+    scopes: Vec<Part<'a>>,
+    is_dump: bool,
     /// Load assignments that came by EDS, by cluster.
     endpoints: BTreeMap<&'a str, Vec<Part<'a>>>,
     secrets: BTreeMap<&'a str, Part<'a>>,
@@ -27,12 +30,14 @@ impl<'a> Document<'a> {
         is_bootstrap.then(|| Self::bootstrap(root))
     }
 
-    fn empty(bootstrap: Part<'a>) -> Self {
+    fn empty(bootstrap: Part<'a>, is_dump: bool) -> Self {
         Self {
             bootstrap,
             listeners: Vec::new(),
             clusters: Vec::new(),
             routes: BTreeMap::new(),
+            scopes: Vec::new(),
+            is_dump,
             endpoints: BTreeMap::new(),
             secrets: BTreeMap::new(),
         }
@@ -41,7 +46,7 @@ impl<'a> Document<'a> {
     fn bootstrap(root: Part<'a>) -> Self {
         let resources = root.field("static_resources");
         resources.only(&["listeners", "clusters", "secrets"]);
-        let mut document = Self::empty(root);
+        let mut document = Self::empty(root, false);
         document.listeners = resources.field("listeners").items();
         document.clusters = resources.field("clusters").items();
         document.keep_secrets(resources.field("secrets").items());
@@ -62,7 +67,7 @@ impl<'a> Document<'a> {
         let of =
             |name: &'static str| configs.iter().filter(move |part| part.type_name() == Some(&format!("envoy.admin.v3.{name}"))).cloned();
         let bootstrap = of("BootstrapConfigDump").next().map(|part| part.field("bootstrap")).unwrap_or_else(|| root.field("bootstrap"));
-        let mut document = Self::empty(bootstrap);
+        let mut document = Self::empty(bootstrap, true);
         for part in of("ListenersConfigDump") {
             document.listeners.extend(listeners(&part));
         }
@@ -74,6 +79,12 @@ impl<'a> Document<'a> {
             for config in part.field("dynamic_route_configs").items().iter().map(|item| item.field("route_config")) {
                 document.routes.entry(config.field("name").text().unwrap_or_default()).or_default().push(config);
             }
+        }
+        for part in of("ScopedRoutesConfigDump") {
+            let lists = ["inline_scoped_route_configs", "dynamic_scoped_route_configs"];
+            let configs =
+                lists.iter().flat_map(|list| part.field(list).items()).flat_map(|item| item.field("scoped_route_configs").items());
+            document.scopes.extend(configs.map(|config| config.field("route_configuration_name")));
         }
         for part in of("EndpointsConfigDump") {
             let lists = ["static_endpoint_configs", "dynamic_endpoint_configs"];
@@ -102,6 +113,7 @@ impl<'a> Document<'a> {
         let name = rds.field("route_config_name");
         match name.text().and_then(|name| self.routes.get(name)) {
             Some(configs) => configs.clone(),
+            None if manager.field("scoped_routes").is_there() => self.scoped_routes(&manager.field("scoped_routes")),
             None if rds.is_there() => {
                 elsewhere(&rds, "the routes come from elsewhere, so this document does not hold them.");
                 Vec::new()
@@ -112,6 +124,19 @@ impl<'a> Document<'a> {
                 Vec::new()
             }
         }
+    }
+
+    /// All that came by RDS, whichever scope leads to which: more than may be reached is judged, and nothing less.
+    fn scoped_routes(&self, scoped: &Part<'a>) -> Vec<Part<'a>> {
+        if !scoped.field("scoped_rds").is_there() || !self.is_dump {
+            elsewhere(scoped, "the routes of these scopes are not all in this document.");
+        }
+        for name in &self.scopes {
+            if name.text().is_none_or(|name| !self.routes.contains_key(name)) {
+                elsewhere(name, "the routes of this scope are not in this document.");
+            }
+        }
+        self.routes.values().flatten().cloned().collect()
     }
 
     /// Load assignments of a cluster with endpoint discovery; none when they are not in the document.

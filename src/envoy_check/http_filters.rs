@@ -45,14 +45,16 @@ pub(super) fn has_check(filters: &[Part<'_>]) -> bool {
 
 /// What the late mutation does to every route's requests.
 pub(super) fn late_steps<'a>(filters: &[Part<'a>]) -> Vec<(Step<'a>, Part<'a>)> {
-    let list = |filter: &Part<'a>| Some(filter.typed(HEADER_MUTATION)?.path("mutations.request_mutations"));
+    let late = |filter: &Part<'a>| filter.typed(HEADER_MUTATION).filter(|config| !mutations::tells_source(config));
+    let list = |filter: &Part<'a>| Some(late(filter)?.path("mutations.request_mutations"));
     filters.iter().find_map(list).map(|list| mutations::steps(&list)).unwrap_or_default()
 }
 
 pub(super) fn judge(manager: &Part<'_>, filters: &[Part<'_>], survey: &Survey<'_>, impersonates: bool) {
     let list = manager.field("http_filters");
     let position = |kind: &str| filters.iter().position(|filter| filter.typed(kind).is_some());
-    let (check, late, router) = (position(ext_authz::TYPE), position(HEADER_MUTATION), position(ROUTER));
+    let is_late = |filter: &Part<'_>| filter.typed(HEADER_MUTATION).is_some_and(|config| !mutations::tells_source(&config));
+    let (check, late, router) = (position(ext_authz::TYPE), filters.iter().position(is_late), position(ROUTER));
     if check.is_none() {
         list.is_unsafe(
             "ext-authz-missing",
@@ -112,6 +114,10 @@ fn named(filter: &Part<'_>, name: &str) {
 
 fn other(filter: &Part<'_>, is_before: bool) {
     let kind = filter.field("typed_config").type_name();
+    let tells = filter.typed(HEADER_MUTATION).is_some_and(|config| mutations::tells_source(&config));
+    if is_before && tells && filter.field("name").text() != Some(HEADER_MUTATION_NAME) {
+        return;
+    }
     if is_before && kind.is_some_and(|kind| HARMLESS_BEFORE.contains(&kind)) {
         return;
     }

@@ -56,8 +56,11 @@ pub(super) fn judge(listener: &Part<'_>, document: &Document<'_>, survey: &Surve
         "ignore_global_conn_limit",
         "tcp_keepalive",
     ]);
+    // Who may speak for others is told by the address that really connected.
+    let chosen = |chain: &Part<'_>| !chain.path("filter_chain_match.direct_source_prefix_ranges").items().is_empty();
+    let by_address = chains(listener).iter().all(chosen);
     for filter in listener.field("listener_filters").items() {
-        listener_filter(&filter);
+        listener_filter(&filter, by_address);
     }
     let local = address(&listener.field("address")).is_some_and(|address| is_local(&address))
         && listener.field("additional_addresses").items().is_empty();
@@ -66,13 +69,15 @@ pub(super) fn judge(listener: &Part<'_>, document: &Document<'_>, survey: &Surve
     }
 }
 
-fn listener_filter(filter: &Part<'_>) {
-    if filter.typed(PROXY_PROTOCOL).is_some() {
-        filter.is_unsafe(
-            "proxy-protocol",
-            "whoever connects says from which address the client comes, unless nobody but the load balancer can connect.",
-            "a network policy or firewall that lets only the load balancer connect, and this filter only then",
-        );
+fn listener_filter(filter: &Part<'_>, by_address: bool) {
+    if let Some(config) = filter.typed(PROXY_PROTOCOL) {
+        if !by_address || config.field("allow_requests_without_proxy_protocol").may_be_true() {
+            filter.is_unsafe(
+                "proxy-protocol",
+                "whoever connects says from which address the client comes.",
+                "filter_chain_match: {direct_source_prefix_ranges: the load balancer's addresses} on every filter chain, and no connection without the protocol",
+            );
+        }
     } else if filter.typed(TLS_INSPECTOR).is_none() {
         filter.unknown_extension("a listener filter");
     }
@@ -84,7 +89,7 @@ fn filter_chain(chain: &Part<'_>, local: bool, document: &Document<'_>, survey: 
         filter.only(&["name", "typed_config"]);
         let kind = filter.field("typed_config").type_name();
         if let Some(manager) = filter.typed(connection_manager::TYPE) {
-            if connection_manager::judge(&manager, document, survey) {
+            if connection_manager::judge(&manager, chain, document, survey) {
                 tls::downstream(chain, local);
             }
         } else if let Some(proxy) = filter.typed(TCP_PROXY) {

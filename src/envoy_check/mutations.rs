@@ -6,12 +6,15 @@ use regex::Regex;
 
 use super::part::Part;
 use crate::envoy_names::{
-    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE, USER_KEY,
-    group_key,
+    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE,
+    USER_KEY, group_key,
 };
 use crate::kubernetes::impersonation;
 
 pub(super) const HEADER_MUTATION: &str = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+
+/// By this header a connection manager looks up its routes; all of them are judged, whatever it says.
+const SCOPE: &str = "x-kubepass-scope";
 
 /// One mutation in its order.
 #[derive(Debug)]
@@ -218,11 +221,19 @@ fn slots(list: &Part<'_>, steps: &[(Step<'_>, Part<'_>)]) {
     }
 }
 
-/// The connection manager's early mutation, which may only remove.
+/// Whether a mutation only tells kubepass where a request came from, as the connection manager found out.
+pub(super) fn tells_source(config: &Part<'_>) -> bool {
+    let steps = steps(&config.path("mutations.request_mutations"));
+    let [(Step::Write { name, value }, _)] = steps.as_slice() else { return false };
+    name == SOURCE && *value == "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+}
+
+/// The connection manager's early mutation, which may only remove, and say by which host routes are looked up.
 pub(super) fn early<'a>(lists: impl Iterator<Item = Part<'a>>) -> Vec<Step<'a>> {
     let all = lists.flat_map(|list| steps(&list));
     all.map(|(step, part)| {
-        if matches!(step, Step::Write { .. } | Step::Unknown) {
+        let scope = matches!(&step, Step::Write { name, .. } if name == SCOPE);
+        if !scope && matches!(step, Step::Write { .. } | Step::Unknown) {
             part.not_understood(
                 "before the check only removals are understood: what is written here, kubepass would take for the client's.",
             );

@@ -136,7 +136,7 @@ fn targets<'a>(document: &Document<'a>) -> Vec<(Option<&'a str>, &'a str)> {
 
 /// What is missing is said when the chain is judged.
 fn quiet_routes<'a>(document: &Document<'a>, manager: &Part<'a>) -> Vec<Part<'a>> {
-    let there = manager.field("route_config").is_there() || manager.field("rds").is_there();
+    let there = ["route_config", "rds", "scoped_routes"].iter().any(|name| manager.field(name).is_there());
     if there { document.routes_of(manager) } else { Vec::new() }
 }
 

@@ -125,13 +125,15 @@ const MISTAKES: &[Mistake] = &[
         harm: |world, path, status| status == 403 && not_audited(world, path),
     },
     Mistake {
-        what: "no early removal: the API server's audit log says that the request came from elsewhere",
+        what: "a header of kubepass's own not removed: the audit trail says that the request came from elsewhere",
         code: "early-strip",
-        plant: |_, own| own.replace("              - remove_on_match: {key_matcher: {prefix: x-forwarded-, ignore_case: true}}\n", ""),
+        plant: |_, own| own.replace("              - remove_on_match: {key_matcher: {prefix: x-kubepass-, ignore_case: true}}\n", ""),
         with_session: true,
         path: "/api/v1/namespaces/worth-3/pods",
-        headers: &[("x-forwarded-for", "198.51.100.7")],
-        harm: |world, path, _| audited(world, path)["sourceIPs"][0] == "198.51.100.7",
+        headers: &[("x-kubepass-source", "198.51.100.7")],
+        harm: |world, path, _| {
+            world.audit_line(path, |line| line["event"] == "decision" && line["path"] == path)["source_ip"] == "198.51.100.7"
+        },
     },
     Mistake {
         what: "cookies kept: those of kubepass's pages reach the API server, and pods behind its proxies",

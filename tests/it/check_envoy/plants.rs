@@ -210,6 +210,17 @@ fn clients() -> Vec<Row> {
             &["upgrade-filters"],
             edit(MANAGER, "/upgrade_configs", |list| list[0]["filters"] = json!([{"name": "router"}])),
         ),
+        row("the PROXY protocol of the load balancer alone", &[], |document| {
+            let kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+            let listener = at(document, LISTENER);
+            listener["listener_filters"] = json!([{"name": "proxy", "typed_config": {"@type": kind}}]);
+            listener["filter_chains"][0]["filter_chain_match"] =
+                json!({"direct_source_prefix_ranges": [{"address_prefix": "10.1.0.0", "prefix_len": 16}]});
+        }),
+        row("forwarded addresses of trusted proxies, on their own chain", &[], |document| forwarded(document, "10.1.0.0")),
+        row("the same, for whoever connects", &["early-strip", "remote-address", "trusted-hops"], |document| {
+            forwarded(document, "0.0.0.0")
+        }),
         row("HTTP/2 alone", &["no-http1"], manager("codec_type", json!("HTTP2"))),
         row("no TLS", &["listener-without-tls"], drop_field(LISTENER, "/filter_chains/0", "transport_socket")),
         row(
@@ -236,6 +247,26 @@ fn clients() -> Vec<Row> {
             ),
         ),
     ]
+}
+
+/// `x-forwarded-for` counts when a proxy of 10.1.0.0/16 wrote it. `from`: whose connections come to the chain.
+fn forwarded(document: &mut Value, from: &str) {
+    let ranges = |prefix: &str| json!([{"address_prefix": prefix, "prefix_len": 16}]);
+    let xff = "type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig";
+    at(document, LISTENER)["filter_chains"][0]["filter_chain_match"] = json!({"source_prefix_ranges": ranges(from)});
+    let manager = at(document, MANAGER);
+    manager["use_remote_address"] = json!(false);
+    manager["original_ip_detection_extensions"] = json!([{"name": "xff", "typed_config": {
+        "@type": xff, "xff_trusted_cidrs": {"cidrs": ranges("10.1.0.0")}, "skip_xff_append": true
+    }}]);
+    manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"][0] =
+        json!({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "x-forwarded-(.{0,2}|[^f]..|f[^o].|fo[^r]|.{4,})"}}}});
+    let mutation = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation";
+    let source = json!({"append": {"header": {"key": "x-kubepass-source", "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}}});
+    manager["http_filters"]
+        .as_array_mut()
+        .unwrap()
+        .insert(0, json!({"name": "kubepass.source", "typed_config": {"@type": mutation, "mutations": {"request_mutations": [source]}}}));
 }
 
 const HOST: &str = "/route_config/virtual_hosts/1";
