@@ -12,6 +12,7 @@ mod faults;
 mod headers;
 mod headers_attacks;
 mod headers_names;
+mod hosting;
 mod jwt;
 mod keys;
 mod live;

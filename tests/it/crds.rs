@@ -13,7 +13,7 @@ const STRANGER: &str = "zzzzzzzzzzzzzzzzzzzzzzzz";
 
 #[test]
 fn the_printed_definitions_are_those_in_the_file() {
-    fixture::compare_golden("config/kubernetes/crds.yaml", &crds::yaml().unwrap());
+    fixture::compare_golden("config/kubernetes/crds/crds.yaml", &crds::yaml().unwrap());
 }
 
 /// In both directions, at every depth: a field that only one of them knew would be refused by the other, or silently pruned.

@@ -19,6 +19,7 @@ mod fixture;
 mod fuzz_corpus;
 mod live_reload;
 mod managed_envoy;
+mod manifests;
 mod many;
 mod nodes;
 mod policy_explain;
