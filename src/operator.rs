@@ -57,17 +57,8 @@ enum Verb {
     },
     /// Print kubepass's custom resource definitions: `kubepass-server crds | kubectl apply -f -`.
     Crds,
-    /// Print what an Envoy that you run beside kubepass starts from.
-    Bootstrap {
-        /// The Envoy's name: lower-case letters, digits, `-` and `.`.
-        #[arg(long, value_name = "NAME")]
-        node: NodeName,
-        /// The folder of sockets; otherwise the one that the configuration names.
-        #[arg(long, value_name = "DIR")]
-        socket_dir: Option<PathBuf>,
-        #[command(flatten)]
-        config: ConfigArg,
-    },
+    /// Print what an Envoy that you run yourself starts from: beside kubepass, or elsewhere over mutual TLS.
+    Bootstrap(BootstrapArgs),
     /// What to apply on a cluster.
     #[command(subcommand)]
     Cluster(ClusterVerb),
@@ -129,6 +120,30 @@ struct UpArgs {
     envoy: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+struct BootstrapArgs {
+    /// The Envoy's name, one of `nodes` where the configuration has them: lower-case letters, digits and `-`.
+    #[arg(long, value_name = "NAME")]
+    node: NodeName,
+    /// The folder of sockets; otherwise the one that the configuration names.
+    #[arg(long, value_name = "DIR")]
+    socket_dir: Option<PathBuf>,
+    /// Where the Envoy reaches kubepass; otherwise `control_plane.tls.host`. The certificate must carry it.
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Where the Envoy has its `tls.crt` and `tls.key`, and the CA of kubepass's certificate, `ca.crt`.
+    #[arg(long, value_name = "DIR", default_value = "/etc/kubepass/node")]
+    tls_dir: PathBuf,
+    /// A folder for the Envoy's admin socket.
+    #[arg(long, value_name = "DIR", default_value = "/run/kubepass-envoy")]
+    run_dir: PathBuf,
+    /// Write `bootstrap.yaml` into this folder, with two files by which the Envoy follows renewed certificates; it reads all three there.
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArg,
 }
 
 #[derive(Debug, Args)]
@@ -287,7 +302,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(check_config::check_config(&file, &mut std::io::stdout(), &mut std::io::stderr()))
         }
         Verb::CheckEnvoy { source } => ExitCode::from(check_envoy::check_envoy(&source, &mut std::io::stdout(), &mut std::io::stderr())),
-        Verb::Bootstrap { node, socket_dir, config } => print(bootstrap::run(&config.config, &node, socket_dir.as_deref())),
+        Verb::Bootstrap(BootstrapArgs { node, socket_dir, host, tls_dir, run_dir, write, config }) => {
+            let options = bootstrap::Options { node, socket_dir, host, tls_dir, run_dir, write };
+            print(bootstrap::run(&config.config, &options))
+        }
         Verb::Crds => print(crds::yaml()),
         Verb::Cluster(ClusterVerb::Rbac { route, constrained, config }) => print(cluster_rbac::run(&config.config, &route, constrained)),
         Verb::Cluster(ClusterVerb::SourceRbac { config }) => print(cluster_source_rbac::run(&config.config)),

@@ -1,7 +1,7 @@
 //! The whole configuration as it was written: shapes are right where they could be read, values are not judged yet.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::cluster_source::ClusterSourceDraft;
 use super::control_plane::ControlPlaneDraft;
@@ -52,11 +52,6 @@ impl Draft {
     pub fn admin_socket(&self) -> Option<PathBuf> {
         let socket_dir = self.control_plane.as_ref().map(ControlPlaneDraft::socket_dir)?;
         self.admin.as_ref().map(|admin| admin.socket(socket_dir))
-    }
-
-    /// The folder of sockets between kubepass and Envoys, in the same way.
-    pub fn socket_dir(&self) -> Option<&Path> {
-        self.control_plane.as_ref().map(ControlPlaneDraft::socket_dir)
     }
 
     /// The API server whose objects are configuration too, in the same way.

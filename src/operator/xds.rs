@@ -1,14 +1,16 @@
 //! `xds status` and `xds diff`: what Envoys have, and what a configuration would change for them. No secret is shown: only names and versions.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::session::{self, Running, table};
 use crate::server::publisher;
+use crate::snapshot::NodeView;
 use crate::xds::difference::{self, Difference, What};
 use crate::xds::resource::ResourceSet;
-use crate::xds::resources;
+use crate::xds::resources::{self, NodeResources};
 
 /// Digits of a version that are shown.
 const SHOWN: usize = 12;
@@ -27,11 +29,31 @@ pub fn status(running: &Running) -> Result<String, String> {
 /// # Errors
 /// One of the two is not valid.
 pub fn diff(current: &Path, file: &Path) -> Result<String, String> {
-    let set = |file: &Path| -> Result<ResourceSet, String> {
+    let resources = |file: &Path| -> Result<NodeResources, String> {
         let snapshot = publisher::load_once(file).map_err(|error| error.to_string())?;
-        resources::build(&snapshot).map_err(|error| error.to_string())
+        resources::build_all(&snapshot).map_err(|error| error.to_string())
     };
-    Ok(diff_text(&set(current)?, &set(file)?))
+    Ok(diff_of_nodes(&resources(current)?, &resources(file)?))
+}
+
+/// For every node that is in one of the two; nodes that are told the same stand together.
+pub fn diff_of_nodes(before: &NodeResources, after: &NodeResources) -> String {
+    if before.nodes().is_empty() && after.nodes().is_empty() {
+        return diff_text(&before.of(NodeView::UNNAMED), &after.of(NodeView::UNNAMED));
+    }
+    let names: BTreeSet<&str> =
+        before.nodes().iter().chain(after.nodes().iter()).filter_map(|node| node.name().map(|name| &**name)).collect();
+    let of = |resources: &NodeResources, name: &str| resources.nodes().named(name).map(|node| resources.of(node)).unwrap_or_default();
+    let mut parts: Vec<(Vec<&str>, String)> = Vec::new();
+    for name in names {
+        let text = diff_text(&of(before, name), &of(after, name))
+            .replace("Every connected Envoy is told this", "Every Envoy of these nodes is told this");
+        match parts.iter_mut().find(|(_, same)| *same == text) {
+            Some((names, _)) => names.push(name),
+            None => parts.push((vec![name], text)),
+        }
+    }
+    parts.iter().map(|(names, text)| format!("{}:\n{text}", names.join(", "))).collect::<Vec<_>>().join("\n\n")
 }
 
 /// `xds`: that part of the state.

@@ -28,7 +28,7 @@ use overlay::{Incoming, Overlay};
 use state::restart_needed;
 use watch::Watch;
 
-pub use load::{LoadError, admin_socket, cluster_source, load_before_tokens, load_once, socket_dir};
+pub use load::{LoadError, admin_socket, cluster_source, load_before_tokens, load_once, reach};
 pub use overlay::ObjectViews;
 pub use state::{ReloadResult, ReloadState};
 

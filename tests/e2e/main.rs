@@ -9,6 +9,7 @@ mod support;
 mod cli;
 mod endurance;
 mod faults;
+mod gateways;
 mod headers;
 mod headers_attacks;
 mod headers_names;

@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, ScopedRouteConfiguration};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use kubepass::operator::bootstrap::{Options, run};
 use kubepass::operator::xds::diff_text;
 use kubepass::server::managed_envoy::{SelfTestFailure, self_test};
 use kubepass::snapshot::Snapshot;
@@ -73,14 +74,47 @@ fn the_pinned_envoy_accepts_what_the_verb_prints() {
     let (file, config) = (folder.path().join("bootstrap.yaml"), folder.path().join("kubepass.yaml"));
     // Only this part must be right: the rest may not be there yet.
     std::fs::write(&config, format!("control_plane: {{socket_dir: {}/run}}\nroutes: [{{nmae: x}}]", folder.path().display())).unwrap();
-    let node = "edge-1".parse().unwrap();
-    let text = kubepass::operator::bootstrap::run(&config, &node, None).unwrap();
+    let options = |node: &str, socket_dir: Option<PathBuf>| Options {
+        node: node.parse().unwrap(),
+        socket_dir,
+        host: None,
+        tls_dir: folder.path().to_owned(),
+        run_dir: folder.path().to_owned(),
+        write: None,
+    };
+    let text = run(&config, &options("edge-1", None)).unwrap();
     assert!(text.contains(&format!("\"{}/run/envoy-edge-1-admin.sock\"", folder.path().display())), "{text}");
-    assert_eq!(text, kubepass::operator::bootstrap::run(Path::new("/nowhere"), &node, Some(&folder.path().join("run/"))).unwrap());
+    assert_eq!(text, run(Path::new("/nowhere"), &options("edge-1", Some(folder.path().join("run/")))).unwrap());
     std::fs::write(&file, text).unwrap();
     validate(&file, "what `kubepass-server bootstrap` prints");
-    let error = kubepass::operator::bootstrap::run(Path::new("/nowhere"), &node, None).unwrap_err();
+    let error = run(Path::new("/nowhere"), &options("edge-1", None)).unwrap_err();
     assert!(error.contains("--socket-dir"), "{error}");
+    // Of the example nothing but the file itself is there.
+    let gateways = fixture::root().join("config/gateways.yaml");
+    for name in ["tls.crt", "tls.key", "ca.crt"] {
+        std::fs::write(folder.path().join(name), fixture::fixed(name)).unwrap();
+    }
+    for node in ["edge-1", "staging-sidecar"] {
+        std::fs::write(&file, run(&gateways, &options(node, None)).unwrap()).unwrap();
+        validate(&file, node);
+    }
+    let written = run(&gateways, &Options { write: Some(folder.path().to_owned()), ..options("edge-2", None) }).unwrap();
+    assert_eq!(written.lines().count(), 3, "{written}");
+    assert!(std::fs::read_to_string(&file).unwrap().contains("path_config_source"));
+    validate(&file, "a bootstrap that follows its certificates");
+    let error = run(&gateways, &options("edge-9", None)).unwrap_err();
+    assert!(error.contains("there are: edge-1, edge-2, staging-sidecar"), "{error}");
+    // Plain TCP, and a node for which there are no addresses.
+    let text = "control_plane: {socket_dir: /s, xds: {address: '127.0.0.1:1'}, ext_authz: {address: '127.0.0.1:2'}, access_log: {address: '127.0.0.1:3'}, \
+                web: {address: '127.0.0.1:4'}, insecure_loopback: true}\nnodes: [{name: dev, identity: {insecure_loopback: true}}, \
+                {name: far, identity: {dns: far.example.com}}, {name: near, identity: {uid: 7}}]";
+    std::fs::write(&config, text).unwrap();
+    let dev = run(&config, &options("dev", None)).unwrap();
+    assert!(dev.contains("{address: \"127.0.0.1\", port_value: 2}") && !dev.contains("transport_socket"), "{dev}");
+    std::fs::write(&file, dev).unwrap();
+    validate(&file, "plain TCP on loopback");
+    assert!(run(&config, &options("far", None)).unwrap_err().contains("no addresses with `tls`"));
+    assert!(run(&config, &options("near", None)).unwrap().contains("/s/envoy-near-admin.sock"));
 }
 
 #[test]

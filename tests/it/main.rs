@@ -21,6 +21,7 @@ mod live_reload;
 mod managed_envoy;
 mod manifests;
 mod many;
+mod mutual_tls;
 mod nodes;
 mod policy_explain;
 mod structure;

@@ -7,6 +7,7 @@ use kubepass::access::request::RequestHeaders;
 use kubepass::access::{AccessRequest, Answer, RequestTarget, SessionState, decide};
 use kubepass::audit::decision_event;
 use kubepass::config::Target;
+use kubepass::operator::xds::diff_of_nodes;
 use kubepass::snapshot::{NodeView, Snapshot};
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
 use kubepass::xds::resources::{NodeResources, build_all};
@@ -144,4 +145,20 @@ fn a_check_is_answered_for_the_nodes_that_serve_the_route() {
         check(node, "staging", staging);
         check(node, "lab", true);
     }
+}
+
+#[test]
+fn the_difference_of_two_configurations_is_told_by_node() {
+    let after = changed(|text| {
+        text.replace("- name: staging\n  host", "- name: moved\n  host")
+            .replace("edge-2, identity", "edge-3, identity")
+            .replace("edge-1, edge-2", "edge-1, edge-3")
+    });
+    let said = diff_of_nodes(&build_all(&snapshot()).unwrap(), &build_all(&after).unwrap());
+    let of = |heading: &str| said.split("\n\n").find(|part| part.starts_with(heading)).unwrap_or_else(|| panic!("{heading}:\n{said}"));
+    assert_eq!(of("edge-1:"), "edge-1:\nno Envoy would be told anything");
+    assert!(of("edge-2:").contains("- cds  kubernetes:prod@") && of("edge-3:").contains("+ cds  kubernetes:prod@"), "{said}");
+    assert!(of("staging-sidecar:").contains("+ cds  kubernetes:moved@") && !of("staging-sidecar:").contains("prod@"), "{said}");
+    let own = build_all(&fixture::snapshot_of("config/kubepass.yaml")).unwrap();
+    assert_eq!(diff_of_nodes(&own, &own), "no Envoy would be told anything");
 }

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+use envoy_types::pb::envoy::config::core::v3::{BuildVersion, Node};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::envoy::r#type::v3::SemanticVersion;
 use envoy_types::pb::google::rpc::Status as RpcStatus;
 use hyper_util::rt::TokioIo;
+use kubepass::xds::bootstrap::TESTED_ENVOYS;
 use kubepass::xds::resource::{Resource, ResourceSet, TypeUrl};
 use prost::Message;
 use tokio::net::UnixStream;
@@ -150,7 +153,7 @@ impl Client {
             let stream = open(self.variant, kind, self.channel.clone()).await?;
             self.streams.insert(at, stream);
         }
-        let node = first.then(|| Node { id: self.node.clone(), ..Node::default() });
+        let node = first.then(|| Node { user_agent_version_type: Some(tested_version()), id: self.node.clone(), ..Node::default() });
         let words = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         let error_detail = refusal.map(|message| RpcStatus { message: message.into(), ..RpcStatus::default() });
         let (type_url, response_nonce) = (kind.as_str().to_owned(), nonce.to_owned());
@@ -177,6 +180,13 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// As an Envoy says of itself which version it is.
+fn tested_version() -> UserAgentVersionType {
+    let (major_number, minor_number) = TESTED_ENVOYS[0];
+    let version = Some(SemanticVersion { major_number, minor_number, patch: 0 });
+    UserAgentVersionType::UserAgentBuildVersion(BuildVersion { version, ..BuildVersion::default() })
 }
 
 impl Variant {

@@ -56,6 +56,18 @@ impl Authority {
         self.sign(named(common_name, organizations), ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// The certificate of an Envoy: names with a colon are URIs, the others DNS names.
+    pub fn node(&self, names: &[&str]) -> Pair {
+        self.sign(node(names), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// One whose time is over.
+    pub fn expired_node(&self, names: &[&str]) -> Pair {
+        let mut params = node(names);
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     fn sign(&self, mut params: CertificateParams, usage: ExtendedKeyUsagePurpose) -> Pair {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
@@ -70,6 +82,16 @@ impl Authority {
 pub fn key_pair() -> (String, String) {
     let key = KeyPair::generate().expect("a key");
     (key.serialize_pem(), key.public_key_pem())
+}
+
+fn node(names: &[&str]) -> CertificateParams {
+    let mut params = named("an Envoy", &[]);
+    let name = |name: &&str| match name.contains(':') {
+        true => SanType::URI((*name).try_into().expect("a URI")),
+        false => SanType::DnsName((*name).try_into().expect("a DNS name")),
+    };
+    params.subject_alt_names = names.iter().map(name).collect();
+    params
 }
 
 fn named(common_name: &str, organizations: &[&str]) -> CertificateParams {

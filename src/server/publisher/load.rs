@@ -109,13 +109,13 @@ pub fn admin_socket(file: &Path) -> Result<PathBuf, LoadError> {
     draft.admin_socket().ok_or_else(|| not_understood(file))
 }
 
-/// Where an Envoy beside the kubepass of this configuration file finds its sockets; in the same way.
+/// How a node reaches the kubepass of this configuration file; in the same way.
 ///
 /// # Errors
-/// As `admin_socket`.
-pub fn socket_dir(file: &Path) -> Result<PathBuf, LoadError> {
-    let draft = read_draft(file)?;
-    draft.socket_dir().map(Path::to_owned).ok_or_else(|| not_understood(file))
+/// As `admin_socket`, and a node that is none.
+pub fn reach(file: &Path, node: &str) -> Result<config::Reach, LoadError> {
+    let unreadable = |error: config::ReachError| LoadError::Unreadable { file: file.display().to_string(), why: error.to_string() };
+    read_draft(file)?.reach(node).map_err(unreadable)
 }
 
 /// The API server whose objects are configuration too; in the same way.
