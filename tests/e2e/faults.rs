@@ -347,7 +347,8 @@ pub(super) fn envoys(world: &World) -> Vec<u32> {
     let numbers = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_ours = |pid: &u32| {
         let command = String::from_utf8_lossy(&of_proc(*pid, "cmdline")).into_owned();
-        command.contains(&socket_dir) && command.split('\0').next().is_some_and(|program| program.ends_with("/envoy"))
+        command.contains(&socket_dir)
+            && command.split('\0').next().is_some_and(|program| program.ends_with("/envoy") || program.contains("/envoy-"))
     };
     numbers.filter(is_ours).collect()
 }

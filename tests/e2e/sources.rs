@@ -131,7 +131,7 @@ impl Scene {
             }
             // kubectl and its streams, the same way.
             self.world.proxy.map(&format!("{PROD_HOST}:443"), port);
-            let said = self.foo.kubectl(&["exec", "web", "--", "echo", &name]).ok();
+            let said = self.foo.kubectl(&["exec", "web", "--", "echo", name]).ok();
             assert_eq!(said, format!("{name}\n"));
             let line = self.world.audit_line(name, |line| {
                 line["event"] == "decision" && line["path"].as_str().is_some_and(|path| path.contains(name) && path.contains("/exec"))
