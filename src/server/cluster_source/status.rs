@@ -25,6 +25,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 4;
 const IN_A_ROUND: usize = 50;
 const PAUSE: Duration = Duration::from_secs(1);
+/// Before what could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(3);
 
 /// A status that is to be written.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,7 @@ impl ClusterSource {
     pub(super) async fn write_statuses(&self, mut judged: watch::Receiver<Arc<Judged>>, progress: ProgressReader) {
         let mut tracker = Tracker::default();
         let mut leading = self.leading.subscribe();
+        let mut told = None;
         loop {
             let now = Instant::now();
             let current = Arc::clone(&judged.borrow_and_update());
@@ -46,8 +49,13 @@ impl ClusterSource {
                 let due = due(&current, &tracker, &self.book, now);
                 let (round, more) = (due.len().min(IN_A_ROUND), due.len() > IN_A_ROUND);
                 let failed = self.write(due.into_iter().take(round)).await;
-                if more || failed {
-                    sleep(PAUSE).await;
+                // One line for what goes wrong in the same way again and again.
+                if let Some(error) = failed.as_ref().filter(|error| told.as_ref() != Some(*error)) {
+                    tracing::warn!(error, "cluster_source.status_not_written");
+                }
+                told = failed;
+                if more || told.is_some() {
+                    sleep(if told.is_some() { RETRY } else { PAUSE }).await;
                     continue;
                 }
             }
@@ -60,12 +68,13 @@ impl ClusterSource {
         }
     }
 
-    /// Writes some; true when one could not be written.
-    async fn write(&self, due: impl Iterator<Item = Due>) -> bool {
-        stream::iter(due).map(|due| self.write_one(due)).buffer_unordered(AT_ONCE).any(|failed| async move { failed }).await
+    /// Writes some; what went wrong first, if anything did.
+    async fn write(&self, due: impl Iterator<Item = Due>) -> Option<String> {
+        let written: Vec<_> = stream::iter(due).map(|due| self.write_one(due)).buffered(AT_ONCE).collect().await;
+        written.into_iter().find_map(Result::err)
     }
 
-    async fn write_one(&self, due: Due) -> bool {
+    async fn write_one(&self, due: Due) -> Result<(), String> {
         let Due { id, uid, status } = due;
         let resource = resource_of(Watched::Object(id.kind));
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &id.namespace, &resource);
@@ -78,13 +87,11 @@ impl ClusterSource {
         match api.patch_status(&id.name, &parameters, &Patch::Apply(&patch)).await {
             Ok(object) => {
                 self.book.wrote(id, SeenStatus { uid, version: version_of(&object), status: Some(status) });
-                false
+                Ok(())
             }
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => false,
-            Err(error) => {
-                tracing::warn!(object = %id, error = health::whole(&error), "cluster_source.status_not_written");
-                true
-            }
+            // It is gone, or was made anew: then there is another verdict soon.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+            Err(error) => Err(health::whole(&error)),
         }
     }
 }
