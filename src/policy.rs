@@ -81,8 +81,16 @@ impl Rule {
     }
 }
 
+/// A rule is what is written.
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { name, effect, message, condition } = self;
+        (name, effect, message, condition.source()) == (&other.name, &other.effect, &other.message, other.condition.source())
+    }
+}
+
 /// The rules of one route, in order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     rules: Arc<[Rule]>,
     content_hash: Arc<str>,
@@ -207,6 +215,12 @@ fn content_hash(sources: &[RuleSource<'_>]) -> Arc<str> {
 #[derive(Debug, Clone)]
 pub struct UserExpression {
     expression: Expression,
+}
+
+impl PartialEq for UserExpression {
+    fn eq(&self, other: &Self) -> bool {
+        self.source() == other.source()
+    }
 }
 
 impl UserExpression {

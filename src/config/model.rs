@@ -1,12 +1,12 @@
 //! What a configuration means once it is valid: nothing here is checked again later.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::identity::IdentityMapping;
@@ -63,6 +63,21 @@ pub struct Lease {
     pub name: String,
     /// How long it is held without being renewed.
     pub seconds: u64,
+}
+
+impl Config {
+    /// Takes over the routes of `before` that are equal to those here: whoever keeps something for a route sees by the object that it is the same,
+    /// and the memory is needed once.
+    #[must_use]
+    pub fn sharing(mut self, before: &Self) -> Self {
+        let known: HashMap<&str, &Arc<Route>> = before.routes.iter().map(|route| (route.name.as_str(), route)).collect();
+        for route in &mut self.routes {
+            if let Some(same) = known.get(route.name.as_str()).filter(|known| ***known == *route) {
+                *route = Arc::clone(same);
+            }
+        }
+        self
+    }
 }
 
 /// Where the login pages live; `https` always, so that `__Host-` cookies work.
@@ -149,7 +164,7 @@ pub enum StoreSettings {
 }
 
 /// A host that stands for one upstream, with the policy that guards it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Route {
     /// [`Route::id_of`] its name and target.
     pub id: String,
@@ -210,14 +225,14 @@ impl Route {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Target {
     Kubernetes(KubernetesTarget),
     Http(HttpTarget),
 }
 
 /// Any web server that learns who the user is from a signed header. Browsers log in to it with a cookie.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct HttpTarget {
     pub upstream: ServerAddress,
     /// `None` for an upstream that speaks plain HTTP.
@@ -230,13 +245,13 @@ pub struct HttpTarget {
     pub websocket: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct HttpTls {
     /// PEM bundle that the upstream's certificate must chain to; the certificate must carry `upstream.server_name`.
     pub ca_pem: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct KubernetesTarget {
     pub server: ServerAddress,
     /// PEM bundle that the API server's certificate must chain to.
@@ -259,7 +274,7 @@ pub struct ServerAddress {
 }
 
 /// How the API server learns who the user is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum Method {
     Impersonate(Impersonate),
     Jwt(Jwt),
@@ -294,8 +309,16 @@ pub struct Impersonate {
     pub users: Option<Vec<String>>,
 }
 
+/// Not derived, for a secret is not compared by accident.
+impl PartialEq for Impersonate {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { token, uid, extra, users } = self;
+        token.expose_secret() == other.token.expose_secret() && (uid, extra, users) == (&other.uid, &other.extra, &other.users)
+    }
+}
+
 /// A token of our own, which the API server verifies by structured authentication (KEP-3331, Kubernetes 1.30 and later).
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Jwt {
     /// `aud` of the tokens: names the cluster, and is never a host of ours, so that no token for a route is one for a cluster.
     pub audience: String,
@@ -308,7 +331,7 @@ pub struct Jwt {
     pub shared_audience: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GroupSettings {
     pub prefix: String,
     /// Patterns over the groups that the mapping gave; `*` at the end matches any rest.

@@ -33,7 +33,7 @@ use crate::server::unix_socket::SocketError;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
 use crate::xds::resource::InvalidResource;
-use crate::xds::resources::{self, NodeResources};
+use crate::xds::resources::{Maker, NodeResources};
 use cluster::{Built, Cluster};
 
 /// How often an identity provider that is away is tried again.
@@ -254,8 +254,9 @@ impl Parts {
 
     /// Every node's resources of the snapshot in force, rebuilt with each new one. Those that cannot be built leave the last in force.
     fn resources(&self, tasks: &Tasks) -> Result<watch::Receiver<Arc<NodeResources>>, StartError> {
-        let build = |snapshot: &Snapshot| -> Result<Built, InvalidResource> {
-            Ok(Built { version: snapshot.version().to_owned(), resources: Arc::new(resources::build_all(snapshot)?) })
+        let mut maker = Maker::default();
+        let mut build = move |snapshot: &Snapshot| -> Result<Built, InvalidResource> {
+            Ok(Built { version: snapshot.version().to_owned(), resources: Arc::new(maker.make(snapshot)?) })
         };
         let first = build(&self.snapshot.load())?;
         let (sender, receiver) = watch::channel(Arc::clone(&first.resources));

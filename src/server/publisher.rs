@@ -23,7 +23,7 @@ use crate::audit::ConfigChangedEvent;
 use crate::config::ClusterSource;
 use crate::server::clock;
 use crate::snapshot::Snapshot;
-use load::{Attempt, Outcome};
+use load::{Attempt, InForce, Outcome};
 use overlay::{Incoming, Overlay};
 use state::restart_needed;
 use watch::Watch;
@@ -76,7 +76,7 @@ impl Publisher {
     /// When it cannot be read or has mistakes: a service without a valid configuration must not start.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
         let mut watch = Watch::new();
-        let attempt = load::attempt(file, "", clock::unix_now());
+        let attempt = load::attempt(file, InForce::default(), clock::unix_now());
         watch.follow(&attempt.files);
         let Attempt { outcome, hash, exposed, .. } = attempt;
         let snapshot = outcome.into_snapshot()?;
@@ -157,8 +157,9 @@ impl Publisher {
     async fn reload(&mut self, hook: &ChangeHook) -> Result<(), PublisherError> {
         // The state of the files before they are read: what changes meanwhile is seen at the next look.
         self.watch.note_files();
-        let (file, in_force) = (self.file.clone(), self.in_force.clone());
-        let attempt = tokio::task::spawn_blocking(move || load::attempt(&file, &in_force, clock::unix_now())).await?;
+        let (file, hash, before) = (self.file.clone(), self.in_force.clone(), Arc::clone(self.base.config()));
+        let reading = move || load::attempt(&file, InForce { hash: &hash, config: Some(&before) }, clock::unix_now());
+        let attempt = tokio::task::spawn_blocking(reading).await?;
         if self.watch.follow(&attempt.files) {
             // A file that was not followed while it was read may have changed since.
             self.trigger.notify_one();

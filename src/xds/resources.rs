@@ -18,6 +18,7 @@ mod identity_headers;
 mod input;
 mod listener;
 mod local_reply;
+mod maker;
 mod message;
 pub mod names;
 mod node_resources;
@@ -30,13 +31,14 @@ mod upstream_filters;
 mod tests;
 
 use envoy_types::pb::envoy::config::route::v3::VirtualHost;
-use prost::Message;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 
 pub use self::access_log::ACCESS_LOG_FLUSH_MILLISECONDS;
-use self::input::Input;
+use self::input::{Input, ListenerInput, RouteInput};
+pub use self::maker::Maker;
 pub use self::node_resources::{NodeResources, build_all};
 use crate::snapshot::{NodeView, Snapshot};
-use crate::xds::resource::{InvalidResource, Resource, ResourceSet, ResourceSetBuilder, TypeUrl};
+use crate::xds::resource::{InvalidResource, Resource, ResourceSet, TypeUrl};
 
 /// Every resource that the unnamed node needs: where the configuration has no `nodes`, that is any Envoy.
 ///
@@ -56,31 +58,42 @@ pub fn build_for(snapshot: &Snapshot, node: &NodeView) -> Result<ResourceSet, In
 
 fn build_input(input: &Input<'_>) -> Result<ResourceSet, InvalidResource> {
     let mut set = ResourceSet::builder();
-    for input in &input.listeners {
-        insert(&mut set, TypeUrl::Listener, input.name.clone(), &listener::listener(input))?;
-    }
-    if let Some(host) = input.public_host {
-        insert_host(&mut set, host, route::public_host(host))?;
-    }
-    for route in &input.routes {
-        let name = route.target();
-        if cluster::is_ip(&route.server.host) {
-            insert(&mut set, TypeUrl::ClusterLoadAssignment, name.clone(), &endpoint::load_assignment(route))?;
-        }
-        insert(&mut set, TypeUrl::Cluster, name, &cluster::cluster(route))?;
-        insert_host(&mut set, route.host, route::route_host(route))?;
-    }
-    for secret in secret::secrets(input) {
-        insert(&mut set, TypeUrl::Secret, secret.name.clone(), &secret)?;
+    for (kind, resource) in of_the_rest(input).into_iter().chain(input.routes.iter().flat_map(of_route)) {
+        set.insert(kind, resource)?;
     }
     Ok(set.build())
 }
 
-fn insert_host(set: &mut ResourceSetBuilder, host: &str, virtual_host: VirtualHost) -> Result<(), InvalidResource> {
-    insert(set, TypeUrl::ScopedRouteConfiguration, host.to_owned(), &route::scope(host))?;
-    insert(set, TypeUrl::RouteConfiguration, host.to_owned(), &route::of_host(host, virtual_host))
+type Resources = Vec<(TypeUrl, Resource)>;
+
+/// What belongs to no route: listeners with their certificates, and the host of the web pages.
+fn of_the_rest(input: &Input<'_>) -> Resources {
+    let listener = |input: &ListenerInput<'_>| (TypeUrl::Listener, Resource::new(input.name.as_str(), &listener::listener(input)));
+    let mut resources: Resources = input.listeners.iter().map(listener).collect();
+    resources.extend(input.public_host.into_iter().flat_map(|host| of_host(host, route::public_host(host))));
+    resources.extend(input.listeners.iter().flat_map(secret::serving).map(of_secret));
+    resources
 }
 
-fn insert(set: &mut ResourceSetBuilder, kind: TypeUrl, name: String, message: &impl Message) -> Result<(), InvalidResource> {
-    set.insert(kind, Resource::new(name, message))
+/// All that only this route needs. What it is made from stands in `RouteInput`, so that the same input gives the same resources.
+fn of_route(route: &RouteInput<'_>) -> Resources {
+    let name = route.target();
+    let mut resources = vec![(TypeUrl::Cluster, Resource::new(name.clone(), &cluster::cluster(route)))];
+    if cluster::is_ip(&route.server.host) {
+        resources.push((TypeUrl::ClusterLoadAssignment, Resource::new(name, &endpoint::load_assignment(route))));
+    }
+    resources.extend(of_host(route.host, route::route_host(route)));
+    resources.extend(secret::of_route(route).map(of_secret));
+    resources
+}
+
+fn of_host(host: &str, virtual_host: VirtualHost) -> [(TypeUrl, Resource); 2] {
+    [
+        (TypeUrl::ScopedRouteConfiguration, Resource::new(host, &route::scope(host))),
+        (TypeUrl::RouteConfiguration, Resource::new(host, &route::of_host(host, virtual_host))),
+    ]
+}
+
+fn of_secret(secret: Secret) -> (TypeUrl, Resource) {
+    (TypeUrl::Secret, Resource::new(secret.name.as_str(), &secret))
 }

@@ -30,3 +30,4 @@ mod web_pages;
 mod xds_client;
 mod xds_conformance;
 mod xds_hostile;
+mod xds_maker;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::config::{self, ConfigErrors, Contents, Reference, Sensitivity};
+use crate::config::{self, Config, ConfigErrors, Contents, Reference, Sensitivity};
 use crate::server::clock;
 use crate::snapshot::Snapshot;
 
@@ -39,6 +39,14 @@ impl LoadError {
             LoadError::Invalid(errors) => errors.0.iter().map(ToString::to_string).collect(),
         }
     }
+}
+
+/// With what a reading is compared.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct InForce<'a> {
+    /// Hash of its contents.
+    pub(super) hash: &'a str,
+    pub(super) config: Option<&'a Config>,
 }
 
 /// What one reading gave.
@@ -77,7 +85,7 @@ impl Outcome {
 /// # Errors
 /// When the file cannot be read or has mistakes.
 pub fn load_once(file: &Path) -> Result<Arc<Snapshot>, LoadError> {
-    attempt(file, "", clock::unix_now()).outcome.into_snapshot()
+    attempt(file, InForce::default(), clock::unix_now()).outcome.into_snapshot()
 }
 
 /// As [`load_once`], but the service-account tokens of the routes may be missing still: what makes them can be printed from this snapshot,
@@ -139,7 +147,7 @@ fn not_understood(file: &Path) -> LoadError {
 }
 
 /// Reads everything once. Blocks on the file system.
-pub(super) fn attempt(file: &Path, in_force: &str, now: u64) -> Attempt {
+pub(super) fn attempt(file: &Path, in_force: InForce<'_>, now: u64) -> Attempt {
     let mut hash = ContentHash::new();
     let mut attempt =
         Attempt { outcome: Outcome::Unchanged, hash: String::new(), files: BTreeSet::from([file.to_owned()]), exposed: Vec::new() };
@@ -170,9 +178,15 @@ pub(super) fn attempt(file: &Path, in_force: &str, now: u64) -> Attempt {
     attempt.exposed = exposed;
     hash.add_contents(&contents);
     attempt.hash = hash.finish();
-    if attempt.hash != in_force {
+    if attempt.hash != in_force.hash {
         attempt.outcome = match config::resolve(draft, &contents, now) {
-            Ok(config) => Outcome::Valid(Arc::new(Snapshot::new(Arc::new(config), &attempt.hash))),
+            Ok(config) => {
+                let config = match in_force.config {
+                    Some(before) => config.sharing(before),
+                    None => config,
+                };
+                Outcome::Valid(Arc::new(Snapshot::new(Arc::new(config), &attempt.hash)))
+            }
             Err(errors) => Outcome::Refused(errors.into()),
         };
     }

@@ -53,17 +53,24 @@ impl<'a> Input<'a> {
     pub(crate) fn of(snapshot: &'a Snapshot, node: &NodeView) -> Self {
         let config = snapshot.config();
         let lifetime = config.sessions.lifetime_seconds;
+        Self {
+            routes: snapshot.routes_of(node).map(|route| RouteInput::of(route, lifetime)).collect(),
+            ..Self::without_routes(snapshot, node)
+        }
+    }
+
+    pub(crate) fn without_routes(snapshot: &'a Snapshot, node: &NodeView) -> Self {
         let listener = |(index, configured)| ListenerInput { name: names::listener(node.gateway(), index), configured };
         Self {
-            public_host: snapshot.has_login_pages(node).then_some(config.public_url.host.as_str()),
+            public_host: snapshot.has_login_pages(node).then_some(snapshot.config().public_url.host.as_str()),
             listeners: snapshot.listeners_of(node).iter().enumerate().map(listener).collect(),
-            routes: snapshot.routes_of(node).map(|route| RouteInput::of(route, lifetime)).collect(),
+            routes: Vec::new(),
         }
     }
 }
 
 impl<'a> RouteInput<'a> {
-    fn of(route: &'a Route, session_lifetime_seconds: u64) -> Self {
+    pub(crate) fn of(route: &'a Route, session_lifetime_seconds: u64) -> Self {
         let (server, ca_pem, method) = match &route.target {
             Target::Kubernetes(target) => (&target.server, Some(target.ca_pem.as_str()), MethodInput::of(target)),
             Target::Http(target) => (

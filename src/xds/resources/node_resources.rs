@@ -1,9 +1,9 @@
 //! The resources of every node of a snapshot. Nodes that have the same of the configuration share them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{build, build_for};
+use super::Maker;
 use crate::snapshot::{NodeView, Nodes, Snapshot};
 use crate::xds::resource::{InvalidResource, ResourceSet};
 
@@ -16,6 +16,10 @@ pub struct NodeResources {
 }
 
 impl NodeResources {
+    pub(super) fn new(nodes: Arc<Nodes>, unnamed: ResourceSet, named: HashMap<Arc<str>, ResourceSet>) -> Self {
+        Self { nodes, unnamed, named }
+    }
+
     pub fn nodes(&self) -> &Nodes {
         &self.nodes
     }
@@ -54,30 +58,19 @@ impl From<ResourceSet> for NodeResources {
 /// # Errors
 /// As `build`.
 pub fn build_all(snapshot: &Snapshot) -> Result<NodeResources, InvalidResource> {
-    let mut scopes: BTreeMap<Scope<'_>, ResourceSet> = BTreeMap::new();
-    let mut named = HashMap::new();
-    for node in snapshot.nodes().iter() {
-        let Some(name) = node.name() else { continue };
-        let scope = Scope::of(snapshot, node);
-        let set = match scopes.get(&scope) {
-            Some(set) => set.clone(),
-            None => scopes.entry(scope).or_insert(build_for(snapshot, node)?).clone(),
-        };
-        named.insert(Arc::clone(name), set);
-    }
-    Ok(NodeResources { nodes: Arc::clone(snapshot.nodes()), unnamed: build(snapshot)?, named })
+    Maker::default().make(snapshot)
 }
 
 /// All that two nodes can differ by: their listeners, and the routes that not everyone has.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Scope<'s> {
+pub(super) struct Scope<'s> {
     gateway: Option<&'s str>,
     /// Indices in the configuration.
     restricted: Vec<usize>,
 }
 
 impl<'s> Scope<'s> {
-    fn of(snapshot: &Snapshot, node: &'s NodeView) -> Self {
+    pub(super) fn of(snapshot: &Snapshot, node: &'s NodeView) -> Self {
         let routes = snapshot.config().routes.iter().enumerate();
         let restricted = routes.filter(|(_, route)| (route.nodes.is_some() || route.gateways.is_some()) && node.serves(route));
         Self { gateway: node.gateway(), restricted: restricted.map(|(index, _)| index).collect() }

@@ -6,17 +6,16 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::input::{Input, ListenerInput, MethodInput, RouteInput};
+use super::input::{ListenerInput, MethodInput, RouteInput};
 use super::message::inline_text;
 use super::names;
 use crate::config::ServingCertificate;
 
-pub(super) fn secrets<'a>(input: &'a Input<'a>) -> impl Iterator<Item = Secret> + 'a {
-    let serving = input.listeners.iter().flat_map(serving);
-    serving.chain(input.routes.iter().flat_map(|route| ca(route).into_iter().chain(service_account(route))))
+pub(super) fn of_route(route: &RouteInput<'_>) -> impl Iterator<Item = Secret> + use<> {
+    ca(route).into_iter().chain(service_account(route))
 }
 
-fn serving<'a>(listener: &'a ListenerInput<'a>) -> impl Iterator<Item = Secret> + 'a {
+pub(super) fn serving<'a>(listener: &'a ListenerInput<'a>) -> impl Iterator<Item = Secret> + 'a {
     listener.configured.certificates.iter().enumerate().map(|(number, certificate)| {
         named(names::serving_secret(&listener.name, number), secret::Type::TlsCertificate(tls_certificate(certificate)))
     })

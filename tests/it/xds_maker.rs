@@ -1,0 +1,102 @@
+//! Sets of resources made one after the other: equal to those made from nothing, and a change of one route is a change of its resources alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kubepass::snapshot::{NodeView, Snapshot};
+use kubepass::xds::resource::{ResourceSet, TypeUrl};
+use kubepass::xds::resources::{Maker, build};
+
+use crate::fixture;
+
+/// Kubernetes routes: name, port of the server, token file; in a session of so many minutes. As the publisher makes it after `before`.
+fn snapshot(routes: &[(&str, u16, &str)], lifetime: u64, before: Option<&Snapshot>) -> Snapshot {
+    let route = |(name, port, token): &(&str, u16, &str)| {
+        format!(
+            "- name: {name}\n  host: {name}.k8s.example.com\n  kubernetes:\n    server: https://10.0.0.1:{port}\n    server_name: s\n    \
+             ca: {{file: ca.crt}}\n    impersonate: {{token: {{file: {token}}}}}\n  policy: [{{allow: 'user.name == \"{name}\"'}}]\n"
+        )
+    };
+    let text = format!(
+        "public_url: https://pass.example.com\n\
+         listeners:\n- {{address: 127.0.0.1:443, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}\n\
+         secrets: [{{file: secret}}]\n\
+         identity_providers:\n- name: corp\n  issuer: https://idp.example.com\n  client_id: kubepass\n  client_secret: {{file: client-secret}}\n  \
+         identity: {{username: claims.email}}\n\
+         sessions: {{lifetime: {lifetime}m, store: {{embedded: {{path: kubepass.db}}}}}}\n\
+         audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\nroutes:\n{}",
+        routes.iter().map(route).collect::<String>()
+    );
+    let config = fixture::load(&text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"));
+    let config = match before {
+        Some(before) => config.sharing(before.config()),
+        None => config,
+    };
+    Snapshot::new(Arc::new(config), "0123456789abcdef")
+}
+
+#[derive(Default)]
+struct Row {
+    maker: Maker,
+    last: Option<(Snapshot, ResourceSet)>,
+}
+
+impl Row {
+    /// The names that differ from the set before, each with its type.
+    fn next(&mut self, routes: &[(&str, u16, &str)], lifetime: u64) -> Vec<String> {
+        let snapshot = snapshot(routes, lifetime, self.last.as_ref().map(|(snapshot, _)| snapshot));
+        let set = self.maker.make(&snapshot).unwrap().of(NodeView::UNNAMED);
+        assert_eq!(set, build(&snapshot).unwrap(), "{routes:?}");
+        let before = self.last.as_ref().map_or_else(ResourceSet::default, |(_, set)| set.clone());
+        let changed = |kind: TypeUrl| {
+            let names = set.changed_since(before.version(), kind).unwrap();
+            names.map(move |name| format!("{} {name}", kind.short_name())).collect::<Vec<_>>()
+        };
+        let changed = TypeUrl::ALL.into_iter().flat_map(changed).collect();
+        self.last = Some((snapshot, set));
+        changed
+    }
+}
+
+#[test]
+fn sets_made_one_after_the_other_are_those_made_from_nothing() {
+    let mut row = Row::default();
+    let both = [("a", 1, "x"), ("b", 1, "x")];
+    assert_eq!(row.next(&both, 60).len(), 1 + 2 + 1 + 2 * 6);
+    let mut check = |routes: &[(&str, u16, &str)], lifetime: u64, want: &[&str]| assert_eq!(row.next(routes, lifetime), want, "{routes:?}");
+    check(&both, 60, &[]);
+    check(&[both[1], both[0]], 60, &[]);
+    check(&[both[0], ("b", 1, "y")], 60, &["sds token:b@10.0.0.1:1/s"]);
+    let (b, host) = ("b@10.0.0.1:1/s", "b.k8s.example.com");
+    let all = [
+        format!("cds kubernetes:{b}"),
+        format!("eds kubernetes:{b}"),
+        format!("srds {host}"),
+        format!("rds {host}"),
+        format!("sds ca:{b}"),
+        format!("sds token:{b}"),
+    ];
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    check(&[both[0]], 60, &all);
+    check(&[both[0], ("b", 1, "z")], 60, &all);
+    check(&[both[0], ("b", 1, "z")], 90, &["rds a.k8s.example.com", "rds b.k8s.example.com"]);
+    // Another server is another cluster, with secrets of its own; the host stays.
+    let moved =
+        ["cds", "eds", "sds ca", "sds token"].map(|kind| kind.split_once(' ').map_or((kind, "kubernetes"), |(kind, name)| (kind, name)));
+    let moved = moved.iter().flat_map(|(kind, name)| [1, 2].map(|port| format!("{kind} {name}:b@10.0.0.1:{port}/s"))).collect::<Vec<_>>();
+    let mut moved: Vec<&str> = moved.iter().map(String::as_str).collect();
+    moved.insert(4, "rds b.k8s.example.com");
+    check(&[both[0], ("b", 2, "z")], 90, &moved);
+}
+
+#[test]
+fn what_was_made_of_a_route_is_kept_while_it_is_the_same() {
+    let mut row = Row::default();
+    row.next(&[("a", 1, "x"), ("b", 1, "x")], 60);
+    let before = row.last.as_ref().unwrap().1.clone();
+    row.next(&[("a", 1, "x"), ("b", 1, "y")], 60);
+    let after = &row.last.as_ref().unwrap().1;
+    let same = |kind, name: &str| Arc::ptr_eq(before.get(kind, name).unwrap(), after.get(kind, name).unwrap());
+    assert!(same(TypeUrl::Cluster, "kubernetes:a@10.0.0.1:1/s") && same(TypeUrl::RouteConfiguration, "a.k8s.example.com"));
+    assert!(!same(TypeUrl::RouteConfiguration, "b.k8s.example.com"), "made anew, with the same content");
+}
