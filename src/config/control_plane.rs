@@ -40,7 +40,7 @@ pub(super) struct TcpDraft {
 
 #[derive(Debug)]
 enum SecurityDraft {
-    Tls(TlsDraft),
+    Tls(Box<TlsDraft>),
     InsecureLoopback,
 }
 
@@ -172,7 +172,7 @@ impl SecurityDraft {
             return None;
         }
         match (tls, is_insecure) {
-            (Some(item), None | Some(Some(false))) => TlsDraft::read(&item, reading).map(Self::Tls),
+            (Some(item), None | Some(Some(false))) => TlsDraft::read(&item, reading).map(Box::new).map(Self::Tls),
             (Some(_), Some(Some(true))) => {
                 let spot = insecure.map(|item| item.spot()).unwrap_or_default();
                 reading.faults.add(&spot, "`insecure_loopback` beside `tls`: an address takes one of them only");

@@ -120,8 +120,8 @@ fn a_check_is_answered_for_the_nodes_that_serve_the_route() {
             node: node.map_or(NodeView::UNNAMED, |name| snapshot.nodes().named(name).unwrap()),
             request_id: "id",
             target: match route.target {
-                Target::Kubernetes(_) => RequestTarget::Kubernetes(&id),
-                Target::Http(_) => RequestTarget::Http(&id),
+                Target::Kubernetes(_) => RequestTarget::Kubernetes(id),
+                Target::Http(_) => RequestTarget::Http(id),
             },
             method: "GET",
             path: "/version",
