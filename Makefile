@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-matrix soak bench bench-report bench-parts bench-xds profile lint fuzz tools build
+.PHONY: help demo demo-up test test-matrix test-images soak bench bench-report bench-parts bench-xds profile lint fuzz tools build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test-matrix: tools ## the end-to-end stories against other versions of Kubernete
 	@# What is said to be tested in `TESTED_ENVOYS`, and what becomes of others.
 	KUBEPASS_TEST_ENVOY=1.39 $(CARGO) test --test e2e -- headers sources stories web_pages
 	$(CARGO) test --test e2e versions -- --ignored
+
+test-images: tools ## the images by the Dockerfile's own stages, started with what the manifests say (Linux, root; some 5 minutes)
+	@[ "$$(uname -s)/$$(id -u)" = Linux/0 ] || { echo "test-images changes root and user as a container runtime does: run it on Linux, as root" >&2; exit 1; }
+	$(CARGO) test --test e2e hosting:: -- --ignored
 
 soak: tools ## 1,000 mixed changes under open streams, with kubepass started again and its link to Envoy cut (about 15 minutes)
 	KUBEPASS_TEST_SOAK=1000 $(CARGO) test --test e2e soak:: -- --nocapture
