@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-matrix test-images soak bench bench-report bench-parts bench-xds profile lint fuzz tools build
+.PHONY: help demo demo-up test test-matrix test-images soak bench bench-report bench-parts bench-xds instructions profile lint fuzz tools build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ bench-xds: tools ## what a change costs among 10,000 routes, beside go-control-p
 
 bench-parts: ## the parts of a check and of a reload by themselves, with their allocations
 	@$(CARGO) bench --quiet --bench in_process
+
+instructions: ## that a decision takes as many instructions as tests/bench/instructions.txt says (needs valgrind)
+	@command -v valgrind > /dev/null || { echo "valgrind is not there: apt-get install valgrind (Debian, Ubuntu), dnf install valgrind (Fedora)" >&2; exit 1; }
+	@$(CARGO) test --quiet --test instructions
 
 profile: tools ## where kubepass's own time goes under load (perf)
 	@$(CARGO) test --quiet --release --test bench -- profile
