@@ -60,6 +60,8 @@ profile: tools ## where kubepass's own time goes under load (perf)
 lint: ## formatting, clippy, licences and sources of dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	@# `--all-targets` leaves out what is no test: the demo and the benchmarks.
+	$(CARGO) clippy --test demo --test bench --test instructions --bench in_process -- -D warnings
 	@# It looks at the dependencies of every platform, of which a build fetches its own only.
 	$(CARGO) fetch --locked --quiet
 	@tests/tools/cargo-deny --offline --config .deny.toml check bans licenses sources

@@ -5,6 +5,14 @@
 //! count. `make bench-report` makes the plot and the table of the README from the summary that a run leaves. `make bench-xds` is a run of its own
 //! (`xds`).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what ends a benchmark is shown whole"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,6 +1,9 @@
 //! `make demo`: the whole story on this machine, step by step, each with the real command and its real output, and each checked.
 //! `make demo-up`: the same installation, left running for a person's own browser and kubectl.
 
+#![allow(clippy::disallowed_names, reason = "foo is a person of this story")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "what ends the demo is shown whole")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -42,7 +42,7 @@ fn subscribed(set: &ResourceSet) -> DeltaStream {
     let mut stream = DeltaStream::new(Limits::default());
     for kind in TypeUrl::ALL {
         let wildcard = matches!(kind, TypeUrl::Cluster | TypeUrl::Listener);
-        let names = if wildcard { Vec::new() } else { set.resources(kind).map(|resource| resource.name.clone()).collect() };
+        let names = if wildcard { Vec::new() } else { set.resources(kind).map(|resource| resource.name.to_string()).collect() };
         let ask =
             DeltaDiscoveryRequest { type_url: kind.as_str().into(), resource_names_subscribe: names, ..DeltaDiscoveryRequest::default() };
         let mut answers = stream.on_request(ask, set).unwrap();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use kubepass::xds::resource::ResourceSet;
+use ::kubepass::xds::resource::ResourceSet;
 
 use super::super::machine;
 use super::super::support::run::Run;
