@@ -24,8 +24,10 @@ use crate::server::store::{Store, StoreError};
 use crate::server::telemetry::Metrics;
 use crate::server::trail::Trail;
 use crate::snapshot::Snapshot;
-use crate::token::{AssertionToken, AssertionTokenClaims, KeyRing, SignError, SigningKeyError, UpstreamToken, UpstreamTokenClaims};
-use cache::TokenCache;
+use crate::token::{
+    AssertionToken, AssertionTokenClaims, KeyRing, SessionId, SignError, SigningKey, SigningKeyError, UpstreamToken, UpstreamTokenClaims,
+};
+use cache::{Lived, TokenCache};
 use holder::{KeyHolder, Kind};
 
 pub use generate::{GenerateError, generate_pem};
@@ -104,22 +106,13 @@ impl Signing {
         request: &UpstreamTokenRequest<'_, T>,
         now: u64,
     ) -> Result<Arc<UpstreamToken>, MintRefusal> {
-        let ring = self.upstream.ring.load();
-        let signer = ring.signer(now).ok_or(MintRefusal::NoKey)?;
-        let mint = || {
+        let mint = |signer: &SigningKey| {
             let claims = request.claims(now)?;
-            let token = signer.sign_upstream_token(&claims).map_err(MintRefusal::from)?;
-            self.upstream.count_token();
+            let token = signer.sign_upstream_token(&claims)?;
             Ok((claims, token))
         };
-        self.upstream_tokens.token(
-            &request.session.id,
-            request.route_id,
-            (signer.kid(), signer.algorithm()),
-            now,
-            |claims| request.is_said_by(claims),
-            mint,
-        )
+        let is_same = |claims: &_| request.is_said_by(claims);
+        token_of(&self.upstream, &self.upstream_tokens, (&request.session.id, request.route_id), now, is_same, mint)
     }
 
     /// The identity header for the upstream of a plain HTTP route: as [`Self::upstream_token`].
@@ -127,22 +120,13 @@ impl Signing {
     /// # Errors
     /// Why there is none; the request must then be refused.
     pub fn assertion_token(&self, request: &AssertionTokenRequest<'_>, now: u64) -> Result<Arc<AssertionToken>, MintRefusal> {
-        let ring = self.assertion.ring.load();
-        let signer = ring.signer(now).ok_or(MintRefusal::NoKey)?;
-        let mint = || {
+        let mint = |signer: &SigningKey| {
             let claims = request.claims(now)?;
-            let token = signer.sign_assertion_token(&claims).map_err(MintRefusal::from)?;
-            self.assertion.count_token();
+            let token = signer.sign_assertion_token(&claims)?;
             Ok((claims, token))
         };
-        self.assertion_tokens.token(
-            &request.session.id,
-            request.route_id,
-            (signer.kid(), signer.algorithm()),
-            now,
-            |claims| request.is_said_by(claims),
-            mint,
-        )
+        let is_same = |claims: &_| request.is_said_by(claims);
+        token_of(&self.assertion, &self.assertion_tokens, (&request.session.id, request.route_id), now, is_same, mint)
     }
 
     /// Shows the keys and counts the tokens among the process's metrics.
@@ -183,6 +167,21 @@ impl Signing {
             self.assertion_tokens.drop_expired(now);
         }
     }
+}
+
+/// The token at hand for a session and a route, or one that the key of now signs.
+fn token_of<C: Lived, T>(
+    keys: &KeyHolder,
+    tokens: &TokenCache<C, T>,
+    (session, route_id): (&SessionId, &str),
+    now: u64,
+    is_same: impl Fn(&C) -> bool,
+    mint: impl FnOnce(&SigningKey) -> Result<(C, T), MintRefusal>,
+) -> Result<Arc<T>, MintRefusal> {
+    let ring = keys.ring.load();
+    let signer = ring.signer(now).ok_or(MintRefusal::NoKey)?;
+    let mint = || mint(signer).inspect(|_| keys.count_token());
+    tokens.token(session, route_id, (signer.kid(), signer.algorithm()), now, is_same, mint)
 }
 
 /// Each change of a key is a line in the log and one in the audit trail.
