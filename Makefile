@@ -4,10 +4,10 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-matrix test-images soak bench bench-report bench-parts bench-xds instructions profile lint fuzz tools build
+.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak bench bench-report bench-parts bench-xds instructions profile lint fuzz tools build
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: tools build ## the whole story on this machine: two clusters, a login, kubectl through kubepass, an audit trail
 	@$(CARGO) test --quiet --test demo -- run
@@ -19,6 +19,12 @@ test: lint tools ## every check and test; needs no cluster and no Envoy of yours
 	$(CARGO) build --no-default-features --bin kubepass --target-dir target/cli
 	$(CARGO) test --test demo -- run
 	$(CARGO) test --all-targets --no-fail-fast
+
+test-security: tools ## attacks on the real parts, judged by the API servers' audit logs and a recording upstream
+	@$(CARGO) test --quiet --test security -- run
+
+test-security-long: tools ## the same with the attacks that take long
+	@$(CARGO) test --quiet --test security -- long
 
 test-matrix: tools ## the end-to-end stories against other versions of Kubernetes and Envoy, and the long quiet streams
 	@tests/tools/ensure --matrix > /dev/null
@@ -61,7 +67,7 @@ lint: ## formatting, clippy, licences and sources of dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	@# `--all-targets` leaves out what is no test: the demo and the benchmarks.
-	$(CARGO) clippy --test demo --test bench --test instructions --bench in_process -- -D warnings
+	$(CARGO) clippy --test demo --test bench --test instructions --test security --bench in_process -- -D warnings
 	@# It looks at the dependencies of every platform, of which a build fetches its own only.
 	$(CARGO) fetch --locked --quiet
 	@tests/tools/cargo-deny --offline --config .deny.toml check bans licenses sources

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::shared::own_world;
 use super::support::http;
 use super::support::person::Person;
+use super::support::processes::{envoys, kill, resident_kib};
 use super::support::raw::Connection;
 use super::support::wait::eventually;
 use super::support::world::{POLICY, PROD_HOST, PUBLIC_HOST, STAGING_HOST, World, WorldOptions};
@@ -338,27 +339,4 @@ impl Broken {
         std::fs::remove_dir(&self.file).unwrap();
         std::fs::rename(self.away, self.file).unwrap();
     }
-}
-
-/// The Envoy processes of this installation, without the shells that guard them.
-pub(super) fn envoys(world: &World) -> Vec<u32> {
-    let socket_dir = world.run.file("kubepass/run").display().to_string();
-    let of_proc = |pid: u32, file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let numbers = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let is_ours = |pid: &u32| {
-        let command = String::from_utf8_lossy(&of_proc(*pid, "cmdline")).into_owned();
-        command.contains(&socket_dir)
-            && command.split('\0').next().is_some_and(|program| program.ends_with("/envoy") || program.contains("/envoy-"))
-    };
-    numbers.filter(is_ours).collect()
-}
-
-pub(super) fn kill(pid: u32) {
-    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
-}
-
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
 }

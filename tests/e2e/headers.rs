@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::headers_attacks::{ATTACKS, Attack, HEADERS, Verdict};
 use super::rows::{ROWS, Row};
 use super::support::cluster::Cluster;
+use super::support::header_attacks::{ATTACKS, Attack, HEADERS, Verdict};
 use super::support::raw::{Answer, Connection};
 use super::support::run::Run;
 use super::support::tools::Tools;

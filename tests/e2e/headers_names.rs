@@ -5,50 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::headers::{check_identity, exchange, person, world};
 use super::rows::{ROWS, Row};
+use super::support::odd_names::{ODD, ODD_NAME, REFUSED};
 use super::support::world::{PUBLIC_HOST, World};
-
-/// Groups that have broken a header somewhere.
-const ODD: [&str; 14] = [
-    "a,b",
-    "a, system:masters",
-    "two words",
-    "stra\u{df}e",
-    "\u{65e5}\u{672c}",
-    "\"quoted\"",
-    "back\\slash",
-    "semi;colon: x",
-    "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:user)%",
-    "%REQ(authorization)%",
-    "{\"a\":[1]}",
-    "a%2fb%0d%0a",
-    "impersonate-user: system:admin",
-    "~!@#$^&*()_+`=|'<>?/.",
-];
-
-/// Login, username, groups of people who must not get through.
-const REFUSED: &[(&str, &str, &[&str])] = &[
-    ("masters", "m@example.com", &["dev", "system:masters"]),
-    ("masters-in-capitals", "m@example.com", &["System:Masters"]),
-    ("authenticated", "m@example.com", &["system:authenticated"]),
-    ("node", "system:node:node-1", &[]),
-    ("controller", "system:kube-controller-manager", &[]),
-    ("service-account", "system:serviceaccount:kube-system:default", &[]),
-    ("anonymous", "system:anonymous", &[]),
-    ("own-name", "kubepass:admin", &[]),
-    ("own-group", "m@example.com", &["kubepass:admins"]),
-    ("no-name", "", &[]),
-    ("blank-name", " ", &[]),
-    ("wide-blank-name", "\u{3000}", &[]),
-    ("blank-at-end", "foo@example.com ", &[]),
-    ("line-in-name", "foo@example.com\r\nimpersonate-group: system:masters", &[]),
-    ("nul-in-name", "foo@example.com\0", &[]),
-    ("no-group-name", "m@example.com", &[""]),
-    ("blank-group", "m@example.com", &[" "]),
-    ("tab-group", "m@example.com", &["\t"]),
-    ("blank-before-group", "m@example.com", &[" system:masters"]),
-    ("line-in-group", "m@example.com", &["a\nimpersonate-group: system:masters"]),
-    ("invisible-group", "m@example.com", &["\u{200b}"]),
-];
 
 pub(super) fn users() -> Value {
     let mut users = Map::new();
@@ -57,7 +15,7 @@ pub(super) fn users() -> Value {
         users.insert(login.to_owned(), claims);
     };
     add("foo", "foo@example.com", texts(&["group1", "group2"]));
-    add("odd", "\u{fc}ber, \"x\" y@example.com", texts(&ODD));
+    add("odd", ODD_NAME, texts(&ODD));
     add("none", "none@example.com", Vec::new());
     add("sixty-four", "many@example.com", many(64));
     add("sixty-five", "more@example.com", many(65));
@@ -88,7 +46,7 @@ fn names_arrive_as_they_are() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for row in ROWS {
         check(&world, row, "none", "none@example.com", &[]);
-        check(&world, row, "odd", "\u{fc}ber, \"x\" y@example.com", &ODD);
+        check(&world, row, "odd", ODD_NAME, &ODD);
         check(&world, row, "sixty-four", "many@example.com", &many);
     }
 }

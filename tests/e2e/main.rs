@@ -11,7 +11,6 @@ mod endurance;
 mod faults;
 mod gateways;
 mod headers;
-mod headers_attacks;
 mod headers_names;
 mod hosting;
 mod jwt;

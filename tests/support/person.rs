@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::browser::{Browser, Page};
+use super::jwt;
 use super::kubectl::{Kubectl, Output};
 use super::proxy::Proxy;
 use super::run::Run;
@@ -119,6 +120,19 @@ impl Person {
         let output = self.kubepass(&["k8s", "exec-credential", url, "--ca-file", &self.ca_file.display().to_string()]).ok();
         let credential: serde_json::Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
         credential["status"]["token"].as_str().unwrap_or_else(|| panic!("no token in {output}")).to_owned()
+    }
+
+    /// A token of that type in the cache of the person's CLI.
+    pub fn cached_token(&self, typ: &str) -> String {
+        let folders = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut open = vec![self.home.join("cache")];
+        let mut texts = Vec::new();
+        while let Some(path) = open.pop() {
+            if path.is_dir() { open.extend(folders(&path)) } else { texts.extend(std::fs::read_to_string(path)) }
+        }
+        let words: Vec<&str> = texts.iter().flat_map(|text| text.split('"')).filter(|word| word.starts_with("eyJ")).collect();
+        let found = words.iter().find(|word| jwt::header(word)["typ"] == typ);
+        (*found.unwrap_or_else(|| panic!("no {typ} among {} tokens", words.len()))).to_owned()
     }
 
     /// How many browser windows were opened and gone through.

@@ -57,17 +57,14 @@ impl Connection {
     }
 
     fn over(tcp: TcpStream, name: &str, authority: &str, with_server_name: bool) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("a certificate")).expect("an authority");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS versions");
-        let mut config = versions.with_root_certificates(roots).with_no_client_auth();
-        config.enable_sni = with_server_name;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let server = ServerName::try_from(name.to_owned()).expect("a server name");
-        let tls = ClientConnection::new(Arc::new(config), server).expect("a TLS client");
-        tcp.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
-        Self { stream: BufReader::new(StreamOwned::new(tls, tcp)) }
+        Self { stream: BufReader::new(tls(tcp, name, authority, with_server_name, b"http/1.1")) }
+    }
+
+    /// Waits no longer than that for bytes of an answer, instead of 30 seconds.
+    #[must_use]
+    pub fn within(self, patience: Duration) -> Self {
+        self.stream.get_ref().sock.set_read_timeout(Some(patience)).expect("a timeout");
+        self
     }
 
     /// Sends bytes as they are. An error is kept for the answer: the server may have closed before it read all.
@@ -141,6 +138,27 @@ impl Connection {
         self.stream.read_until(b'\n', &mut line).ok().filter(|&read| read > 0)?;
         Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned())
     }
+}
+
+/// A TLS client that offers one protocol; the handshake comes with the first bytes.
+pub(super) fn tls(
+    tcp: TcpStream,
+    name: &str,
+    authority: &str,
+    with_server_name: bool,
+    protocol: &[u8],
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("a certificate")).expect("an authority");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS versions");
+    let mut config = versions.with_root_certificates(roots).with_no_client_auth();
+    config.enable_sni = with_server_name;
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let server = ServerName::try_from(name.to_owned()).expect("a server name");
+    let tls = ClientConnection::new(Arc::new(config), server).expect("a TLS client");
+    tcp.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    StreamOwned::new(tls, tcp)
 }
 
 fn tcp_from(source: Ipv4Addr, port: u16) -> TcpStream {

@@ -70,6 +70,8 @@ pub struct WorldOptions {
     pub top_level: String,
     /// Of both clusters.
     pub api_server_flags: Vec<String>,
+    /// kubepass's environment besides.
+    pub server_env: Vec<(String, String)>,
 }
 
 impl Default for WorldOptions {
@@ -88,6 +90,7 @@ impl Default for WorldOptions {
             prod_kubernetes: String::new(),
             top_level: String::new(),
             api_server_flags: Vec::new(),
+            server_env: Vec::new(),
         }
     }
 }
@@ -334,7 +337,7 @@ impl World {
     pub fn launch_server(&mut self, verb: &[&str]) {
         let mut command = leash::command(server_binary());
         command.args(verb).arg("--config").arg(self.config_path());
-        command.current_dir(self.run.dir("kubepass"));
+        command.current_dir(self.run.dir("kubepass")).envs(self.options.server_env.iter().cloned());
         self.server = Some(self.run.start("kubepass-server", command));
     }
 

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
-use super::super::faults::{envoys, kill};
+use super::super::support::processes::{envoys, kill};
 use super::super::support::wait::eventually;
 use super::super::support::world::{STAGING_HOST, World};
 

@@ -1,7 +1,7 @@
 //! What Envoy alone holds, with a check in kubepass's place that allows everything.
 
 use super::super::headers::exchange;
-use super::super::headers_attacks::{HEADERS, Verdict};
+use super::super::support::header_attacks::{HEADERS, Verdict};
 use super::super::support::http;
 use super::super::support::raw::Answer;
 use super::super::support::world::STAGING_HOST;

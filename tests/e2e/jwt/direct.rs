@@ -9,7 +9,6 @@ use super::super::support::browser::Browser;
 use super::super::support::http;
 use super::super::support::idp::{CLIENT_ID, CLIENT_SECRET};
 use super::super::support::jwt::{self, Signer};
-use super::super::support::person::Person;
 use super::super::support::pki;
 use super::super::support::world::{PROD_HOST, PUBLIC_HOST, STAGING_AUDIENCE, STAGING_HOST, World};
 use super::{Installation, OTHER_AUDIENCE, OTHER_HOST, TWIN_HOST, WIKI_HOST, header, installation};
@@ -88,7 +87,7 @@ fn tokens_of_other_kinds_open_nothing() {
     let _logs = world.run.watch();
     let foo = world.person("foo");
     let session = foo.session_token(&world.url(STAGING_HOST));
-    let login = cached(&foo, "kubepass-login+jwt");
+    let login = foo.cached_token("kubepass-login+jwt");
     let other = installed.sent_to(&installed.other, OTHER_HOST, &foo.session_token(&world.url(OTHER_HOST)));
     let assertion = installed.sent_to(&installed.wiki, WIKI_HOST, &foo.session_token(&world.url(WIKI_HOST)));
     let id_token = id_token(world);
@@ -165,19 +164,6 @@ fn check_refused(installed: &Installation, name: &str, token: &str) {
     let (status, event) = installed.straight(name, token);
     assert_eq!((status, &event["responseStatus"]["code"]), (401, &401.into()), "{name}: {event}");
     assert!(event["user"]["username"].is_null() && event["impersonatedUser"].is_null(), "{name}: {event}");
-}
-
-/// A token of that type in the cache of the person's CLI.
-fn cached(person: &Person, typ: &str) -> String {
-    let folders = |folder: &std::path::Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut open = vec![person.home.join("cache")];
-    let mut texts = Vec::new();
-    while let Some(path) = open.pop() {
-        if path.is_dir() { open.extend(folders(&path)) } else { texts.extend(std::fs::read_to_string(path)) }
-    }
-    let words: Vec<&str> = texts.iter().flat_map(|text| text.split('"')).filter(|word| word.starts_with("eyJ")).collect();
-    let found = words.iter().find(|word| jwt::header(word)["typ"] == typ);
-    (*found.unwrap_or_else(|| panic!("no {typ} among {} tokens", words.len()))).to_owned()
 }
 
 /// What the identity provider says of foo to kubepass, got by the client that kubepass is.

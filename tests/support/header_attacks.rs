@@ -1,8 +1,9 @@
-//! The attacks of [`super::headers`], one line each: what is sent, and what must become of it.
+//! Forged and malformed requests, one line each: what is sent, and what must become of it. The end-to-end tests send them to an installation whose
+//! names are odd, the security suite to one with a recorder; the words in braces are theirs to fill in.
 
 /// What must become of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// One of these statuses (0: the connection ends without an answer), and no API server hears of it.
     Refused(&'static [u16]),
     /// It arrives once, at the right API server, as the person who sent it and as nobody else.
@@ -19,7 +20,7 @@ const MALFORMED: Verdict = Refused(&[400]);
 const UNREADABLE: Verdict = Refused(&[0, 400, 426, 501]);
 
 /// Name, header lines beside `host` and a valid `authorization`, verdict. Sent over HTTP/1.1, and over HTTP/2 where that can carry them.
-pub(super) const HEADERS: &[(&str, &str, Verdict)] = &[
+pub const HEADERS: &[(&str, &str, Verdict)] = &[
     ("none", "accept: */*", AsSelf),
     ("as-user", "impersonate-user: system:admin", IMPERSONATION),
     ("as-oneself", "Impersonate-User: foo@example.com", IMPERSONATION),
@@ -112,20 +113,20 @@ pub(super) const HEADERS: &[(&str, &str, Verdict)] = &[
 ];
 
 /// A request by itself. `{at}` is a target by which it is known in the audit logs; nothing with `smuggled` in its target may arrive.
-pub(super) struct Attack {
-    pub(super) name: &'static str,
+pub struct Attack {
+    pub name: &'static str,
     /// Empty for none.
-    pub(super) server_name: &'static str,
+    pub server_name: &'static str,
     /// Each character is one byte.
-    pub(super) request: &'static str,
-    pub(super) verdict: Verdict,
+    pub request: &'static str,
+    pub verdict: Verdict,
 }
 
 const fn attack(name: &'static str, request: &'static str, verdict: Verdict) -> Attack {
     Attack { name, server_name: "{host}", request, verdict }
 }
 
-pub(super) const ATTACKS: &[Attack] = &[
+pub const ATTACKS: &[Attack] = &[
     // Credentials.
     attack("no-credential", "GET {at} HTTP/1.1\r\nhost: {host}\r\n\r\n", Refused(&[401])),
     attack("query-token", "GET {at}&access_token={token} HTTP/1.1\r\nhost: {host}\r\n\r\n", Refused(&[401])),
