@@ -6,6 +6,9 @@
 //! Then the shell (`server`), which moves bytes and keeps time, and the two programs' verbs (`operator`, `cli`).
 //! Which module may use which is a fixed table, held by `tests/it/structure.rs`.
 
+// What the security suite turns off to show that it is needed.
+pub mod defence;
+
 // Kubernetes words as types.
 pub mod kubernetes;
 

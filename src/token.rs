@@ -26,6 +26,7 @@ pub use assertion::{AssertionToken, AssertionTokenClaims, MAX_ASSERTION_TOKEN_BY
 pub use claims::{LoginTokenClaims, SessionTokenClaims};
 pub use discovery::DiscoveryDocument;
 pub use jwk::{JwkSet, PublicJwk};
+pub(crate) use jwt::is_for;
 pub use jwt::{CLOCK_LEEWAY_SECONDS, MAX_SESSION_TOKEN_SECONDS, MAX_TOKEN_BYTES, SignError, TokenRejection};
 pub use key_ledger::{KEY_RETENTION_SECONDS, KeyChange, KeyChangeKind, KeyLedger};
 pub use key_ring::{KeyRing, KeyState, KeyStatus};

@@ -2,6 +2,7 @@
 
 use crate::access::request::{AccessRequest, Credential, RequestTarget};
 use crate::config::{Route, Target};
+use crate::defence::{Defence, off};
 use crate::session::{Authenticated, ROUTE_COOKIE, SessionTable, open_route_cookie};
 use crate::snapshot::Snapshot;
 use crate::token::TokenRejection;
@@ -37,6 +38,7 @@ pub fn authenticate(snapshot: &Snapshot, request: &AccessRequest<'_>, sessions: 
 fn by_cookie(snapshot: &Snapshot, route: &Route, request: &AccessRequest<'_>, sessions: &SessionTable, now: u64) -> SessionState {
     match (request.target, &route.target) {
         (RequestTarget::Http(_), Target::Http(_)) => {}
+        _ if off(Defence::CookieKind) => {}
         _ => return SessionState::NoCredential,
     }
     let Some(value) = request.headers.cookies.only(ROUTE_COOKIE) else { return SessionState::NoCredential };

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::defence::{Defence, off};
+
 /// What the names of all our cookies begin with. Looked for anywhere in a pair and in any case: upstreams differ in what they take for a name.
 const OURS: &[u8] = b"__host-kubepass";
 
@@ -36,7 +38,7 @@ impl<'a> Cookies<'a> {
     pub fn for_upstream(&self) -> Option<UpstreamCookies> {
         let kept: Vec<&str> = self
             .pairs()
-            .filter(|pair| !names_ours(pair))
+            .filter(|pair| !names_ours(pair) || off(Defence::CookieStrip))
             .filter_map(|pair| std::str::from_utf8(pair).ok())
             .filter(|pair| is_one_line(pair))
             .collect();

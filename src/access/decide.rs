@@ -7,6 +7,7 @@ use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Grant, 
 use crate::access::request::{AccessRequest, RequestTarget};
 use crate::access::upstream::{self, NameRefusal};
 use crate::config::{HttpTarget, IdentityProvider, Route, Target};
+use crate::defence::{Defence, off};
 use crate::kubernetes::request_info::RequestInfo;
 use crate::policy::{PolicyInput, RequestView, RouteView, UserView, Verdict};
 use crate::session::{Authenticated, Session};
@@ -60,7 +61,7 @@ fn outcome<'a>(
     };
     let info = info.map_err(|ambiguous| Outcome::Deny(DenyReason::Ambiguous(ambiguous)))?;
     let info = evidence.request_info.insert(info);
-    if request.headers.impersonates.is_some() {
+    if request.headers.impersonates.is_some() && !off(Defence::ImpersonationRefusal) {
         return Err(Outcome::Deny(DenyReason::ImpersonationRequested));
     }
     if let Target::Http(target) = &route.target {
@@ -124,7 +125,7 @@ fn accept_browser(
         return Err(Outcome::Deny(DenyReason::UpgradeNotAllowed));
     }
     let own_origin = snapshot.config().public_url.origin_of(&route.host);
-    if by_cookie && !provenance.lets_cookies_count(request.method, &own_origin) {
+    if by_cookie && !provenance.lets_cookies_count(request.method, &own_origin) && !off(Defence::CrossSite) {
         return Err(Outcome::Deny(DenyReason::CrossSite));
     }
     Ok(())
@@ -133,7 +134,7 @@ fn accept_browser(
 fn live(session: SessionState, route: &Route, request: &AccessRequest<'_>) -> Result<Authenticated, Outcome> {
     match session {
         SessionState::Live(authenticated) => Ok(authenticated),
-        SessionState::LiveByCookie(authenticated) if route.http().is_some() => Ok(authenticated),
+        SessionState::LiveByCookie(authenticated) if route.http().is_some() || off(Defence::CookieKind) => Ok(authenticated),
         SessionState::LiveByCookie(_) | SessionState::NoCredential => {
             Err(Outcome::Challenge(Challenge::NoCredential { browser: request.headers.accepts_html }))
         }

@@ -2,6 +2,7 @@
 
 use crate::access::cookies::Cookies;
 use crate::access::provenance::{Provenance, ProvenanceHeader};
+use crate::defence::{Defence, off};
 use crate::envoy_names as names;
 use crate::kubernetes::impersonation;
 use crate::snapshot::NodeView;
@@ -38,6 +39,9 @@ impl AccessRequest<'_> {
     /// passes every rule that looks at the server name (a firewall's, another proxy's), and a browser may put a request for one cluster on
     /// the connection of another (RFC 9113, 9.1.1).
     pub fn is_directed(&self) -> bool {
+        if off(Defence::HostCheck) {
+            return true;
+        }
         let host = without_port(self.host);
         if host.starts_with('[') || host.parse::<std::net::Ipv4Addr>().is_ok() {
             // RFC 6066, 3: an address is never sent as a server name.
@@ -175,8 +179,12 @@ impl<'a> HeaderReading<'a> {
                     Err(malformed) => read.refuse(malformed),
                 }
             }
-            Some(Interesting::Connection) if !only_usual_connection_tokens(value) => read.refuse(Malformed::ConnectionNomination),
-            Some(Interesting::WebSocketProtocol) if names_bearer(value) => read.refuse(Malformed::WebSocketBearer),
+            Some(Interesting::Connection) if !only_usual_connection_tokens(value) && !off(Defence::ConnectionRefusal) => {
+                read.refuse(Malformed::ConnectionNomination);
+            }
+            Some(Interesting::WebSocketProtocol) if names_bearer(value) && !off(Defence::WebSocketBearer) => {
+                read.refuse(Malformed::WebSocketBearer);
+            }
             Some(Interesting::Accept) => {
                 read.accepts_html |= contains(value, b"text/html");
                 read.accepts_discovery |= contains(value, b"g=apidiscovery.k8s.io");
@@ -190,7 +198,7 @@ impl<'a> HeaderReading<'a> {
 
     pub fn finish(self) -> RequestHeaders<'a> {
         let Self { mut read, authorizations } = self;
-        if authorizations > 1 {
+        if authorizations > 1 && !off(Defence::SingleAuthorization) {
             read.refuse(Malformed::SeveralAuthorizations);
         }
         if read.malformed.is_some() {
@@ -230,6 +238,8 @@ impl Interesting {
 fn credential(value: &[u8]) -> Result<Credential<'_>, Malformed> {
     let text = std::str::from_utf8(value).map_err(|_| Malformed::NotText)?;
     let (scheme, token) = text.split_once(' ').ok_or(Malformed::NotABearer)?;
+    // Envoy joins lines of this name.
+    let token = if off(Defence::SingleAuthorization) { token.split(',').next().unwrap_or_default() } else { token };
     // RFC 6750 2.1: the token68 alphabet; a comma or blank would be a second credential.
     let is_token = !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b));
     if !scheme.eq_ignore_ascii_case("bearer") || !is_token {

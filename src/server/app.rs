@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::StoreSettings;
+use crate::defence;
 use crate::server::admin::http::{Condition, Readiness};
 use crate::server::ads::{Admission, AdsState, announce_drains};
 use crate::server::clock;
@@ -169,7 +170,12 @@ impl App {
 /// The Envoy to run, after it was seen that it does as the identity path needs.
 async fn tried(path: Option<&Path>) -> Result<EnvoyProgram, StartError> {
     let program = managed_envoy::locate(path).await?;
-    managed_envoy::self_test(&program.path).await?;
+    match managed_envoy::self_test(&program.path).await {
+        Err(SelfTestFailure::Differs(differences)) if defence::any_off() => {
+            tracing::warn!(?differences, "the header self-test misses the defences that are off");
+        }
+        result => result?,
+    }
     tracing::info!(envoy.path = %program.path.display(), envoy.version = program.version, "this Envoy treats headers as we rely on");
     Ok(program)
 }

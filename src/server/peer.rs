@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 use crate::config::NodeIdentity;
+use crate::defence::{Defence, off};
 use crate::snapshot::{NodeView, Nodes};
 
 /// The other side of one connection. Cheap to clone.
@@ -62,6 +63,7 @@ impl Peer {
             (Some(node), _) if found.all(|other| other == node) => Ok(node),
             (Some(_), _) => Err(UnknownPeer::SeveralNodes(self.to_string())),
             (None, Standing::Own) => Ok(NodeView::UNNAMED),
+            (None, _) if off(Defence::NodeIdentity) => Ok(NodeView::UNNAMED),
             (None, Standing::Local) if nodes.is_empty() => Ok(NodeView::UNNAMED),
             (None, _) => Err(UnknownPeer::NoNode(self.to_string())),
         }

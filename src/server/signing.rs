@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditEvent, SigningKeyEvent};
 use crate::config::Config;
+use crate::defence::{Defence, off};
 use crate::server::clock;
 use crate::server::store::{Store, StoreError};
 use crate::server::telemetry::Metrics;
@@ -111,7 +112,7 @@ impl Signing {
             let token = signer.sign_upstream_token(&claims)?;
             Ok((claims, token))
         };
-        let is_same = |claims: &_| request.is_said_by(claims);
+        let is_same = |claims: &_| request.is_said_by(claims) || off(Defence::TokenCacheClaims);
         token_of(&self.upstream, &self.upstream_tokens, (&request.session.id, request.route_id), now, is_same, mint)
     }
 
@@ -125,7 +126,7 @@ impl Signing {
             let token = signer.sign_assertion_token(&claims)?;
             Ok((claims, token))
         };
-        let is_same = |claims: &_| request.is_said_by(claims);
+        let is_same = |claims: &_| request.is_said_by(claims) || off(Defence::TokenCacheClaims);
         token_of(&self.assertion, &self.assertion_tokens, (&request.session.id, request.route_id), now, is_same, mint)
     }
 
@@ -178,6 +179,7 @@ fn token_of<C: Lived, T>(
     is_same: impl Fn(&C) -> bool,
     mint: impl FnOnce(&SigningKey) -> Result<(C, T), MintRefusal>,
 ) -> Result<Arc<T>, MintRefusal> {
+    let (session, route_id) = if off(Defence::TokenCacheKey) { (&SessionId::from_random([0; 16]), "") } else { (session, route_id) };
     let ring = keys.ring.load();
     let signer = ring.signer(now).ok_or(MintRefusal::NoKey)?;
     let mint = || mint(signer).inspect(|_| keys.count_token());

@@ -1,6 +1,7 @@
 //! What a browser shows on a plain HTTP route: a sealed cookie that names a session at one host. It is no permission: whether the session
 //! lives is asked of the session table at each request. Kubernetes routes take no cookie at all.
 
+use crate::defence::{Defence, off};
 use crate::token::{SealError, SessionId, TokenKeys};
 
 /// The cookie's name: HTTPS, this host alone, no `Domain`.
@@ -21,6 +22,7 @@ pub fn open_route_cookie(keys: &TokenKeys, host: &str, value: &str) -> Option<Se
 
 /// Authenticated with the value, so that a cookie of one host is none of another. No host holds the sign between the two.
 fn purpose(host: &str) -> String {
+    let host = if off(Defence::CookieHost) { "" } else { host };
     format!("{ROUTE_COOKIE}@{host}")
 }
 

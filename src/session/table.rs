@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::defence::{Defence, off};
 use crate::identity::Principal;
 use crate::session::Session;
 use crate::session::verified_tokens::{TokenHash, VerifiedToken, VerifiedTokens};
@@ -110,6 +111,9 @@ impl SessionTable {
 
     /// Ends a session: from the return on, none of its tokens counts.
     pub fn end(&self, id: &SessionId) -> Option<Arc<Session>> {
+        if off(Defence::SessionEnd) {
+            return self.get(id);
+        }
         let ended = self.shard(id).remove(&self.count, |session| session.id == *id).pop();
         self.verified_tokens.retain(|token| token.session != *id);
         ended

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::token::{CLOCK_LEEWAY_SECONDS, KeyId, SessionId, SessionTokenClaims, TokenRejection};
+use crate::token::{CLOCK_LEEWAY_SECONDS, KeyId, SessionId, SessionTokenClaims, TokenRejection, is_for};
 
 /// Entries are kept in this many sets, each by the first bytes of the hash ...
 const SETS: usize = 4096;
@@ -40,7 +40,7 @@ impl VerifiedToken {
 
     /// The checks of a first verification that depend on when and where the token is shown.
     pub(super) fn check(&self, audience: &str, now: u64) -> Result<(), TokenRejection> {
-        if audience.is_empty() || *self.audience != *audience {
+        if !is_for(&self.audience, audience) {
             Err(TokenRejection::WrongAudience)
         } else if now >= self.expires_at {
             Err(TokenRejection::Expired)

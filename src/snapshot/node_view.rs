@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{Gateway, Node, NodeIdentity, Route};
+use crate::defence::{Defence, off};
 
 /// An Envoy as the configuration sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +34,7 @@ impl NodeView {
         (route.nodes.is_none() && route.gateways.is_none())
             || is_named(&route.nodes, self.name.as_deref())
             || is_named(&route.gateways, self.gateway())
+            || off(Defence::NodeScope)
     }
 }
 

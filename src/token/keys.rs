@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::secret::{AeadKey, DerivedKeys, JwtKey, Secret};
 use super::session_id::decode_hex;
+use crate::defence::{Defence, off};
 
 /// Names a derived key without telling anything about it; as text, 16 hexadecimal digits: the `kid` of a token's header.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,8 +52,8 @@ impl TokenKeys {
 impl DerivedKeys {
     fn jwt_key(&self, token_use: TokenUse) -> &JwtKey {
         match token_use {
-            TokenUse::Login => &self.login_token,
-            TokenUse::Session => &self.session_token,
+            TokenUse::Login if !off(Defence::TokenKeys) => &self.login_token,
+            TokenUse::Login | TokenUse::Session => &self.session_token,
         }
     }
 }

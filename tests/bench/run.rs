@@ -54,10 +54,21 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
+/// Tests can turn the defences of other builds off: this is a release build, as people get it.
+fn no_switches() -> Result<(), String> {
+    let (variable, binary) = (b"KUBEPASS_TEST_DEFENCES_OFF", super::support::world::server_binary());
+    let bytes = std::fs::read(&binary).map_err(|error| format!("{}: {error}", binary.display()))?;
+    match bytes.windows(variable.len()).any(|window| window == variable) {
+        true => Err(format!("{} is a release build and knows the switches of the security suite", binary.display())),
+        false => Ok(()),
+    }
+}
+
 fn measure() -> Result<(), String> {
     if cfg!(debug_assertions) {
         return Err("this is a debug build, whose figures mean nothing: use `make bench`".to_owned());
     }
+    no_switches()?;
     let plan = Plan::of_environment()?;
     let h2load = load::version()?;
     let baseline = std::env::var_os("BASELINE").map(std::path::PathBuf::from);

@@ -11,6 +11,7 @@ mod check_envoy;
 mod config_errors;
 mod crds;
 mod decisions;
+mod defences;
 mod envoy_resources;
 mod ext_authz;
 mod ext_authz_answers;

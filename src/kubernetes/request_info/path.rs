@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Ambiguous;
+use crate::defence::{Defence, off};
 
 /// No field of a request stands further right: `apis/GROUP/VERSION/watch/namespaces/NAMESPACE/RESOURCE/NAME/SUBRESOURCE`.
 const MEANINGFUL: usize = 9;
@@ -89,6 +90,7 @@ fn check_raw_bytes(raw: &str) -> Result<(), Ambiguous> {
 fn decode(raw: &str) -> Result<Cow<'_, str>, Ambiguous> {
     let segment = if raw.contains('%') { Cow::Owned(decode_escapes(raw)?) } else { Cow::Borrowed(raw) };
     match &*segment {
+        _ if off(Defence::PathRefusal) => Ok(segment),
         "" => Err(Ambiguous::EmptySegment),
         "." | ".." => Err(Ambiguous::DotSegment),
         _ => Ok(segment),
@@ -100,7 +102,7 @@ fn decode_escapes(raw: &str) -> Result<String, Ambiguous> {
     let mut bytes = raw.bytes();
     while let Some(byte) = bytes.next() {
         match if byte == b'%' { unescape(&mut bytes)? } else { byte } {
-            b'/' | b'\\' => return Err(Ambiguous::EncodedSlash),
+            b'/' | b'\\' if !off(Defence::PathRefusal) => return Err(Ambiguous::EncodedSlash),
             byte => decoded.push(byte),
         }
     }

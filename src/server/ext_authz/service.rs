@@ -9,6 +9,7 @@ use tonic::Status;
 use crate::access::{AccessRequest, Answer, Challenge, Decision, DenyReason, Grant, Outcome, authenticate, decide};
 use crate::audit::{AuditEvent, decision_event};
 use crate::config::{HttpTarget, Jwt, KubernetesTarget, Method, OnAuditFailure, Target};
+use crate::defence::{Defence, off};
 use crate::header::HeaderValue;
 use crate::server::clock;
 use crate::server::ext_authz::convert::{self, Minted};
@@ -93,7 +94,7 @@ impl ExtAuthz {
         let event = decision_event(request, decision, answer, snapshot.version());
         match self.trail.record(AuditEvent::Decision(&event)).await {
             Ok(()) => true,
-            Err(error) if snapshot.config().audit.on_failure == OnAuditFailure::Deny => {
+            Err(error) if snapshot.config().audit.on_failure == OnAuditFailure::Deny && !off(Defence::AuditFirst) => {
                 tracing::warn!(request.id = request.request_id, %error, "refused: no audit line");
                 false
             }

@@ -9,9 +9,9 @@ use openidconnect::core::{
 };
 use openidconnect::{
     AccessTokenHash, AdditionalClaims, AuthType, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, EmptyExtraTokenFields,
-    EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, IdToken, IdTokenFields, IdTokenVerifier, Nonce, OAuth2TokenResponse,
-    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope, StandardErrorResponse, StandardTokenResponse,
-    TokenResponse, UserInfoClaims, UserInfoError,
+    EndpointMaybeSet, EndpointNotSet, EndpointSet, HttpRequest, IdToken, IdTokenFields, IdTokenVerifier, Nonce, NonceVerifier,
+    OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope, StandardErrorResponse,
+    StandardTokenResponse, TokenResponse, UserInfoClaims, UserInfoError,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::config::IdentityProvider;
+use crate::defence::{Defence, off};
 
 use super::error::{IdTokenFault, OidcError};
 use super::provider::{Discovered, Provider, shortened};
@@ -105,8 +106,10 @@ impl Provider {
         let client = client(settings, &discovered, redirect_uri);
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let state = CsrfToken::new(state.to_owned());
-        let mut request =
-            client.authorize_url(CoreAuthenticationFlow::AuthorizationCode, move || state, Nonce::new_random).set_pkce_challenge(challenge);
+        let mut request = client.authorize_url(CoreAuthenticationFlow::AuthorizationCode, move || state, Nonce::new_random);
+        if !off(Defence::LoginPkce) {
+            request = request.set_pkce_challenge(challenge);
+        }
         for scope in settings.scopes.iter().filter(|scope| *scope != "openid") {
             request = request.add_scope(Scope::new(scope.clone()));
         }
@@ -128,7 +131,7 @@ impl Provider {
         let discovered = self.discovered().await?;
         let expected = discovered.metadata.issuer().as_str();
         // Where every answer names its issuer, one that does not has lost it on the way.
-        if answer.issuer.as_deref().map_or(discovered.answers_name_issuer, |issuer| issuer != expected) {
+        if answer.issuer.as_deref().map_or(discovered.answers_name_issuer, |issuer| issuer != expected) && !off(Defence::LoginIssuer) {
             return Err(OidcError::MixedUp { provider: self.name.clone() });
         }
         let tokens = self.exchange(settings, &discovered, redirect_uri, answer, proof).await?;
@@ -158,10 +161,12 @@ impl Provider {
     ) -> Result<TokenAnswer, OidcError> {
         let client = client(settings, discovered, redirect_uri);
         let fault = |detail: &str| OidcError::TokenAnswer { provider: self.name.clone(), detail: shortened(detail) };
-        let request = client
+        let mut request = client
             .exchange_code(AuthorizationCode::new(answer.code.expose_secret().to_owned()))
-            .map_err(|_| fault("it has no token endpoint"))?
-            .set_pkce_verifier(PkceCodeVerifier::new(proof.pkce_verifier.expose_secret().to_owned()));
+            .map_err(|_| fault("it has no token endpoint"))?;
+        if !off(Defence::LoginPkce) {
+            request = request.set_pkce_verifier(PkceCodeVerifier::new(proof.pkce_verifier.expose_secret().to_owned()));
+        }
         request.request_async(&self.call()).await.map_err(|error| match error {
             RequestTokenError::Request(cause) => self.unreachable(cause),
             RequestTokenError::ServerResponse(response) => OidcError::Refused {
@@ -238,7 +243,8 @@ fn verified(
     let verifier = IdTokenVerifier::new_public_client(ClientId::new(settings.client_id.clone()), issuer, discovered.keys.clone())
         .set_allowed_algs(ALGORITHMS)
         .set_time_fn(move || now);
-    let claims = id_token.claims(&verifier, nonce).map_err(id_token_fault)?;
+    let is_ours = |said: Option<&Nonce>| if off(Defence::LoginNonce) { Ok(()) } else { nonce.verify(said) };
+    let claims = id_token.claims(&verifier, is_ours).map_err(id_token_fault)?;
     if claims.authorized_party().is_some_and(|party| party.as_str() != settings.client_id) {
         return Err(IdTokenFault::Audience);
     }

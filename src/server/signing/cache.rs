@@ -16,6 +16,7 @@ const WAYS: usize = 8;
 /// A token and what it says.
 #[derive(Debug)]
 struct Held<C, T> {
+    session: SessionId,
     route_id: Box<str>,
     kid: Box<str>,
     algorithm: SigningAlgorithm,
@@ -25,7 +26,6 @@ struct Held<C, T> {
 
 /// What the cache must know of claims.
 pub(super) trait Lived {
-    fn session(&self) -> &SessionId;
     /// Unix seconds: made at, dead from.
     fn life(&self) -> (u64, u64);
 }
@@ -60,7 +60,7 @@ impl<C: Lived, T> TokenCache<C, T> {
         let Some(set) = self.set(session, route_id) else { return mint().map(|(_, token)| Arc::new(token)) };
         let find = || {
             let held = set.held.load();
-            let found = held.iter().find(|held| held.claims.session() == session && *held.route_id == *route_id);
+            let found = held.iter().find(|held| held.session == *session && *held.route_id == *route_id);
             found.filter(|held| *held.kid == *kid && held.algorithm == algorithm && held.is_good(now) && is_same(&held.claims)).cloned()
         };
         let old = find();
@@ -80,7 +80,10 @@ impl<C: Lived, T> TokenCache<C, T> {
         }
         let (claims, token) = mint()?;
         let token = Arc::new(token);
-        set.insert(Held { route_id: route_id.into(), kid: kid.into(), algorithm, claims, token: Arc::clone(&token) }, now);
+        set.insert(
+            Held { session: *session, route_id: route_id.into(), kid: kid.into(), algorithm, claims, token: Arc::clone(&token) },
+            now,
+        );
         Ok(token)
     }
 
@@ -111,7 +114,7 @@ impl<C: Lived, T> Set<C, T> {
     fn insert(&self, new: Held<C, T>, now: u64) {
         let new = Arc::new(new);
         self.held.rcu(|old| {
-            let is_same = |held: &Held<C, T>| held.claims.session() == new.claims.session() && held.route_id == new.route_id;
+            let is_same = |held: &Held<C, T>| held.session == new.session && held.route_id == new.route_id;
             let mut held: Vec<_> = old.iter().filter(|held| !held.is_dead(now) && !is_same(held)).cloned().collect();
             if held.len() >= WAYS {
                 held.sort_by_key(|held| std::cmp::Reverse(held.claims.life().1));
@@ -146,20 +149,12 @@ impl<C: Lived, T> Held<C, T> {
 }
 
 impl Lived for UpstreamTokenClaims {
-    fn session(&self) -> &SessionId {
-        &self.session
-    }
-
     fn life(&self) -> (u64, u64) {
         (self.issued_at, self.expires_at)
     }
 }
 
 impl Lived for AssertionTokenClaims {
-    fn session(&self) -> &SessionId {
-        &self.session
-    }
-
     fn life(&self) -> (u64, u64) {
         (self.issued_at, self.expires_at)
     }
@@ -182,15 +177,11 @@ mod tests {
     const KEY: (&str, SigningAlgorithm) = ("kid", SigningAlgorithm::Rs256);
 
     #[derive(Debug, Clone)]
-    struct Claims(SessionId, u64, u64);
+    struct Claims(u64, u64);
 
     impl Lived for Claims {
-        fn session(&self) -> &SessionId {
-            &self.0
-        }
-
         fn life(&self) -> (u64, u64) {
-            (self.1, self.2)
+            (self.0, self.1)
         }
     }
 
@@ -205,7 +196,7 @@ mod tests {
         let cache = TokenCache::new();
         for number in 0..3 * 2048 * 8 {
             let id = id(number);
-            let mint = || Ok::<_, Infallible>((Claims(id, 0, 1000 + u64::from(number)), number));
+            let mint = || Ok::<_, Infallible>((Claims(0, 1000 + u64::from(number)), number));
             assert_eq!(*cache.token(&id, "route", KEY, 0, |_| true, mint).unwrap(), number);
         }
         assert!(cache.len() <= SETS * WAYS, "{}", cache.len());
@@ -218,12 +209,12 @@ mod tests {
     fn the_old_token_goes_on_while_a_new_one_is_made() {
         let (cache, id) = (TokenCache::new(), id(1));
         let give = |now: u64, token: &'static str| {
-            cache.token(&id, "route", KEY, now, |_| true, || Ok::<_, Infallible>((Claims(id, now, now + 100), token))).map(|token| *token)
+            cache.token(&id, "route", KEY, now, |_| true, || Ok::<_, Infallible>((Claims(now, now + 100), token))).map(|token| *token)
         };
         assert_eq!(give(0, "old"), Ok("old"));
         let mint = || {
             assert_eq!(give(85, "nobody's"), Ok("old"));
-            Ok::<_, Infallible>((Claims(id, 85, 185), "new"))
+            Ok::<_, Infallible>((Claims(85, 185), "new"))
         };
         assert_eq!(cache.token(&id, "route", KEY, 85, |_| true, mint).map(|token| *token), Ok("new"));
         assert_eq!(give(86, "newer"), Ok("new"));
@@ -235,6 +226,6 @@ mod tests {
         let mint = || -> Result<_, Infallible> { std::panic::resume_unwind(Box::new("while signing")) };
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cache.token(&id, "route", KEY, 0, |_| true, mint)));
         assert!(panicked.is_err());
-        assert_eq!(cache.token(&id, "route", KEY, 0, |_| true, || Ok::<_, Infallible>((Claims(id, 0, 9), 7))).map(|token| *token), Ok(7));
+        assert_eq!(cache.token(&id, "route", KEY, 0, |_| true, || Ok::<_, Infallible>((Claims(0, 9), 7))).map(|token| *token), Ok(7));
     }
 }

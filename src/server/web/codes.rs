@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::defence::{Defence, off};
 use crate::session::SessionId;
 
 use super::limits::{CODE_SECONDS, CODES, CODES_PER_SESSION};
@@ -116,10 +117,10 @@ impl OneTimeCodes {
         if now >= code.expires_at {
             return Err(CodeRefusal::Expired);
         }
-        if !code.challenge.fits(verifier) {
+        if !code.challenge.fits(verifier) && !off(Defence::CodeVerifier) {
             return Err(CodeRefusal::Verifier);
         }
-        if code.destination != *destination {
+        if code.destination != *destination && !off(Defence::CodeDestination) {
             return Err(CodeRefusal::Destination);
         }
         Ok(code.session)

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::defence::{Defence, off};
 use crate::session::SessionId;
 use crate::token::{SealError, TokenKeys};
 
@@ -28,7 +29,8 @@ pub(super) fn seal<T: Serialize>(keys: &TokenKeys, purpose: Purpose, session: Se
 /// What was asked, when the form was made for this purpose and session and is not too old.
 pub(super) fn open<T: DeserializeOwned>(keys: &TokenKeys, purpose: Purpose, session: SessionId, text: &str, now: u64) -> Option<T> {
     let sealed: Sealed<T> = serde_json::from_slice(&keys.open_cookie(purpose.label(), text)?).ok()?;
-    (sealed.session == session && now < sealed.expires_at).then_some(sealed.ask)
+    let is_theirs = sealed.session == session || off(Defence::FormSession);
+    (is_theirs && now < sealed.expires_at).then_some(sealed.ask)
 }
 
 /// What a form is for.
@@ -51,6 +53,9 @@ impl Purpose {
 /// Whether a browser says that a page of `origin` sent this request. The second lock beside the sealed form: a client that says nothing has no
 /// ambient cookies that another page could use.
 pub(super) fn is_same_origin(headers: &HeaderMap, origin: &str) -> bool {
+    if off(Defence::FormOrigin) {
+        return true;
+    }
     let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     match (value("sec-fetch-site"), value(header::ORIGIN.as_str())) {
         // With `Referrer-Policy: no-referrer` browsers send `Origin: null` for our own forms too; this header they cannot be made to forge.

@@ -29,6 +29,7 @@ use super::input::{MethodInput, RouteInput};
 use super::listener::BUFFER_BYTES;
 use super::message::{ads, exactly, number, seconds, tcp_keepalive, transport_socket};
 use super::{names, upstream_filters};
+use crate::defence::{Defence, off};
 
 /// Each watch holds a request open; Envoy's default of 1,024 would refuse the next one.
 const MAX_OPEN: u32 = 100_000;
@@ -113,8 +114,9 @@ fn upstream_tls(input: &RouteInput<'_>) -> Option<TransportSocket> {
     let server_name = address.map_or_else(|| input.server.server_name.to_ascii_lowercase(), |address| address.to_string());
     let san_type = if by_ip { SanType::IpAddress } else { SanType::Dns };
     let name = SubjectAltNameMatcher { san_type: san_type.into(), matcher: Some(exactly(&server_name)), ..Default::default() };
+    let expected = if off(Defence::UpstreamName) { vec![] } else { vec![name] };
     let validation = CombinedCertificateValidationContext {
-        default_validation_context: Some(CertificateValidationContext { match_typed_subject_alt_names: vec![name], ..Default::default() }),
+        default_validation_context: Some(CertificateValidationContext { match_typed_subject_alt_names: expected, ..Default::default() }),
         validation_context_sds_secret_config: Some(SdsSecretConfig { name: names::ca_secret(&input.id), sds_config: ads() }),
         ..Default::default()
     };

@@ -22,6 +22,7 @@ use super::http_filters::http_filters;
 use super::message::{ads, cidr_range, enabled, extension, number, seconds};
 use super::names::SCOPE;
 use super::{access_log, local_reply};
+use crate::defence::{Defence, off};
 
 /// `exec`, `attach` and `port-forward` switch to one of these; nothing else may upgrade.
 pub(super) const UPGRADES: [&str; 2] = [WEBSOCKET, "SPDY/3.1"];
@@ -60,6 +61,9 @@ pub(super) fn connection_manager(stat_prefix: &str, source: Source<'_>, routes: 
         Source::Peer => None,
         Source::ForwardedBy(proxies) => Some(proxies),
     };
+    use PathWithEscapedSlashesAction::{KeepUnchanged, RejectRequest};
+    let normalises = !off(Defence::PathNormalisation);
+    let escaped_slashes = if normalises { RejectRequest } else { KeepUnchanged };
     HttpConnectionManager {
         codec_type: CodecType::Auto.into(),
         stat_prefix: stat_prefix.to_owned(),
@@ -75,9 +79,9 @@ pub(super) fn connection_manager(stat_prefix: &str, source: Source<'_>, routes: 
         preserve_external_request_id: false,
         always_set_request_id_in_response: true,
         // What ext_authz judges is what the API server gets.
-        normalize_path: enabled(),
-        merge_slashes: true,
-        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::RejectRequest.into(),
+        normalize_path: enabled().filter(|_| normalises),
+        merge_slashes: normalises,
+        path_with_escaped_slashes_action: escaped_slashes.into(),
         strip_port_mode: Some(StripPortMode::StripAnyHostPort(true)),
         strip_trailing_host_dot: true,
         common_http_protocol_options: Some(common_options()),
@@ -104,11 +108,13 @@ fn by_forwarded_for(proxies: &[IpNet]) -> TypedExtensionConfig {
 }
 
 fn common_options() -> HttpProtocolOptions {
+    use HeadersWithUnderscoresAction::{Allow, RejectRequest};
+    let underscores = if off(Defence::UnderscoreRefusal) { Allow } else { RejectRequest };
     HttpProtocolOptions {
         idle_timeout: seconds(3600),
         max_headers_count: number(MAX_HEADERS),
         // `impersonate_user` means `Impersonate-User` to some servers.
-        headers_with_underscores_action: HeadersWithUnderscoresAction::RejectRequest.into(),
+        headers_with_underscores_action: underscores.into(),
         ..Default::default()
     }
 }

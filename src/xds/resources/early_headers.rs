@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_muta
 
 use super::message::{extension, remove_header, remove_headers_matching, remove_headers_with_prefix, write_header};
 use super::names::{CLIENT_HEADER_PREFIXES, CLIENT_HEADERS, SCOPE};
+use crate::defence::{Defence, off};
 
 const FORWARDED: &str = "x-forwarded-";
 /// What begins with that and is not `x-forwarded-for`: the regular expressions here cannot say "except".
@@ -21,15 +22,17 @@ pub(super) fn early_header_mutation(keep_forwarded_for: bool) -> TypedExtensionC
         prefix => remove_headers_with_prefix(prefix),
     });
     let names = CLIENT_HEADERS.iter().map(|name| remove_header(name));
-    let mutation = HeaderMutation { mutations: prefixes.chain(names).chain(scope()).collect() };
+    let removed = prefixes.chain(names).filter(|_| !off(Defence::EarlyStrip));
+    let mutation = HeaderMutation { mutations: removed.chain(scope()).collect() };
     extension("envoy.http.early_header_mutation.header_mutation", mutation)
 }
 
 /// The server name, in lower case here whatever the client wrote. Where there is none, the host: that leads to the refusal which says so. The
 /// client's own line of that name is gone by its prefix.
 fn scope() -> [Mutation; 2] {
+    let server_name = if off(Defence::HostScope) { "%REQ(:authority)%" } else { "%REQUESTED_SERVER_NAME%" };
     [
-        write_header(SCOPE, "%REQUESTED_SERVER_NAME%", HeaderAppendAction::OverwriteIfExistsOrAdd),
+        write_header(SCOPE, server_name, HeaderAppendAction::OverwriteIfExistsOrAdd),
         write_header(SCOPE, "%REQ(:authority)%", HeaderAppendAction::AddIfAbsent),
     ]
 }

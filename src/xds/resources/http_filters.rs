@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::r#type::v3::{HttpStatus, StatusCode};
 use super::identity_headers::{self, HEADER_MUTATION};
 use super::message::{enabled, grpc_service, http_filter, milliseconds, regex};
 use super::names::{EXT_AUTHZ_CLUSTER, SETTABLE, TARGET_KEY};
+use crate::defence::{Defence, off};
 
 /// Name of the filter, and key of its configuration on a route.
 pub(super) const EXT_AUTHZ: &str = "envoy.filters.http.ext_authz";
@@ -45,11 +46,11 @@ fn ext_authz() -> ExtAuthz {
     ExtAuthz {
         transport_api_version: ApiVersion::V3.into(),
         services: grpc_service(EXT_AUTHZ_CLUSTER, milliseconds(CHECK_TIMEOUT_MILLISECONDS)).map(ext_authz::Services::GrpcService),
-        failure_mode_allow: false,
+        failure_mode_allow: off(Defence::FailClosed),
         // 403 would look like a refusal by RBAC; clients try again on 503.
         status_on_error: Some(HttpStatus { code: StatusCode::ServiceUnavailable.into() }),
         validate_mutations: true,
-        decoder_header_mutation_rules: Some(mutation_rules()),
+        decoder_header_mutation_rules: (!off(Defence::MutationRules)).then(mutation_rules),
         // A filter that is switched off at run time denies.
         deny_at_disable: Some(RuntimeFeatureFlag { default_value: enabled(), runtime_key: "ext_authz.deny_at_disable".to_owned() }),
         include_tls_session: true,

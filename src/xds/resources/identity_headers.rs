@@ -12,6 +12,7 @@ use super::names::{
     EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, SCOPE, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION,
     UPSTREAM_COOKIE, USER_KEY, extra_key, group_key,
 };
+use crate::defence::{Defence, off};
 use crate::kubernetes::impersonation;
 
 /// Name of the filter, and key of its configuration on a route.
@@ -25,16 +26,16 @@ const OTHER_REQUEST: [&str; 4] = ["x-rewrite-url", "x-http-method", "x-http-meth
 
 /// The filter's own configuration: the same for every host, always.
 pub(super) fn for_all_routes() -> HeaderMutation {
+    // What the trail says of it, for the upstream's own: Envoy itself would append the address that connected, and its own for one of loopback.
+    let source = write_header("x-forwarded-for", FOUND_SOURCE, HeaderAppendAction::OverwriteIfExistsOrAdd);
+    let source = Some(source).filter(|_| !off(Defence::SourceOverwrite));
+    let own = [remove_header(SOURCE), remove_header(SCOPE)];
+    let forged = Some(remove_headers_with_prefix(impersonation::PREFIX)).filter(|_| !off(Defence::LatePrefixStrip));
     let identity = [
-        // What the trail says of it, for the upstream's own: Envoy itself would append the address that connected, and its own for one of loopback.
-        write_header("x-forwarded-for", FOUND_SOURCE, HeaderAppendAction::OverwriteIfExistsOrAdd),
-        remove_header(SOURCE),
-        remove_header(SCOPE),
-        remove_headers_with_prefix(impersonation::PREFIX),
         from_metadata(impersonation::USER, USER_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
         from_metadata(impersonation::UID, UID_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
     ];
-    let mutations = identity.into_iter().chain(groups(0..GROUP_SLOTS)).collect();
+    let mutations = source.into_iter().chain(own).chain(forged).chain(identity).chain(groups(0..GROUP_SLOTS)).collect();
     HeaderMutation { mutations: requests(mutations), most_specific_header_mutations_wins: false }
 }
 
@@ -46,7 +47,7 @@ pub(super) fn source_for_check() -> HeaderMutation {
 
 /// What one route adds after that.
 pub(super) fn for_route(method: &MethodInput<'_>) -> HeaderMutationPerRoute {
-    let removed = NOT_FOR_UPSTREAM.iter().map(|name| remove_header(name));
+    let removed = NOT_FOR_UPSTREAM.iter().filter(|_| !off(Defence::CookieStrip)).map(|name| remove_header(name));
     let mutations = match method {
         MethodInput::Impersonate { max_groups, extra_keys, .. } => {
             let extra = extra_keys.iter().flat_map(|key| extra(key));
@@ -59,19 +60,22 @@ pub(super) fn for_route(method: &MethodInput<'_>) -> HeaderMutationPerRoute {
 }
 
 /// The client's own credential goes whether ext_authz brought a token or not: without one, nothing goes upstream under this name.
-fn token_as_authorization() -> [Mutation; 3] {
-    [
-        remove_header("authorization"),
+fn token_as_authorization() -> impl Iterator<Item = Mutation> {
+    let written = [
         write_header("authorization", &format!("%REQ({UPSTREAM_AUTHORIZATION})%"), HeaderAppendAction::OverwriteIfExistsOrAdd),
         remove_header(UPSTREAM_AUTHORIZATION),
-    ]
+    ];
+    client_authorization().into_iter().chain(written)
+}
+
+fn client_authorization() -> Option<Mutation> {
+    Some(remove_header("authorization")).filter(|_| !off(Defence::CredentialOverwrite))
 }
 
 /// The identity header is ext_authz's whatever the client sent and however it was spelt, `cookie` (removed before) holds what is not ours, and no credential goes upstream.
 fn assertion_and_cookies(identity_header: &str) -> Vec<Mutation> {
     let from = |name: &str, header: &str| write_header(name, &format!("%REQ({header})%"), HeaderAppendAction::OverwriteIfExistsOrAdd);
     let written = [
-        remove_header("authorization"),
         remove_header(identity_header),
         remove_spellings(identity_header),
         from(identity_header, UPSTREAM_ASSERTION),
@@ -79,7 +83,7 @@ fn assertion_and_cookies(identity_header: &str) -> Vec<Mutation> {
         remove_header(UPSTREAM_ASSERTION),
         remove_header(UPSTREAM_COOKIE),
     ];
-    OTHER_REQUEST.iter().map(|name| remove_header(name)).chain(written).collect()
+    OTHER_REQUEST.iter().map(|name| remove_header(name)).chain(client_authorization()).chain(written).collect()
 }
 
 fn groups(slots: std::ops::Range<usize>) -> impl Iterator<Item = Mutation> {

@@ -25,6 +25,7 @@ use super::input::ListenerInput;
 use super::message::{ads, cidr_range, enabled, number, seconds, socket_address, tcp_keepalive, transport_socket};
 use super::names;
 use crate::config;
+use crate::defence::{Defence, off};
 
 /// Per connection; more waits in the peer's window.
 pub(super) const BUFFER_BYTES: u32 = 32 * 1024;
@@ -45,9 +46,10 @@ pub(super) fn listener(input: &ListenerInput<'_>) -> Listener {
 
 fn filter_chains(listener: &str, configured: &config::Listener) -> Vec<FilterChain> {
     let config::Sources { proxy_protocol, trusted_proxies } = &configured.sources;
+    let balancers = proxy_protocol.as_deref().filter(|_| !off(Defence::ProxyProtocolSource)).unwrap_or_default();
     let chain = |chain: &str, source: Source<'_>, behind: &[IpNet]| FilterChain {
         transport_socket: transport_socket(downstream_tls(listener, configured.certificates.len())),
-        filter_chain_match: filter_chain_match(proxy_protocol.as_deref().unwrap_or_default(), behind),
+        filter_chain_match: filter_chain_match(balancers, behind),
         ..filter_chain(chain, listener, source, routes_by_ads())
     };
     let mut chains = vec![chain(CHAIN, Source::Peer, &[])];

@@ -23,6 +23,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{MetadataMatcher, StringMatcher
 use super::input::MethodInput;
 use super::message::{exactly, extension, http_filter, regex, write_header};
 use super::names::{self, EXT_AUTHZ_NAMESPACE, GRANT_KEY};
+use crate::defence::{Defence, off};
 use crate::kubernetes::impersonation;
 
 /// Go trims blanks, and an empty user runs as the service account: the value must begin and end with something else.
@@ -41,9 +42,15 @@ pub(super) fn for_cluster(route: &str, method: &MethodInput<'_>, secrets: Option
         MethodInput::Impersonate { .. } => Some(http_filter("envoy.filters.http.credential_injector", credential(route, secrets))),
         MethodInput::Jwt | MethodInput::Http { .. } => None,
     };
-    let guard = std::iter::once(http_filter("envoy.filters.http.rbac", guard(&method.target(route), method)));
-    let last = [http_filter(CONNECTION_ON_UPGRADES, connection()), http_filter("envoy.filters.http.upstream_codec", UpstreamCodec {})];
-    guard.chain(credential).chain(last).collect()
+    let guard = Some(http_filter("envoy.filters.http.rbac", guard(&method.target(route), method)));
+    let connection = Some(http_filter(CONNECTION_ON_UPGRADES, connection()));
+    let filters = [
+        guard.filter(|_| !off(Defence::Guard)),
+        credential,
+        connection.filter(|_| !off(Defence::ConnectionRewrite)),
+        Some(http_filter("envoy.filters.http.upstream_codec", UpstreamCodec {})),
+    ];
+    filters.into_iter().flatten().collect()
 }
 
 fn guard(grant: &str, method: &MethodInput<'_>) -> Rbac {
@@ -120,7 +127,7 @@ fn credential(route: &str, secrets: Option<ConfigSource>) -> CredentialInjector 
         header_value_prefix: "Bearer ".to_owned(),
     };
     CredentialInjector {
-        overwrite: true,
+        overwrite: !off(Defence::CredentialOverwrite),
         allow_request_without_credential: false,
         credential: Some(extension("envoy.http.injected_credentials.generic", generic)),
     }
