@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::config::{Config, IdentityProvider, Listener, Route};
 use crate::token::TokenKeys;
 
+mod neighbours;
 mod node_view;
 
+use neighbours::Neighbours;
 pub use node_view::{NodeView, Nodes};
 
 /// Everything that a check, a page or an xDS stream reads of the configuration.
@@ -17,6 +19,7 @@ pub struct Snapshot {
     config: Arc<Config>,
     token_keys: Arc<TokenKeys>,
     nodes: Arc<Nodes>,
+    neighbours: Neighbours,
     routes_by_name: HashMap<String, Arc<Route>>,
     routes_by_id: HashMap<String, Arc<Route>>,
     routes_by_host: HashMap<String, Arc<Route>>,
@@ -30,6 +33,7 @@ impl Snapshot {
             version: content_hash.chars().take(16).collect(),
             token_keys: Arc::new(TokenKeys::derive(&config.secrets)),
             nodes: Arc::new(Nodes::new(&config.nodes, &config.gateways)),
+            neighbours: Neighbours::of(&config),
             routes_by_name: by(|route| route.name.clone()),
             routes_by_id: by(|route| route.id().to_owned()),
             routes_by_host: by(|route| route.host.clone()),
@@ -79,6 +83,11 @@ impl Snapshot {
     /// The route of this name and this API server: see [`Route::id`].
     pub fn route_by_id(&self, id: &str) -> Option<&Arc<Route>> {
         self.routes_by_id.get(id)
+    }
+
+    /// The other routes to the same API server of whose names a name of this one could be taken for one: those with a longer prefix.
+    pub fn neighbours(&self, route: &Route) -> &[Arc<Route>] {
+        self.neighbours.of_route(route)
     }
 
     /// `host` in lower case, without port.

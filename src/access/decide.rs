@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::access::authenticate::SessionState;
 use crate::access::decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome, Reader};
 use crate::access::request::{AccessRequest, RequestTarget};
-use crate::access::upstream::{self, NameRefusal};
+use crate::access::upstream::{self, Beside, NameRefusal};
 use crate::config::{HttpTarget, IdentityProvider, Route, Target};
 use crate::defence::{Defence, off};
 use crate::kubernetes::request_info::RequestInfo;
@@ -75,7 +75,7 @@ fn outcome<'a>(
     evidence.rule_faults = verdict.errors;
     allowed?;
     let (identity, dropped) = match &route.target {
-        Target::Kubernetes(target) => upstream::map(&session.identity, &user, target),
+        Target::Kubernetes(target) => upstream::map(&session.identity, &user, target, beside(snapshot, route, session)),
         // The groups stand in the token that the upstream verifies.
         Target::Http(_) => (upstream::name(&session.identity), Vec::new()),
     };
@@ -150,6 +150,12 @@ fn accept_identity_provider(snapshot: &Snapshot, route: &Route, session: &Sessio
         return Ok(());
     }
     Err(Outcome::Deny(DenyReason::IdentityProviderNotAccepted { idp: idp.clone() }))
+}
+
+fn beside<'s>(snapshot: &'s Snapshot, route: &Route, session: &Session) -> Beside<'s> {
+    let provider = snapshot.identity_provider(&session.identity.principal.idp);
+    let provider_prefix = provider.map_or("", |provider| provider.mapping.username_prefix());
+    Beside { neighbours: snapshot.neighbours(route), provider_prefix }
 }
 
 /// Whether this provider, and not another under the same name, made the session's claims. Discovery takes issuers of a host alone with and

@@ -1,6 +1,8 @@
 //! From a session's identity and a route to the names that the API server will see. What does not fit is refused, never trimmed or cut.
 
-use crate::config::{Impersonate, KubernetesTarget, Method};
+use std::sync::Arc;
+
+use crate::config::{Impersonate, KubernetesTarget, Method, Route, Target};
 use crate::defence::{Defence, off};
 use crate::header::{HeaderValue, InvalidHeaderValue};
 use crate::identity::Identity;
@@ -49,6 +51,8 @@ pub enum NameRefusal {
     System { what: &'static str, name: String },
     #[error("your {what} {name:?} begins with \"kubepass:\", which is reserved")]
     Reserved { what: &'static str, name: String },
+    #[error("your {what} {name:?} could be somebody else's of the route {route:?}, which leads to the same API server with a prefix")]
+    OtherRoute { what: &'static str, name: String, route: String },
     #[error("your user name {name:?} is not among the users that this route lists")]
     UserNotListed { name: String },
     #[error("the {what} of your identity could not be worked out: {why}")]
@@ -65,12 +69,26 @@ impl NameRefusal {
     }
 }
 
+/// Whose names the names of a route must not look like.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// See `Snapshot::neighbours`.
+    pub neighbours: &'a [Arc<Route>],
+    /// What the identity provider's configuration puts before usernames.
+    pub provider_prefix: &'a str,
+}
+
 /// Maps an identity onto a route. The second value names the groups that the allow-list kept back.
-pub fn map(identity: &Identity, user: &UserView<'_>, target: &KubernetesTarget) -> (Result<UpstreamIdentity, NameRefusal>, Vec<String>) {
+pub fn map(
+    identity: &Identity,
+    user: &UserView<'_>,
+    target: &KubernetesTarget,
+    beside: Beside<'_>,
+) -> (Result<UpstreamIdentity, NameRefusal>, Vec<String>) {
     let is_taken = |group: &&String| is_listed(group, &target.groups.allow);
     let groups = identity.groups.as_slice().iter();
     let dropped = groups.clone().filter(|group| !is_taken(group)).cloned().collect();
-    (build(identity, user, target, groups.filter(is_taken)), dropped)
+    (build(identity, user, target, groups.filter(is_taken), beside), dropped)
 }
 
 /// The name alone, for an upstream that is no API server: it gets everything else in a token.
@@ -87,6 +105,7 @@ fn build<'a>(
     user: &UserView<'_>,
     target: &KubernetesTarget,
     groups: impl Iterator<Item = &'a String> + Clone,
+    beside: Beside<'_>,
 ) -> Result<UpstreamIdentity, NameRefusal> {
     // An empty name must not pass as "prefix only".
     let name = if identity.username.is_empty() { String::new() } else { [&*target.username_prefix, &identity.username].concat() };
@@ -111,12 +130,38 @@ fn build<'a>(
         .iter()
         .map(|(key, values)| Ok((key.clone(), texts(key, values.evaluate(user))?)))
         .collect::<Result<_, _>>()?;
+    beside.check_user(&name, target, &identity.principal.idp)?;
     let user = checked("user name", name, &target.allow_system)?;
     let mut names = Vec::with_capacity(count);
     for group in groups {
-        names.push(checked("group", [&*target.groups.prefix, group].concat(), &target.allow_system)?);
+        let group = [&*target.groups.prefix, group].concat();
+        beside.check_group(&group, target)?;
+        names.push(checked("group", group, &target.allow_system)?);
     }
     Ok(UpstreamIdentity { user, uid, groups: names, extra })
+}
+
+impl Beside<'_> {
+    /// Two routes that take one provider can give one name to two of its people; of two providers the configuration has made sure already.
+    fn check_user(&self, name: &str, target: &KubernetesTarget, idp: &str) -> Result<(), NameRefusal> {
+        let is_given = |route: &Route, other: &KubernetesTarget| {
+            let takes = route.identity_providers.as_ref().is_none_or(|listed| listed.iter().any(|name| name == idp));
+            let longer = other.username_prefix.len() > target.username_prefix.len();
+            takes && longer && name.strip_prefix(&*other.username_prefix).is_some_and(|rest| rest.starts_with(self.provider_prefix))
+        };
+        self.check("user name", name, is_given)
+    }
+
+    fn check_group(&self, name: &str, target: &KubernetesTarget) -> Result<(), NameRefusal> {
+        let longer = |other: &KubernetesTarget| other.groups.prefix.len() > target.groups.prefix.len();
+        self.check("group", name, |_, other| longer(other) && name.starts_with(&*other.groups.prefix))
+    }
+
+    fn check(&self, what: &'static str, name: &str, is_given: impl Fn(&Route, &KubernetesTarget) -> bool) -> Result<(), NameRefusal> {
+        let gives = |route: &&Arc<Route>| matches!(&route.target, Target::Kubernetes(other) if is_given(route, other));
+        let Some(route) = self.neighbours.iter().find(gives) else { return Ok(()) };
+        Err(NameRefusal::OtherRoute { what, name: name.to_owned(), route: route.name.clone() })
+    }
 }
 
 /// The only way for a name to become a header value.

@@ -7,7 +7,7 @@ mod refusal;
 use serde_json::{Map, Value as Json};
 
 use crate::expression::{CompileError, EvaluationError, Expected, Expression, FieldValue, Fields, Schema, Type, Value};
-use crate::identity::{Groups, Identity, Principal, claims, name};
+use crate::identity::{Groups, Identity, NameFault, Principal, claims, name};
 
 pub use refusal::MappingRefusal;
 
@@ -169,12 +169,17 @@ impl IdentityMapping {
             return Ok(String::new());
         }
         name::check(email).map_err(MappingRefusal::EmailInvalid)?;
+        // `eve@evil.example@example.com`: who sends mail may take the first, a rule takes the last (CVE-2026-40574).
+        if email.matches('@').count() > 1 {
+            return Err(MappingRefusal::EmailInvalid(NameFault::SeveralDomains));
+        }
         self.check_domain(email)?;
         Ok(email.clone())
     }
 
     fn check_domain(&self, address: &str) -> Result<(), MappingRefusal> {
-        let domain = address.rsplit_once('@').filter(|(local, _)| !local.is_empty()).map(|(_, domain)| domain.to_ascii_lowercase());
+        // At the first `@`: with a second one in it, the rest is none of the domains.
+        let domain = address.split_once('@').filter(|(local, _)| !local.is_empty()).map(|(_, domain)| domain.to_ascii_lowercase());
         if self.email_domains.is_empty() || domain.is_some_and(|domain| self.email_domains.contains(&domain)) {
             Ok(())
         } else {

@@ -18,6 +18,9 @@ pub enum NameFault {
     Invisible,
     #[error("begins or ends with a blank")]
     BlankEnd,
+    /// Of an e-mail address alone.
+    #[error("has more than one `@` in it, so that nobody can tell whose domain it is in")]
+    SeveralDomains,
 }
 
 pub(super) fn check(name: &str) -> Result<(), NameFault> {

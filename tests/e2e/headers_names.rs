@@ -23,6 +23,7 @@ pub(super) fn users() -> Value {
     for (login, email, groups) in REFUSED {
         add(login, email, texts(groups));
     }
+    users.extend(super::headers_spellings::users());
     Value::Object(users)
 }
 

@@ -12,6 +12,7 @@ mod faults;
 mod gateways;
 mod headers;
 mod headers_names;
+mod headers_spellings;
 mod hosting;
 mod jwt;
 mod keys;

@@ -18,6 +18,7 @@ mod ext_authz_answers;
 mod ext_authz_gone;
 mod fixture;
 mod fuzz_corpus;
+mod identities;
 mod live_reload;
 mod managed_envoy;
 mod manifests;

@@ -136,7 +136,9 @@ fn only_addresses_in_the_domains_are_taken() {
     };
     check("alice@example.com", true);
     check("alice@EXAMPLE.net", true);
-    check("a@b@example.com", true);
+    check("a@b@example.com", false);
+    check("a@evil.example@example.com", false);
+    check("a@example.com@example.com", false);
     check("alice@example.org", false);
     check("alice@sub.example.com", false);
     check("alice@notexample.com", false);
@@ -148,6 +150,16 @@ fn only_addresses_in_the_domains_are_taken() {
     // The address counts even where the username is something else: rules read it.
     let mapping = mapping("claims.preferred_username + '@example.com'", None, None).with_email_domains(vec!["example.com".into()]);
     assert_eq!(map(&mapping, &with("email", json!("boss@example.org"))), Err(MappingRefusal::OutsideDomains));
+}
+
+/// Who sends mail to it may read it otherwise than a rule that looks at its end (CVE-2026-40574), also where no domains are listed.
+#[test]
+fn an_address_with_two_domains_is_none() {
+    for email in ["eve@evil.example@example.com", "a@@example.com", "\"a@b\"@example.com", "@@"] {
+        let refusal = Err(MappingRefusal::EmailInvalid(NameFault::SeveralDomains));
+        assert_eq!(map(&usual(), &with("email", json!(email))), refusal, "{email}");
+        assert_eq!(map(&mapping("claims.sub", None, None), &with("email", json!(email))), refusal, "{email}");
+    }
 }
 
 #[test]
