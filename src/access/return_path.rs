@@ -12,7 +12,13 @@ const OWN_PATHS: &str = "/.kubepass/";
 pub fn is_return_path(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\\\"<>#`".contains(&byte);
     let is_path = text.starts_with('/') && !text.starts_with("//") && !text.starts_with(OWN_PATHS);
-    off(Defence::RedirectCheck) || (is_path && text.len() <= MAX_BYTES && text.bytes().all(plain))
+    off(Defence::RedirectCheck) || (is_path && text.len() <= MAX_BYTES && text.bytes().all(plain) && !has_dot_segments(text))
+}
+
+/// By these a browser makes another path of it, which would have to be looked at again. Envoy lets none through to us.
+fn has_dot_segments(text: &str) -> bool {
+    let path = text.split('?').next().unwrap_or(text);
+    path.split('/').any(|segment| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."))
 }
 
 #[cfg(test)]
@@ -21,7 +27,16 @@ mod tests {
 
     #[test]
     fn a_path_of_the_host_and_nothing_else() {
-        for text in ["/", "/wiki/Start?action=edit&x=1;y", "/a%20b/%C3%BC", "/~user/@x:y/(z)'!*,+$[0]{|}^", "/.kubepass", "/a//b"] {
+        for text in [
+            "/",
+            "/wiki/Start?action=edit&x=1;y",
+            "/a%20b/%C3%BC",
+            "/...",
+            "/a.b/.c/..d?/../x",
+            "/~user/@x:y/(z)'!*,+$[0]{|}^",
+            "/.kubepass",
+            "/a//b",
+        ] {
             assert!(is_return_path(text), "{text}");
         }
         for text in [
@@ -41,6 +56,11 @@ mod tests {
             "/é",
             "/.kubepass/start?return=/",
             "/.kubepass/logout",
+            "/./.kubepass/logout",
+            "/x/../.kubepass/logout",
+            "/x/%2e%2E/.kubepass/logout",
+            "/..",
+            "/.",
         ] {
             assert!(!is_return_path(text), "{text}");
         }

@@ -31,7 +31,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 use url::Url;
 
@@ -50,7 +49,7 @@ use crate::snapshot::Snapshot;
 
 use codes::OneTimeCodes;
 use error::WebError;
-use limits::{RateLimit, UnderWay, UsedStates};
+use limits::{RateLimit, Source, UnderWay, UsedStates};
 
 pub use serve::serve;
 
@@ -69,8 +68,9 @@ pub struct Web {
     used_states: UsedStates,
     token_requests: RateLimit,
     login_returns: RateLimit,
-    under_way: Arc<UnderWay>,
-    logins: Semaphore,
+    under_way: Arc<UnderWay<Source>>,
+    /// By identity provider.
+    logins: Arc<UnderWay<String>>,
     warned: Seldom,
 }
 
@@ -108,8 +108,8 @@ impl Web {
             used_states: UsedStates::default(),
             token_requests: RateLimit::new(limits::TOKEN_REQUESTS_PER_MINUTE),
             login_returns: RateLimit::new(limits::LOGINS_PER_MINUTE),
-            under_way: Arc::default(),
-            logins: Semaphore::new(limits::CONCURRENT_LOGINS),
+            under_way: UnderWay::new(limits::UNDER_WAY_PER_SOURCE),
+            logins: UnderWay::new(limits::CONCURRENT_LOGINS),
             warned: Seldom::default(),
         }
     }
@@ -202,7 +202,7 @@ async fn by_host(State(hosts): State<Hosts>, mut request: Request) -> Response {
         return plain(StatusCode::MISDIRECTED_REQUEST, "this host is not served here");
     };
     let request::Origin { source_ip, request_id, .. } = request::Origin::of(request.headers());
-    let Some(_under_way) = hosts.web.under_way.begin(&source_ip) else {
+    let Some(_under_way) = hosts.web.under_way.begin(Source::of(&source_ip)) else {
         return plain(StatusCode::TOO_MANY_REQUESTS, "too many requests of this address are under way: try again in a moment");
     };
     let answer = tokio::time::timeout(limits::REQUEST_TIMEOUT, router.oneshot(request)).await;

@@ -15,6 +15,7 @@
 pub mod browser;
 pub mod cluster;
 pub mod echo;
+pub mod fake_idp;
 pub mod header_attacks;
 pub mod html;
 pub mod http;

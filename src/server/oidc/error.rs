@@ -38,6 +38,8 @@ pub enum IdTokenFault {
     Nonce,
     #[error("it has expired")]
     Expired,
+    #[error("it is not valid yet")]
+    NotYetValid,
     #[error("the signature does not fit")]
     Signature,
     #[error("it is not signed with RS256/384/512, PS256/384/512 or ES256/384")]
@@ -66,6 +68,7 @@ impl OidcError {
                 IdTokenFault::Audience => "id_token_audience",
                 IdTokenFault::Nonce => "id_token_nonce",
                 IdTokenFault::Expired => "id_token_expired",
+                IdTokenFault::NotYetValid => "id_token_not_yet_valid",
                 IdTokenFault::Signature => "id_token_signature",
                 IdTokenFault::Algorithm => "id_token_algorithm",
                 IdTokenFault::UnknownKey => "id_token_unknown_key",
@@ -102,7 +105,7 @@ impl OidcError {
                 "Log in again. If it stays so, ask the operator of kubepass to check `client_id`, `client_secret`, the scope `openid` and the redirect \
                  URI registered at the identity provider."
             }
-            Self::IdToken { fault: IdTokenFault::Expired | IdTokenFault::Nonce, .. } => {
+            Self::IdToken { fault: IdTokenFault::Expired | IdTokenFault::NotYetValid | IdTokenFault::Nonce, .. } => {
                 "Log in again. If it stays so, ask the operator of kubepass to compare the clocks of kubepass and of the identity provider."
             }
             Self::IdToken { fault: IdTokenFault::Audience, .. } => {

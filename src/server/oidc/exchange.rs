@@ -24,8 +24,10 @@ use crate::defence::{Defence, off};
 use super::error::{IdTokenFault, OidcError};
 use super::provider::{Discovered, Provider, shortened};
 
-/// How far the clock of the identity provider may be behind ours, in seconds.
+/// How far the clock of the identity provider may be behind ours, or before it, in seconds.
 const CLOCK_SKEW: u64 = 60;
+/// Times before which a token is not valid, or was not there. The library reads neither.
+const BEGINNINGS: [&str; 2] = ["nbf", "iat"];
 /// Claims that sessions and policies read whatever the mapping says; where one of them, or one that the mapping reads, is missing from the ID token,
 /// userinfo is asked.
 const USER_INFO_CLAIMS: [&str; 3] = [EMAIL, EMAIL_VERIFIED, "groups"];
@@ -236,6 +238,7 @@ fn verified(
     nonce: &Nonce,
     now: u64,
 ) -> Result<Map<String, Value>, IdTokenFault> {
+    let latest = now.saturating_add(CLOCK_SKEW);
     let now = i64::try_from(now.saturating_sub(CLOCK_SKEW)).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     let now = now.ok_or_else(|| IdTokenFault::Other("our clock is unusable".to_owned()))?;
     let issuer = discovered.metadata.issuer().clone();
@@ -256,7 +259,17 @@ fn verified(
             return Err(IdTokenFault::AccessTokenHash);
         }
     }
-    object(claims).ok_or_else(|| IdTokenFault::Other("its claims are not an object".to_owned()))
+    let claims = object(claims).ok_or_else(|| IdTokenFault::Other("its claims are not an object".to_owned()))?;
+    if BEGINNINGS.iter().any(|name| claims.get(*name).is_some_and(|time| !has_begun(time, latest))) {
+        return Err(IdTokenFault::NotYetValid);
+    }
+    Ok(claims)
+}
+
+/// A time that is no number has never begun.
+fn has_begun(time: &Value, latest: u64) -> bool {
+    // RFC 7519 lets it have a fraction.
+    time.as_u64().map_or_else(|| time.as_f64().is_some_and(|time| time <= latest as f64), |time| time <= latest)
 }
 
 /// Adds what the ID token lacks. An address and whether it is verified belong together: the flag of one address never stands beside another.

@@ -151,6 +151,11 @@ impl Provider {
         if metadata.token_endpoint().is_none() {
             return Err(self.bad_discovery("it names no token endpoint"));
         }
+        // What we call ourselves does not leave TLS (`HttpClient`). People's browsers shall not either.
+        let scheme = metadata.authorization_endpoint().url().scheme();
+        if scheme != "https" && scheme != self.issuer.scheme() {
+            return Err(self.bad_discovery("its authorization endpoint is no https URL"));
+        }
         Ok(Discovered { metadata, keys, answers_name_issuer, fetched: Instant::now() })
     }
 

@@ -1,6 +1,7 @@
 //! What the web part bounds, each by name, and the small tables that hold the bounds: requests of one source, states that were used. Time comes as an argument.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,8 +16,8 @@ pub(super) const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(28);
 /// Connections at a time; only Envoys connect.
 pub(super) const CONNECTIONS: usize = 1024;
-/// Answers of identity providers that are worked on at a time.
-pub(super) const CONCURRENT_LOGINS: usize = 64;
+/// Answers of one identity provider that are worked on at a time: one that is slow must not hold up the log-ins at others.
+pub(super) const CONCURRENT_LOGINS: u32 = 64;
 /// Log-ins that one browser may have open at a time.
 pub(super) const PARALLEL_LOGINS: usize = 4;
 /// From the start of a login to its return, in seconds.
@@ -97,40 +98,45 @@ impl RateLimit {
     }
 }
 
-/// Counts the requests of each source that are under way.
-#[derive(Debug, Default)]
-pub(super) struct UnderWay {
-    counts: Mutex<HashMap<Source, u32>>,
-}
-
-/// One request; counts until it is dropped.
+/// Counts what is under way: the requests of each source, the answers of each identity provider.
 #[derive(Debug)]
-pub(super) struct OneUnderWay {
-    all: Arc<UnderWay>,
-    source: Source,
+pub(super) struct UnderWay<K: Eq + Hash> {
+    most: u32,
+    counts: Mutex<HashMap<K, u32>>,
 }
 
-impl UnderWay {
-    /// `None` when `source` has as many under way as it may.
-    pub(super) fn begin(self: &Arc<Self>, source: &str) -> Option<OneUnderWay> {
-        let source = Source::of(source);
+/// One of them; counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct OneUnderWay<K: Eq + Hash> {
+    all: Arc<UnderWay<K>>,
+    whose: K,
+}
+
+impl<K: Eq + Hash + Clone> UnderWay<K> {
+    /// `most`: of each.
+    pub(super) fn new(most: u32) -> Arc<Self> {
+        Arc::new(Self { most, counts: Mutex::default() })
+    }
+
+    /// `None` when as many are under way as may be.
+    pub(super) fn begin(self: &Arc<Self>, whose: K) -> Option<OneUnderWay<K>> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(source.clone()).or_insert(0);
-        if *count >= UNDER_WAY_PER_SOURCE {
+        let count = counts.entry(whose.clone()).or_insert(0);
+        if *count >= self.most {
             return None;
         }
         *count += 1;
-        Some(OneUnderWay { all: Arc::clone(self), source })
+        Some(OneUnderWay { all: Arc::clone(self), whose })
     }
 }
 
-impl Drop for OneUnderWay {
+impl<K: Eq + Hash> Drop for OneUnderWay<K> {
     fn drop(&mut self) {
         let mut counts = self.all.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.source) {
+        if let Some(count) = counts.get_mut(&self.whose) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                counts.remove(&self.source);
+                counts.remove(&self.whose);
             }
         }
     }
@@ -205,12 +211,12 @@ mod tests {
 
     #[test]
     fn what_is_under_way_counts_until_it_ends() {
-        let all = Arc::new(UnderWay::default());
-        let mut open: Vec<_> = (0..UNDER_WAY_PER_SOURCE).map(|_| all.begin("192.0.2.1").unwrap()).collect();
-        assert!(all.begin("192.0.2.1").is_none());
-        assert!(all.begin("192.0.2.2").is_some());
+        let all = UnderWay::new(UNDER_WAY_PER_SOURCE);
+        let mut open: Vec<_> = (0..UNDER_WAY_PER_SOURCE).map(|_| all.begin("one").unwrap()).collect();
+        assert!(all.begin("one").is_none());
+        assert!(all.begin("other").is_some());
         open.pop();
-        assert!(all.begin("192.0.2.1").is_some());
+        assert!(all.begin("one").is_some());
         open.clear();
         assert!(all.counts.lock().unwrap().is_empty(), "nothing is kept of those that left");
     }

@@ -234,7 +234,7 @@ async fn identify(
     code: String,
     issuer: Option<String>,
 ) -> Result<Identity, WebError> {
-    let _permit = web.logins.try_acquire().map_err(|_| WebError::Busy)?;
+    let _under_way = web.logins.begin(settings.name.clone()).ok_or(WebError::Busy)?;
     let provider = web.oidc.get(settings)?;
     let answer = AuthorizationAnswer { code: code.into(), issuer };
     let proof = LoginProof { nonce: under_way.nonce.as_str().into(), pkce_verifier: under_way.pkce_verifier.as_str().into() };

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::fake_idp::{Behaviour, Endpoint, Signing};
 use super::installation::{Installation, Options};
+use crate::support::fake_idp::{Behaviour, Endpoint, Signing};
 
 /// Logs in at a provider that does `wrong`; the answer must be a page with `text`, an audit line with `reason`, and no session anywhere.
 #[track_caller]

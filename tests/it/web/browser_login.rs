@@ -7,8 +7,8 @@ use kubepass::identity::{Identity, Principal};
 use kubepass::session::{Session, SessionId};
 use serde_json::json;
 
-use super::fake_idp::Signing;
 use super::installation::{Installation, Options, PARTNER, PROD, program};
+use crate::support::fake_idp::Signing;
 
 const SESSION: &str = "__Host-kubepass-session";
 
@@ -64,7 +64,7 @@ async fn user_info_fills_what_the_id_token_lacks() {
 async fn an_address_is_verified_by_its_own_flag_alone() {
     let installation = Installation::new().await;
     let remove = |name: &'static str| {
-        move |behaviour: &mut super::fake_idp::Behaviour| drop(behaviour.id_token.insert(name.to_owned(), json!(null)))
+        move |behaviour: &mut crate::support::fake_idp::Behaviour| drop(behaviour.id_token.insert(name.to_owned(), json!(null)))
     };
     // The ID token says who, userinfo that another address is verified.
     installation.idp.set(remove("email_verified"));

@@ -4,8 +4,8 @@ use axum::http::{StatusCode, header};
 use kubepass::server::clock::unix_now as now;
 use serde_json::json;
 
-use super::fake_idp::Endpoint;
 use super::installation::{Answer, Installation, PROD, PUBLIC, program};
+use crate::support::fake_idp::Endpoint;
 
 const CONFIGURATION: &str = "/.well-known/openid-configuration";
 const JWKS: &str = "/.well-known/jwks.json";

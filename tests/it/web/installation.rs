@@ -30,7 +30,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 use url::Url;
 
-use super::fake_idp::{CLIENT_ID, CLIENT_SECRET, FakeIdp};
+use crate::support::fake_idp::{CLIENT_ID, CLIENT_SECRET, FakeIdp};
 
 pub(crate) const PUBLIC: &str = "https://pass.example.com";
 pub(crate) const PROD: &str = "https://prod.k8s.example.com";
@@ -58,11 +58,18 @@ pub(crate) struct Options {
     pub(crate) audit_file: Option<PathBuf>,
     pub(crate) lifetime_seconds: u64,
     pub(crate) key_cool_down: Duration,
+    pub(crate) idp_timeout: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { partner: false, audit_file: None, lifetime_seconds: 12 * 3600, key_cool_down: Duration::ZERO }
+        Self {
+            partner: false,
+            audit_file: None,
+            lifetime_seconds: 12 * 3600,
+            key_cool_down: Duration::ZERO,
+            idp_timeout: Duration::from_secs(5),
+        }
     }
 }
 
@@ -114,7 +121,7 @@ impl Installation {
         let store = Store::open(&folder.path().join("kubepass.db"), Arc::clone(snapshot.load().token_keys())).unwrap();
         let sessions = Arc::new(SessionTable::new());
         let timing = Timing {
-            timeout: Duration::from_millis(1500),
+            timeout: options.idp_timeout,
             refresh_period: Duration::from_secs(3600),
             key_cool_down: options.key_cool_down,
             failure_cool_down: Duration::ZERO,

@@ -19,15 +19,15 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-pub(crate) const CLIENT_ID: &str = "kubepass";
-pub(crate) const CLIENT_SECRET: &str = "client-secret-of-32-characters-ok";
+pub const CLIENT_ID: &str = "kubepass";
+pub const CLIENT_SECRET: &str = "client-secret-of-32-characters-ok";
 
 /// One for all: making it takes a second.
 static RSA: LazyLock<String> = LazyLock::new(|| KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap().serialize_pem());
 
 /// How one endpoint answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
+pub enum Endpoint {
     Right,
     Error500,
     OAuthError,
@@ -35,12 +35,14 @@ pub(crate) enum Endpoint {
     Huge,
     HugeWithoutLength,
     Slow,
+    /// A byte now and then, without end: no pause is long.
+    Drip,
     NotJson,
 }
 
 /// How ID tokens are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signing {
+pub enum Signing {
     Es256,
     Rs256,
     Ps256,
@@ -58,24 +60,38 @@ pub(crate) enum Signing {
     UnknownKey,
     /// Right, then one claim changed.
     Tampered,
+    /// By a key that is not published and stands in the header itself (`jwk`).
+    OwnKeyInHeader,
+    /// By a key that is not published, with an address of the attacker's where it could be read (`jku`, `x5u`).
+    OwnKeyByAddress,
+    /// By a key that is not published; the header names two keys, first the published one.
+    TwoKeyIds,
+    /// Right, with an extension in the header that must be understood.
+    CriticalExtension,
 }
 
 /// What the provider does; tests change it.
 #[derive(Debug, Clone)]
-pub(crate) struct Behaviour {
-    pub(crate) discovery: Endpoint,
-    pub(crate) keys: Endpoint,
-    pub(crate) token: Endpoint,
-    pub(crate) user_info: Endpoint,
-    pub(crate) discovery_issuer: Option<String>,
-    pub(crate) signing: Signing,
+pub struct Behaviour {
+    pub discovery: Endpoint,
+    pub keys: Endpoint,
+    pub token: Endpoint,
+    pub user_info: Endpoint,
+    pub discovery_issuer: Option<String>,
+    /// Replace members of the discovery document.
+    pub discovery_members: Map<String, Value>,
+    /// Further published keys, before the right one.
+    pub more_keys: Vec<Value>,
+    /// The verifier of a code does not matter.
+    pub ignores_pkce: bool,
+    pub signing: Signing,
     /// Replace or (with null) remove claims of the ID token.
-    pub(crate) id_token: Map<String, Value>,
-    pub(crate) with_id_token: bool,
-    pub(crate) user_info_claims: Value,
+    pub id_token: Map<String, Value>,
+    pub with_id_token: bool,
+    pub user_info_claims: Value,
     /// RFC 9207 on the authorization answer.
-    pub(crate) answer_issuer: Option<String>,
-    pub(crate) lifetime: i64,
+    pub answer_issuer: Option<String>,
+    pub lifetime: i64,
 }
 
 #[derive(Debug)]
@@ -92,6 +108,8 @@ struct Shared {
     codes: Mutex<HashMap<String, Asked>>,
     keys: Mutex<Keys>,
     requests: Mutex<HashMap<&'static str, usize>>,
+    /// What the token endpoint was asked.
+    asked: Mutex<Vec<HashMap<String, String>>>,
 }
 
 #[derive(Debug)]
@@ -102,10 +120,10 @@ struct Keys {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct FakeIdp(Arc<Shared>);
+pub struct FakeIdp(Arc<Shared>);
 
 impl FakeIdp {
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let idp = Self::at(listener.local_addr().unwrap());
         let app = Router::new()
@@ -119,47 +137,53 @@ impl FakeIdp {
     }
 
     fn at(address: SocketAddr) -> Self {
-        let behaviour = Behaviour {
-            discovery: Endpoint::Right,
-            keys: Endpoint::Right,
-            token: Endpoint::Right,
-            user_info: Endpoint::Right,
-            discovery_issuer: None,
-            signing: Signing::Es256,
-            id_token: Map::new(),
-            with_id_token: true,
-            user_info_claims: json!({"sub": "ada-1"}),
-            answer_issuer: None,
-            lifetime: 300,
-        };
         Self(Arc::new(Shared {
             issuer: format!("http://{address}"),
-            behaviour: Mutex::new(behaviour),
+            behaviour: Mutex::new(Behaviour::right()),
             codes: Mutex::default(),
             keys: Mutex::new(Keys::generate("key-1")),
             requests: Mutex::default(),
+            asked: Mutex::default(),
         }))
     }
 
-    pub(crate) fn issuer(&self) -> &str {
+    pub fn issuer(&self) -> &str {
         &self.0.issuer
     }
 
-    pub(crate) fn set(&self, change: impl FnOnce(&mut Behaviour)) {
+    /// Back to right behaviour.
+    pub fn behave(&self) {
+        self.set(|behaviour| *behaviour = Behaviour::right());
+    }
+
+    pub fn set(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.0.behaviour.lock().unwrap());
     }
 
-    pub(crate) fn rotate_keys(&self) {
+    pub fn rotate_keys(&self) {
         *self.0.keys.lock().unwrap() = Keys::generate("key-2");
     }
 
     /// How often an endpoint was asked.
-    pub(crate) fn requests(&self, endpoint: &'static str) -> usize {
+    pub fn requests(&self, endpoint: &'static str) -> usize {
         self.0.requests.lock().unwrap().get(endpoint).copied().unwrap_or_default()
     }
 
+    /// The forms that came to the token endpoint.
+    pub fn asked(&self) -> Vec<HashMap<String, String>> {
+        self.0.asked.lock().unwrap().clone()
+    }
+
+    /// The public key that nobody published, as a JWK under the published key's id.
+    pub fn foreign_key(&self) -> Value {
+        let keys = self.0.keys.lock().unwrap();
+        let mut jwk = foreign_jwk(&keys.foreign);
+        jwk["kid"] = json!(keys.id);
+        jwk
+    }
+
     /// The user says yes at the authorization endpoint: where the browser goes next.
-    pub(crate) fn authorize(&self, url: &Url) -> Url {
+    pub fn authorize(&self, url: &Url) -> Url {
         let asked: HashMap<_, _> = url.query_pairs().into_owned().collect();
         assert!(url.as_str().starts_with(&format!("{}/authorize?", self.0.issuer)), "{url}");
         assert_eq!(asked["response_type"], "code");
@@ -181,12 +205,33 @@ impl FakeIdp {
     }
 
     /// The user, or the provider, says no.
-    pub(crate) fn refuse(&self, url: &Url, error: &str, description: &str) -> Url {
+    pub fn refuse(&self, url: &Url, error: &str, description: &str) -> Url {
         let asked: HashMap<_, _> = url.query_pairs().into_owned().collect();
         let mut back = Url::parse(&asked["redirect_uri"]).unwrap();
         back.query_pairs_mut().append_pair("error", error).append_pair("error_description", description);
         back.query_pairs_mut().append_pair("state", &asked["state"]);
         back
+    }
+}
+
+impl Behaviour {
+    fn right() -> Self {
+        Self {
+            discovery: Endpoint::Right,
+            keys: Endpoint::Right,
+            token: Endpoint::Right,
+            user_info: Endpoint::Right,
+            discovery_issuer: None,
+            discovery_members: Map::new(),
+            more_keys: Vec::new(),
+            ignores_pkce: false,
+            signing: Signing::Es256,
+            id_token: Map::new(),
+            with_id_token: true,
+            user_info_claims: json!({"sub": "ada-1"}),
+            answer_issuer: None,
+            lifetime: 300,
+        }
     }
 }
 
@@ -217,6 +262,7 @@ impl Keys {
         let ec = |pair: &KeyPair| EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
         let rsa = || EncodingKey::from_rsa_pem(RSA.as_bytes()).unwrap();
         let rsa_id = format!("{}-rsa", self.id);
+        let by_hand = |header: &str| signed_by_hand(header, claims, &ec(&self.foreign));
         let none = |signature: &str| {
             let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
             format!("{}.{}.{signature}", part(&json!({"alg": "none", "kid": self.id})), part(&json!(claims)))
@@ -231,6 +277,16 @@ impl Keys {
             Signing::Hs256OfPublicKey => encode(Algorithm::HS256, &self.id, &EncodingKey::from_secret(self.ec.public_key_pem().as_bytes())),
             Signing::ForeignKey => encode(Algorithm::ES256, &self.id, &ec(&self.foreign)),
             Signing::UnknownKey => encode(Algorithm::ES256, "unknown", &ec(&self.foreign)),
+            Signing::OwnKeyInHeader => by_hand(&json!({"alg": "ES256", "kid": self.id, "jwk": foreign_jwk(&self.foreign)}).to_string()),
+            Signing::OwnKeyByAddress => {
+                let address = "https://evil.example/keys";
+                by_hand(&json!({"alg": "ES256", "kid": "unknown", "jku": address, "x5u": address}).to_string())
+            }
+            Signing::TwoKeyIds => by_hand(&format!(r#"{{"alg":"ES256","kid":"{}","kid":"unknown"}}"#, self.id)),
+            Signing::CriticalExtension => {
+                let header = json!({"alg": "ES256", "kid": self.id, "crit": ["exp"], "exp": 1});
+                signed_by_hand(&header.to_string(), claims, &ec(&self.ec))
+            }
             Signing::Tampered => {
                 let good = encode(Algorithm::ES256, &self.id, &ec(&self.ec));
                 let parts: Vec<_> = good.split('.').collect();
@@ -240,6 +296,18 @@ impl Keys {
             }
         }
     }
+}
+
+/// Any header, whatever a library would say to it.
+fn signed_by_hand(header: &str, claims: &Map<String, Value>, key: &EncodingKey) -> String {
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(json!(claims).to_string()));
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), key, Algorithm::ES256).unwrap();
+    format!("{signed}.{signature}")
+}
+
+fn foreign_jwk(pair: &KeyPair) -> Value {
+    let key = EncodingKey::from_ec_pem(pair.serialize_pem().as_bytes()).unwrap();
+    serde_json::to_value(Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap()).unwrap()
 }
 
 impl Shared {
@@ -270,6 +338,14 @@ async fn answer(endpoint: Endpoint, right: impl FnOnce() -> Value) -> Response {
             tokio::time::sleep(Duration::from_secs(60)).await;
             json(right())
         }
+        Endpoint::Drip => {
+            let drop = async |()| {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Some((Ok::<_, std::io::Error>(vec![b' ']), ()))
+            };
+            let body = axum::body::Body::from_stream(futures::stream::unfold((), drop));
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
         Endpoint::NotJson => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "<html>").into_response(),
     }
 }
@@ -279,7 +355,7 @@ async fn discovery(State(idp): State<Arc<Shared>>) -> Response {
     let issuer = behaviour.discovery_issuer.clone().unwrap_or_else(|| idp.issuer.clone());
     let at = |path: &str| format!("{}{path}", idp.issuer);
     answer(behaviour.discovery, || {
-        json!({
+        let mut document = json!({
             "issuer": issuer,
             "authorization_endpoint": at("/authorize"),
             "token_endpoint": at("/token"),
@@ -289,19 +365,24 @@ async fn discovery(State(idp): State<Arc<Shared>>) -> Response {
             "subject_types_supported": ["public"],
             // It even says that it would take these: nobody must believe it.
             "id_token_signing_alg_values_supported": ["ES256", "HS256", "none"],
-        })
+        });
+        document.as_object_mut().unwrap().extend(behaviour.discovery_members);
+        document
     })
     .await
 }
 
 async fn keys(State(idp): State<Arc<Shared>>) -> Response {
     let behaviour = idp.count("keys");
-    let published = idp.keys.lock().unwrap().published();
+    let mut published = idp.keys.lock().unwrap().published();
+    let keys = published["keys"].as_array_mut().unwrap();
+    keys.splice(0..0, behaviour.more_keys);
     answer(behaviour.keys, || published).await
 }
 
 async fn token(State(idp): State<Arc<Shared>>, headers: HeaderMap, Form(form): Form<HashMap<String, String>>) -> Response {
     let behaviour = idp.count("token");
+    idp.asked.lock().unwrap().push(form.clone());
     let credentials = STANDARD.encode(format!("{CLIENT_ID}:{CLIENT_SECRET}"));
     assert_eq!(headers[header::AUTHORIZATION], format!("Basic {credentials}"));
     assert_eq!(form["grant_type"], "authorization_code");
@@ -309,7 +390,8 @@ async fn token(State(idp): State<Arc<Shared>>, headers: HeaderMap, Form(form): F
         return answer(Endpoint::OAuthError, || Value::Null).await;
     };
     assert_eq!(form["redirect_uri"], asked.redirect_uri);
-    if URL_SAFE_NO_PAD.encode(digest(&SHA256, form["code_verifier"].as_bytes())) != asked.challenge {
+    let fits = URL_SAFE_NO_PAD.encode(digest(&SHA256, form["code_verifier"].as_bytes())) == asked.challenge;
+    if !fits && !behaviour.ignores_pkce {
         return answer(Endpoint::OAuthError, || Value::Null).await;
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
