@@ -99,9 +99,7 @@ fn log_in(options: &Options, url: &str) -> Result<(), CommandError> {
     let wire = Wire::new(&told.transport(&cache, &InstallationAddress::parse(url)?.to_string()))?;
     let (installation, route) = installation_and_route(&wire, url)?;
     let login = with_credentials(options, &cache, &wire, |credentials| credentials.log_in(&installation, route.as_ref()))?;
-    remember(&told, &cache, route.as_ref(), &login.installation)?;
-    say(&format!("Logged in to {installation} as {}.", login.user));
-    Ok(())
+    Ok(remember(&told, &cache, route.as_ref(), &login.installation)?)
 }
 
 fn told(options: &Options) -> Result<Told, TrustError> {

@@ -7,6 +7,7 @@ use super::address::{AddressError, InstallationAddress, RouteAddress};
 use super::caller::Caller;
 use super::installation::{ProtocolError, SessionAnswer, Wire};
 use super::login::{LoginError, LoginRequest, log_in};
+use super::terminal::say;
 use super::token_cache::{CacheError, CachedLogin, CachedSession, TokenCache};
 
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +110,9 @@ impl Credentials<'_> {
         };
         self.cache.forget_installation(&login.installation)?;
         self.cache.put_login(installation, &login)?;
+        // The browser decides who logs in, and whoever saw the page's address could have brought a code of their own: so the name is said
+        // each time, also under kubectl, which shows it.
+        say(&format!("Logged in to {installation} as {}.", login.user));
         Ok(login)
     }
 }
