@@ -19,6 +19,7 @@ test: lint tools ## every check and test; needs no cluster and no Envoy of yours
 	$(CARGO) build --no-default-features --bin kubepass --target-dir target/cli
 	$(CARGO) test --test demo -- run
 	$(CARGO) test --all-targets --no-fail-fast
+	$(CARGO) test --test security -- run
 
 test-security: tools ## attacks on the real parts, judged by the API servers' audit logs and a recording upstream
 	@$(CARGO) test --quiet --test security -- run

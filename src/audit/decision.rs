@@ -9,6 +9,8 @@ use crate::kubernetes::request_info::RequestInfo;
 
 /// Characters of a path that an audit line keeps; exec commands stand in the query and are short.
 const MAX_PATH_CHARS: usize = 2_048;
+/// How a JSON object begins in base64, and so every JWT.
+const TOKEN_BEGIN: &str = "eyJ";
 /// Of everything else that a client may make as long as its headers may be.
 const MAX_TEXT_CHARS: usize = 1_024;
 /// Characters of a user agent that an audit line keeps.
@@ -31,7 +33,7 @@ pub fn decision_event<'a>(
         user_agent: cut(request.headers.user_agent, MAX_USER_AGENT_CHARS),
         method: cut(request.method, MAX_TEXT_CHARS),
         host: cut(request.host, MAX_TEXT_CHARS),
-        path: cut(request.path, MAX_PATH_CHARS),
+        path: cut_path(request.path),
         kubernetes: evidence.request_info.as_ref().filter(|_| matches!(request.target, RequestTarget::Kubernetes(_))).map(words),
         rule: evidence.rule.as_deref(),
         rule_errors: &evidence.rule_faults,
@@ -89,6 +91,30 @@ fn cut(text: &str, max: usize) -> Cow<'_, str> {
         None => Cow::Borrowed(text),
         Some((end, _)) => Cow::Owned(format!("{}...(cut, {} bytes)", text.get(..end).unwrap_or_default(), text.len())),
     }
+}
+
+/// A token that a client wrote into a path or query would be good for whoever reads the trail.
+fn cut_path(path: &str) -> Cow<'_, str> {
+    if !path.contains(TOKEN_BEGIN) {
+        return cut(path, MAX_PATH_CHARS);
+    }
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let (mut shown, mut rest) = (String::with_capacity(path.len()), path);
+    while let Some((before, from)) = rest.split_once(TOKEN_BEGIN) {
+        let end = from.find(|c| !is_of_token(c)).unwrap_or(from.len());
+        let (token, behind) = from.split_at(end);
+        shown.push_str(before);
+        // Two dots make three parts.
+        if token.bytes().filter(|byte| *byte == b'.').count() == 2 {
+            shown.push_str("(token)");
+        } else {
+            shown.push_str(TOKEN_BEGIN);
+            shown.push_str(token);
+        }
+        rest = behind;
+    }
+    shown.push_str(rest);
+    Cow::Owned(cut(&shown, MAX_PATH_CHARS).into_owned())
 }
 
 #[cfg(test)]
@@ -154,6 +180,20 @@ mod tests {
             "{\"schema\":\"kubepass.audit/v1\",\"time\":\"2026-01-02T03:04:05.000006Z\",\"event\":\"decision\",\"request_id\":\"\",\
              \"outcome\":\"challenge\",\"route\":\"\",\"source_ip\":\"\",\"method\":\"\",\"host\":\"\",\"path\":\"\",\"policy_version\":\"\"}"
         );
+    }
+
+    #[test]
+    fn tokens_in_paths_are_left_out() {
+        for (path, shown) in [
+            ("/api?access_token=eyJh.eyJi.c-_d&x=y", "/api?access_token=(token)&x=y"),
+            ("/api?a=eyJh.eyJi.c&b=eyJh.eyJi.d", "/api?a=(token)&b=(token)"),
+            ("/api/eyJh/log", "/api/eyJh/log"),
+            ("/api?continue=eyJ2IjoibWV0YSJ9", "/api?continue=eyJ2IjoibWV0YSJ9"),
+            ("/api", "/api"),
+            ("eyJ", "eyJ"),
+        ] {
+            assert_eq!(cut_path(path), shown);
+        }
     }
 
     #[test]

@@ -49,7 +49,12 @@ impl Matcher<'_> {
 
     /// Whether every name that begins so is taken.
     fn takes_all_with(&self, prefix: &str) -> bool {
-        matches!(self, Self::Prefix(text) if !text.is_empty() && prefix.starts_with(&text.to_ascii_lowercase()))
+        match self {
+            Self::Prefix(text) => !text.is_empty() && prefix.starts_with(&text.to_ascii_lowercase()),
+            // Every name there is, in the form of `matcher`.
+            Self::Pattern(pattern) => pattern.as_str() == "^(?:.*)$",
+            _ => false,
+        }
     }
 }
 
@@ -126,14 +131,32 @@ pub(super) fn late(config: &Part<'_>, impersonates: bool) {
         _ => {}
     }
     written(&steps);
+    trailers(&mutations.field("request_trailers_mutations"));
     if impersonates {
         slots(&list, &steps);
     }
 }
 
-/// Nothing but requests' headers may change.
+/// Trailers come when all has been judged, so they may only go.
+fn trailers(list: &Part<'_>) {
+    let steps = steps(list);
+    for (step, part) in &steps {
+        if matches!(step, Step::Write { .. } | Step::Unknown) {
+            part.not_understood("of trailers only removals are understood.");
+        }
+    }
+    if !steps.iter().any(|(step, _)| step.removes_all_with(impersonation::PREFIX)) {
+        list.is_unsafe(
+            "trailers",
+            "a client's trailers reach the server, which may read them as headers (RFC 9110, 6.5.1), and nothing has judged them.",
+            "request_trailers_mutations: [{remove_on_match: {key_matcher: {safe_regex: {regex: \".*\"}}}}]",
+        );
+    }
+}
+
+/// Nothing of responses matters here.
 fn shape(mutations: &Part<'_>) {
-    mutations.only(&["request_mutations", "response_mutations", "response_trailers_mutations"]);
+    mutations.only(&["request_mutations", "request_trailers_mutations", "response_mutations", "response_trailers_mutations"]);
 }
 
 fn writes_identity(step: &Step<'_>) -> bool {

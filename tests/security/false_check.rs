@@ -25,7 +25,9 @@ type Answer = Box<dyn Fn(&str, &CheckRequest) -> Result<CheckResponse, Status> +
 pub(super) struct FalseCheck {
     socket: PathBuf,
     answer: Arc<Mutex<Answer>>,
-    /// Of whoever answers now; its end closes all connections.
+    /// Whether somebody answers checks.
+    answering: bool,
+    /// Of whoever is there now; its end closes all connections.
     runtime: Option<Runtime>,
 }
 
@@ -37,7 +39,7 @@ impl FalseCheck {
         let socket = world.run.file("kubepass/run/ext_authz.sock");
         std::fs::rename(&socket, away(&socket)).expect("kubepass's socket");
         let refuse: Answer = Box::new(|_, _| Err(Status::unavailable("not yet")));
-        let mut check = Self { socket, answer: Arc::new(Mutex::new(refuse)), runtime: None };
+        let mut check = Self { socket, answer: Arc::new(Mutex::new(refuse)), answering: false, runtime: None };
         check.answers();
         restart_envoy(world);
         check
@@ -46,7 +48,7 @@ impl FalseCheck {
     /// What the next checks are answered.
     pub(super) fn answer(&mut self, answer: impl Fn(&str, &CheckRequest) -> Result<CheckResponse, Status> + Send + Sync + 'static) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(answer);
-        if self.runtime.is_none() {
+        if !self.answering {
             self.answers();
         }
     }
@@ -55,11 +57,12 @@ impl FalseCheck {
         let (runtime, listener) = self.listen();
         let service = AuthorizationServer::new(Answers(Arc::clone(&self.answer)));
         runtime.spawn(tonic::transport::Server::builder().serve_with_incoming(service, UnixListenerStream::new(listener)));
-        self.runtime = Some(runtime);
+        (self.runtime, self.answering) = (Some(runtime), true);
     }
 
     /// Nobody is there.
     pub(super) fn gone(&mut self) {
+        self.answering = false;
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -52,8 +52,8 @@ pub(super) struct Arrival {
 /// Values that only forged headers hold.
 const FORGED: [&str; 2] = ["forged", "203.0.113."];
 /// Headers that no upstream may get, by the beginning of their names.
-const NOT_FOR_UPSTREAM: [&str; 8] =
-    ["cookie", "x-remote-", "x-kubepass-", "x-pomerium-", "x-original-", "proxy-authorization", "forwarded", "x-real-"];
+const NOT_FOR_UPSTREAM: [&str; 7] =
+    ["x-remote-", "x-kubepass-", "x-pomerium-", "x-original-", "proxy-authorization", "forwarded", "x-real-"];
 
 pub(super) struct Judge {
     state: Mutex<State>,
@@ -302,13 +302,18 @@ fn wire_faults(kept: &Arrived, secrets: &[String]) -> Vec<String> {
     for (name, value) in &kept.headers {
         let shown = String::from_utf8_lossy(value);
         let forwarded = name.starts_with("x-forwarded-") && !["x-forwarded-for", "x-forwarded-proto"].contains(&name.as_str());
-        let of_client = NOT_FOR_UPSTREAM.iter().any(|prefix| name.starts_with(prefix)) || name.contains('_') || forwarded;
+        let of_client =
+            NOT_FOR_UPSTREAM.iter().any(|prefix| name.starts_with(prefix)) || name == "cookie" || name.contains('_') || forwarded;
         if of_client || FORGED.iter().any(|forged| shown.contains(forged)) {
             faults.push(format!("header {name}: {shown}"));
         }
         if name.is_empty() || name.starts_with([' ', '\t']) || value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             faults.push(format!("a header line that can be read in two ways: {name:?}: {shown:?}"));
         }
+    }
+    let lengths = || kept.headers.iter().filter(|(name, _)| name == "content-length").map(|(_, value)| value);
+    if lengths().count() > 1 || lengths().any(|value| value.is_empty() || !value.iter().all(u8::is_ascii_digit)) {
+        faults.push(format!("a length that is none: {:?}", lengths().map(|value| String::from_utf8_lossy(value)).collect::<Vec<_>>()));
     }
     let count = |wanted: &str| kept.headers.iter().filter(|(name, _)| name == wanted).count();
     let is = |wanted: &str, expected: &[u8]| kept.headers.iter().all(|(name, value)| name != wanted || value == expected);

@@ -3,6 +3,8 @@
 //! never owed to a mistake of the attack itself, and whatever an attack let through has come before it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::attack::Verdict;
@@ -14,6 +16,8 @@ use super::support::raw_http2::{Field, Http2};
 
 /// For an answer, and then for what an upstream writes behind it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Requests at a time: many end only when Envoy has waited a second.
+const LANES: usize = 16;
 
 const PLAIN: &str = "GET {at} HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\nauthorization: Bearer {token}\r\n";
 const UPGRADE: &str = "GET {exec} HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\nauthorization: Bearer {token}\r\n";
@@ -34,8 +38,25 @@ pub(super) struct Trial<'s> {
     start: usize,
     awaited: Vec<String>,
     ends: BTreeMap<String, usize>,
+    /// What is sent next, many at a time.
+    waiting: Vec<Job>,
     forbidden: Vec<Forbidden>,
     findings: Vec<String>,
+}
+
+/// A request by itself, on a connection of its own.
+struct Job {
+    mark: String,
+    target: Target,
+    server_name: Option<String>,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    /// HTTP/1.1.
+    Text(Vec<u8>),
+    /// The fields of an HTTP/2 request without a body.
+    Fields(Vec<Field>),
 }
 
 /// A request that was sent, and how it was answered.
@@ -66,6 +87,7 @@ impl<'s> Trial<'s> {
             start: scene.judge.position(),
             awaited: Vec::new(),
             ends: BTreeMap::new(),
+            waiting: Vec::new(),
             forbidden: Vec::new(),
             findings: Vec::new(),
         }
@@ -138,27 +160,50 @@ impl<'s> Trial<'s> {
     /// A whole request over HTTP/1.1 on each route; each character is a byte.
     pub(super) fn raw(&mut self, template: &str, must: Must) {
         for target in self.targets() {
-            self.raw_to(target, Some(target.host), template, must);
+            self.wait_raw(target, Some(target.host), template, must);
         }
+    }
+
+    fn wait_raw(&mut self, target: Target, server_name: Option<&str>, template: &str, must: Must) {
+        let mark = self.mark(target, must);
+        let bytes = Bytes::Text(latin_1(&self.fill(template, target, &mark)));
+        self.waiting.push(Job { mark, target, server_name: server_name.map(str::to_owned), bytes });
     }
 
     /// The same to one route, with another server name or none.
     pub(super) fn raw_to(&mut self, target: Target, server_name: Option<&str>, template: &str, must: Must) -> Sent {
-        let mark = self.mark(target, must);
-        let bytes = latin_1(&self.fill(template, target, &mark));
-        let mut connection = self.open(target, server_name);
-        connection.send(&bytes);
-        let mut answer = connection.answer();
-        while answer.as_ref().is_some_and(|answer| answer.status != 101 && answer.status < 200) {
-            answer = connection.answer();
+        self.flush();
+        self.wait_raw(target, server_name, template, must);
+        let job = self.waiting.pop().expect("the request");
+        let sent = job.send(self.scene);
+        self.ended(sent)
+    }
+
+    /// Sends what waits.
+    pub(super) fn flush(&mut self) {
+        let (jobs, scene) = (std::mem::take(&mut self.waiting), self.scene);
+        let (next, sent) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..LANES.min(jobs.len()) {
+                scope.spawn(|| {
+                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let answered = job.send(scene);
+                        sent.lock().unwrap_or_else(PoisonError::into_inner).push(answered);
+                    }
+                });
+            }
+        });
+        for sent in sent.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            self.ended(sent);
         }
-        self.ended(Sent { mark, answer })
     }
 
     /// A request over HTTP/2 on each route: its fields, pseudo headers first, as templates.
     pub(super) fn http2(&mut self, fields: &[(&str, &str)], must: Must) {
         for target in self.targets() {
-            self.http2_to(target, fields, must, |connection, fields| connection.request(fields, true));
+            let mark = self.mark(target, must);
+            let bytes = Bytes::Fields(self.fields(target, &mark, fields));
+            self.waiting.push(Job { mark, target, server_name: None, bytes });
         }
     }
 
@@ -170,6 +215,7 @@ impl<'s> Trial<'s> {
         must: Must,
         send: impl FnOnce(&mut Http2, &[Field]) -> u32,
     ) -> Sent {
+        self.flush();
         let mark = self.mark(target, must);
         let fields = self.fields(target, &mark, fields);
         let mut connection = Http2::open(self.scene.world.port, target.host, self.scene.world.authority.pem());
@@ -201,7 +247,7 @@ impl<'s> Trial<'s> {
             whole += 1;
             for target in self.targets() {
                 let server_name = (!attack.server_name.is_empty()).then(|| self.fill(attack.server_name, target, ""));
-                self.raw_to(target, server_name.as_deref(), attack.request, must(&attack.verdict));
+                self.wait_raw(target, server_name.as_deref(), attack.request, must(&attack.verdict));
             }
         }
         assert!(lines + whole >= names.len(), "{names:?} are not in the tables");
@@ -209,12 +255,7 @@ impl<'s> Trial<'s> {
 
     /// A connection to a route's host.
     pub(super) fn open(&self, target: Target, server_name: Option<&str>) -> Connection {
-        let (port, authority) = (self.scene.world.port, self.scene.world.authority.pem());
-        let connection = match server_name {
-            Some(name) => Connection::open(port, name, authority),
-            None => Connection::open_without_server_name(port, target.host, authority),
-        };
-        connection.within(PATIENCE)
+        open(self.scene, target, server_name)
     }
 
     /// A line in the book for a request that is sent next.
@@ -228,9 +269,15 @@ impl<'s> Trial<'s> {
     }
 
     pub(super) fn ended(&mut self, sent: Sent) -> Sent {
-        let end = if sent.status() == 0 { "closed".to_owned() } else { sent.status().to_string() };
-        *self.ends.entry(end).or_default() += 1;
+        match sent.status() {
+            0 => self.ended_as("closed"),
+            status => self.ended_as(&status.to_string()),
+        }
         sent
+    }
+
+    pub(super) fn ended_as(&mut self, end: &str) {
+        *self.ends.entry(end.to_owned()).or_default() += 1;
     }
 
     /// Fills in the words in braces.
@@ -273,14 +320,17 @@ impl<'s> Trial<'s> {
 
     /// The end: how the attack did, by what the upstreams wrote down.
     pub(super) fn verdict(mut self) -> Verdict {
+        self.flush();
         let ends = std::mem::take(&mut self.ends);
         self.controls();
+        self.flush();
         self.ends = ends;
         self.judged()
     }
 
     /// The same without requests that are no attack: the trial has made its own.
-    pub(super) fn judged(self) -> Verdict {
+    pub(super) fn judged(mut self) -> Verdict {
+        self.flush();
         let ends: Vec<String> = self.ends.iter().map(|(end, count)| format!("{end} x{count}")).collect();
         let deadline = Instant::now() + PATIENCE;
         let mut missing = self.awaited.clone();
@@ -310,6 +360,36 @@ impl<'s> Trial<'s> {
         }
         Verdict::of(&findings, ends.join(", "))
     }
+}
+
+impl Job {
+    fn send(&self, scene: &Scene) -> Sent {
+        let answer = match &self.bytes {
+            Bytes::Text(bytes) => {
+                let mut connection = open(scene, self.target, self.server_name.as_deref());
+                let mut answer = connection.send(bytes).answer();
+                while answer.as_ref().is_some_and(|answer| answer.status != 101 && answer.status < 200) {
+                    answer = connection.answer();
+                }
+                answer
+            }
+            Bytes::Fields(fields) => {
+                let mut connection = Http2::open(scene.world.port, self.target.host, scene.world.authority.pem());
+                let stream = connection.request(fields, true);
+                connection.answer(stream)
+            }
+        };
+        Sent { mark: self.mark.clone(), answer }
+    }
+}
+
+fn open(scene: &Scene, target: Target, server_name: Option<&str>) -> Connection {
+    let (port, authority) = (scene.world.port, scene.world.authority.pem());
+    let connection = match server_name {
+        Some(name) => Connection::open(port, name, authority),
+        None => Connection::open_without_server_name(port, target.host, authority),
+    };
+    connection.within(PATIENCE)
 }
 
 /// The fields of a good request.

@@ -1,4 +1,4 @@
-//! The late header mutation: `x-forwarded-for` becomes the one address that is believed, every `impersonate-*` line of the client goes, then
+//! The late header mutation: `x-forwarded-for` becomes the one address that is believed, every `impersonate-*` line and every trailer of the client goes, then
 //! the identity of the ext_authz answer is written, one slot for each value that there can be; slots without a value vanish. What a route
 //! adds stands in its own configuration, so that changing it touches no listener.
 
@@ -7,7 +7,7 @@ use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendA
 use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{HeaderMutation, HeaderMutationPerRoute, Mutations};
 
 use super::input::MethodInput;
-use super::message::{remove_header, remove_headers_with_prefix, remove_spellings, write_header};
+use super::message::{remove_header, remove_headers_matching, remove_headers_with_prefix, remove_spellings, write_header};
 use super::names::{
     EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, SCOPE, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION,
     UPSTREAM_COOKIE, USER_KEY, extra_key, group_key,
@@ -36,7 +36,10 @@ pub(super) fn for_all_routes() -> HeaderMutation {
         from_metadata(impersonation::UID, UID_KEY, HeaderAppendAction::OverwriteIfExistsOrAdd),
     ];
     let mutations = source.into_iter().chain(own).chain(forged).chain(identity).chain(groups(0..GROUP_SLOTS)).collect();
-    HeaderMutation { mutations: requests(mutations), most_specific_header_mutations_wins: false }
+    // A server may read trailers as headers (RFC 9110, 6.5.1), and nothing has judged them: they come when the body is over.
+    let request_trailers_mutations = vec![remove_headers_matching(".*")];
+    let mutations = Mutations { request_mutations: mutations, request_trailers_mutations, ..Default::default() };
+    HeaderMutation { mutations: Some(mutations), most_specific_header_mutations_wins: false }
 }
 
 /// For a filter before ext_authz.

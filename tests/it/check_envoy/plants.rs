@@ -127,6 +127,14 @@ fn headers() -> Vec<Row> {
             &["late-strip-missing"],
             edit(MANAGER, LATE, |list| list[0] = json!({"remove": "impersonate-user"})),
         ),
+        row("trailers stay", &["trailers"], drop_field(MANAGER, "/http_filters/1/typed_config/mutations", "request_trailers_mutations")),
+        row(
+            "a trailer written",
+            &["not-understood"],
+            edit(MANAGER, "/http_filters/1/typed_config/mutations/request_trailers_mutations", |list| {
+                list.push(json!({"append": {"header": {"key": "impersonate-user", "value": "x"}}}));
+            }),
+        ),
         row("the identity removed again", &["late-strip-order"], edit(MANAGER, LATE, |list| list.rotate_left(1))),
         row(
             "the user from a header",

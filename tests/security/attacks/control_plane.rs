@@ -235,7 +235,6 @@ pub(super) const ATTACKS: &[Attack] = &[
             &format!("host: evil.example\r\nhost: 127.0.0.1:{port}"),
             "host:",
             "x-a: b",
-            "host: 0.0.0.0",
             "host: [::1].evil.example",
         ] {
             for path in ["/metrics", "/readyz", "/livez"] {
@@ -292,7 +291,11 @@ fn question(target: &str, token: &str) -> CheckRequest {
     let header =
         |key: &str, value: &str| HeaderValue { key: key.to_owned(), raw_value: value.as_bytes().to_vec(), ..HeaderValue::default() };
     let host = if target.contains(":vault@") { "vault.k8s.localhost" } else { PROD.host };
-    let headers = vec![header(":authority", host), header("authorization", &format!("Bearer {token}"))];
+    let headers = vec![
+        header(":authority", host),
+        header("authorization", &format!("Bearer {token}")),
+        header("x-request-id", "5b1f3c9e-6a51-4c0e-9c39-2d3f5f1f7a10"),
+    ];
     let http = HttpRequest {
         id: "asked-directly".to_owned(),
         method: "GET".to_owned(),

@@ -67,7 +67,7 @@ pub(super) const ATTACKS: &[Attack] = &[
             &["host-upper", "host-dot", "host-port", "host-other-port"],
             &[
                 ("GET {at} HTTP/1.1\r\nhost: .{host}\r\nauthorization: Bearer {token}\r\n\r\n", Must::Stop),
-                ("GET {at} HTTP/1.1\r\nhost: {host}:443.\r\nauthorization: Bearer {token}\r\n\r\n", Must::Stop),
+                ("GET {at} HTTP/1.1\r\nhost: {host}:443.\r\nauthorization: Bearer {token}\r\n\r\n", Must::Either),
                 ("GET {at} HTTP/1.1\r\nhost: {host}:99999999999\r\nauthorization: Bearer {token}\r\n\r\n", Must::Either),
                 ("GET {at} HTTP/1.1\r\nhost: {host}\u{a0}\r\nauthorization: Bearer {token}\r\n\r\n", Must::Stop),
             ],

@@ -102,7 +102,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     Attack::new(
         "impersonate-in-trailers",
-        "RFC 9110, 6.5.1",
+        "RFC 9110, 6.5.1: trailers read as headers",
         "identity behind the body, in HTTP/1.1 chunks and in HTTP/2 fields",
         |scene| {
             let mut trial = scene.trial("impersonate-in-trailers");

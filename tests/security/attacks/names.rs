@@ -16,6 +16,7 @@ fn refused(scene: &Scene, name: &'static str, is_one: fn(&str, &[&str]) -> bool)
         scene.next();
         if page.status != 200 {
             // No session, so no token to send.
+            trial.ended_as("refused at the login");
             continue;
         }
         trial = trial.by(login);

@@ -138,7 +138,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         spellings(
             scene,
             "path-parameters",
-            Must::Stop,
+            Must::Either,
             &[
                 "/api/v1/namespaces/default/secrets;x=y",
                 "/api/v1/namespaces/default;/secrets",

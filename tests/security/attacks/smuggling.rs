@@ -67,8 +67,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         },
     ),
     Attack::new("content-length-disguised", "request smuggling, CL.CL", "two, lists, signs, hexadecimal, overflow", |scene| {
-        let variants =
-            ["18446744073709551617", "9223372036854775808", "2\r\ncontent-length: 3", " 2 3", "2e0", "0002x", "\u{b2}", "", "2,2", "-0"];
+        let variants = ["18446744073709551617", "2\r\ncontent-length: 3", " 2 3", "2e0", "0002x", "\u{b2}", "", "2,2", "-0"];
         let rest: Vec<String> = variants.iter().map(|length| format!("content-length: {length}\r\n\r\n{{}}")).collect();
         let rest: Vec<(&str, Must)> = rest.iter().map(|rest| (rest.as_str(), Must::Stop)).collect();
         bodies(scene, "content-length-disguised", &["cl-two", "cl-list", "cl-plus", "cl-negative", "cl-hex"], &rest)

@@ -24,9 +24,9 @@ fn all_ways(trial: &mut Trial<'_>, must: Must) {
     trial.plain("accept: */*", must);
     trial.http2(&usual_fields(), must);
     trial.upgrades("", must);
-    let others = if must == Must::AsSelf { return } else { must };
-    trial.plain("impersonate-user: system:admin", others);
-    trial.raw("GET {at} HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\n\r\n", others);
+    trial.plain("impersonate-user: system:admin", must);
+    trial.raw("GET {at} HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\n\r\n", must);
+    trial.flush();
 }
 
 /// What kubepass would answer for foo.
@@ -109,6 +109,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("check-that-hangs", "fail-open on timeout", "kubepass is stopped under requests: nothing goes on", |scene| {
         let mut trial = scene.trial("check-that-hangs");
         trial.plain("accept: */*", Must::AsSelf);
+        trial.flush();
         processes::signal(scene.server, Signal::STOP);
         let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| all_ways(&mut trial, Must::Stop)));
         processes::signal(scene.server, Signal::CONT);
