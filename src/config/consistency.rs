@@ -197,6 +197,15 @@ pub(super) fn audience_taken(audience: &str, place: &str) -> (String, &'static s
     (format!("another cluster has the audience {} already, {place}", quote(audience)), hint)
 }
 
+pub(super) fn audience_of_others(audience: &str, namespace: &str, operator_namespace: &str) -> (String, String) {
+    let message =
+        format!("the audience {} is none of the namespace {namespace}: tokens for it may be good for what others own", quote(audience));
+    let hint = format!(
+        "write one that begins with `{namespace}/`; any other is for Routes of the namespace {operator_namespace}, or for the configuration file"
+    );
+    (message, hint)
+}
+
 pub(super) fn audience_of_logins(audience: &str) -> String {
     format!("the audience {} is that of logins", quote(audience))
 }

@@ -185,6 +185,7 @@ fn objects_are_configuration() {
     change_break_and_repair(&stage, &token);
     rotate_the_token(&stage, &token);
     conflicts(&stage);
+    squatters(&stage);
     grants(&stage);
     certificates(&stage);
     delete(&stage);
@@ -315,6 +316,35 @@ fn conflicts(stage: &Stage) {
     let error = stage.cluster().kubectl_admin(&["patch", "route", "-n", "shop", "web", "--type=merge", "-p", change]).err();
     assert!(error.contains("the host of a route does not change"), "{error}");
     stage.cluster().kubectl_admin(&["delete", "route", "-n", "shop", "younger", "prod", "outside"]).ok();
+}
+
+/// Who may write Routes in `bank` waits for what is `shop`'s to be free for a moment.
+fn squatters(stage: &Stage) {
+    let rules = json!([{"name": "everybody", "allow": "true"}]);
+    let to_own_server = |audience: Option<&str>| {
+        let mut http = json!({"upstream": "http://127.0.0.1:1"});
+        audience.into_iter().for_each(|audience| http["audience"] = json!(audience));
+        http
+    };
+    let squat = |name: &str, host: &str, audience: Option<&str>| {
+        stage.apply(&object("Route", "bank", name, &json!({"host": host, "http": to_own_server(audience), "policy": rules})));
+    };
+    squat("host", WEB, None);
+    stage.until_says("route", "bank/host", "Accepted=False Conflicted");
+    stage.cluster().kubectl_admin(&["delete", "secret", "-n", "shop", "prod-token"]).ok();
+    stage.until_answers("the host serves nothing while its Secret is made anew", WEB, None, "/api", 404);
+    stage.until_says("route", "shop/web", "ResolvedRefs=False RefNotFound");
+    let message = stage.until_says("route", "bank/host", "Accepted=False Conflicted");
+    assert!(message.ends_with("already, in Route shop/web"), "{message}");
+    assert_eq!(stage.get(WEB, None, "/api").0, 404);
+    stage.token("shop", &stage.world.prod.create_token(NAMESPACE, SERVICE_ACCOUNT));
+    stage.until_answers("and is back", WEB, None, "/api", 401);
+    squat("audience", OTHER, Some("https://payments.example.com"));
+    let message = stage.until_says("route", "bank/audience", "Accepted=False Conflicted");
+    assert!(message.contains("is none of the namespace bank"), "{message}");
+    squat("audience", OTHER, Some("bank/payments"));
+    stage.until_says("route", "bank/audience", "Accepted=True Accepted");
+    stage.cluster().kubectl_admin(&["delete", "route", "-n", "bank", "host", "audience"]).ok();
 }
 
 fn grants(stage: &Stage) {

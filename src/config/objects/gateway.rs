@@ -27,7 +27,7 @@ struct PolicyRules {
     stamp: String,
 }
 
-/// A Gateway in force.
+/// A Gateway.
 #[derive(Debug)]
 pub(super) struct Serving {
     name: String,
@@ -39,6 +39,8 @@ pub(super) struct Serving {
     /// Tells these rules and this scope from others.
     pub(super) stamp: String,
     pub(super) certificates: Vec<ServingCertificate>,
+    /// Whether its rules are known. Without them it serves nothing, and nothing that it is to serve may be served without them.
+    is_whole: bool,
 }
 
 /// What Gateways are made from.
@@ -110,7 +112,7 @@ impl Policies {
 }
 
 impl Serving {
-    /// All Gateways in force, in the order of their names.
+    /// All Gateways, in the order of their names; those that are not whole among them.
     pub(super) fn all(sources: &Sources<'_>, memory: &mut Memory, verdicts: &mut Vec<Verdict>) -> Vec<Self> {
         let mut serving = Vec::new();
         for object in sources.objects.of_kind(Kind::Gateway) {
@@ -141,7 +143,10 @@ impl Serving {
         if errors.0.is_empty() {
             memory.good = Some(Arc::clone(drafted));
         }
-        let Some(good) = memory.good.clone() else { return (None, verdict.with_errors(&errors, None)) };
+        let Some(good) = memory.good.clone() else {
+            let lacking = drafted.value.as_ref().map(|spec| Self::lacking(object, spec));
+            return (lacking, verdict.with_errors(&errors, None));
+        };
         let Some(spec) = &good.value else { return (None, verdict.with_errors(&errors, None)) };
         let mut faults = Faults::new(&object.id.to_string());
         let prefix = format!("{}:", object.id.name);
@@ -153,20 +158,26 @@ impl Serving {
         errors.0.extend(faults.into_errors().0);
         let lack = take_certificates(&object.id, &good, memory, sources, &mut errors);
         let verdict = verdict.with_errors(&errors, lack);
-        // Without its rules it must not serve: they may be what keeps people out.
-        let Some((rules, stamp)) = memory.rules.clone() else { return (None, verdict) };
+        let lacking = Self::lacking(object, spec);
+        let Some((rules, stamp)) = memory.rules.clone() else { return (Some(lacking), verdict) };
         let stamp = format!("{stamp}{:?}{:?}", scope.nodes, scope.gateways);
+        let gateway = Self { rules, scope, stamp, certificates: memory.certificates.clone(), is_whole: true, ..lacking };
+        (Some(gateway), verdict)
+    }
+
+    /// Of which only is known what it is to serve.
+    fn lacking(object: &Object, spec: &GatewaySpec) -> Self {
         let texts = |written: &[At<String>]| written.iter().map(|text| text.value.clone()).collect();
-        let gateway = Self {
+        Self {
             name: object.id.name.clone(),
             hosts: texts(&spec.hosts),
             namespaces: texts(&spec.namespaces),
-            rules,
-            scope,
-            stamp,
-            certificates: memory.certificates.clone(),
-        };
-        (Some(gateway), verdict)
+            rules: Vec::new(),
+            scope: Scope::default(),
+            stamp: String::new(),
+            certificates: Vec::new(),
+            is_whole: false,
+        }
     }
 
     pub(super) fn serves(&self, namespace: &str, host: &str) -> bool {
@@ -175,6 +186,10 @@ impl Serving {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 }
 

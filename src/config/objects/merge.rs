@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::gateway::{Policies, Serving, Sources};
 use super::granted::Grants;
 use super::memory::{Kept, Memory};
-use super::route::{Candidate, Making};
+use super::route::{Candidate, Made, Making};
 use super::together::{Provable, Together, check_certificates};
 use super::{InForce, Kind, Object, Objects, Verdict, read};
 use crate::config::model::{ClusterSource, Config, Gateway, Listener, Route};
@@ -41,15 +41,17 @@ pub fn merge(file: &Config, source: &ClusterSource, objects: &Objects, roots: &R
     let file = &with_certificates(file, &gateways);
     let making = Making { objects, grants: &grants, policies: &policies, gateways: &gateways, roots, now };
     let provable = Provable::all(file);
-    let mut taking = Taking { together: Together::of(file), provable: &provable, routes: Vec::new(), identity: Vec::new() };
+    let mut taking =
+        Taking { together: Together::of(file, operator_namespace), provable: &provable, routes: Vec::new(), identity: Vec::new() };
     for object in by_age(objects) {
         let kept = Kept::look(&mut memory.routes, object, read::route, |memory| memory.tried = None);
-        let (candidate, verdict) = making.make(object, &kept.drafted.clone(), &kept.stamp(), &mut kept.memory);
-        verdicts.push(taking.take(object, candidate, verdict));
+        let made = making.make(object, &kept.drafted.clone(), &kept.stamp(), &mut kept.memory);
+        verdicts.push(taking.take(object, made));
     }
     verdicts.sort_by(|one, other| one.id.cmp(&other.id));
     let Taking { routes, mut identity, .. } = taking;
-    identity.extend(gateways.iter().map(|gateway| format!("{}: {:?}", gateway.name(), names(gateway))));
+    identity
+        .extend(gateways.iter().filter(|gateway| gateway.is_whole()).map(|gateway| format!("{}: {:?}", gateway.name(), names(gateway))));
     let routes = file.routes.iter().cloned().chain(routes).collect();
     let config = Config { routes, ..file.clone() };
     Merged { config, identity, verdicts }
@@ -64,7 +66,16 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    fn take(&mut self, object: &Object, candidate: Option<Candidate>, verdict: Verdict) -> Verdict {
+    /// A host is its oldest Route's also while that cannot be in force: a Secret that is made anew must not hand it to whoever waits for it.
+    fn take(&mut self, object: &Object, Made { candidate, host, verdict }: Made) -> Verdict {
+        let verdict = self.judge(object, candidate, verdict);
+        if let Some(host) = host {
+            self.together.reserve(host, &object.id);
+        }
+        verdict
+    }
+
+    fn judge(&mut self, object: &Object, candidate: Option<Candidate>, verdict: Verdict) -> Verdict {
         let Some(candidate) = candidate else { return verdict };
         let Some(route) = candidate.in_force.route().cloned() else { return verdict };
         if self.routes.len() >= MAX_ROUTES {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::gateway::{Policies, Serving};
 use super::granted::{Grants, Looked};
 use super::memory::{Good, RouteMemory};
-use super::read::{Drafted, RouteSpec};
+use super::read::{Drafted, RouteSpec, below_root};
 use super::scope::Scope;
 use super::{InForce, Object, ObjectId, Objects, Roots, Verdict};
 use crate::config::error::{ConfigErrors, Faults};
@@ -30,6 +30,17 @@ struct FromGateways<'a> {
     scope: Scope,
     /// Tells it from anything else that they could bring.
     stamp: String,
+    /// One that serves it too, and whose rules nobody knows.
+    lacking: Option<&'a str>,
+}
+
+/// What a Route comes to.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) candidate: Option<Candidate>,
+    /// Its host, where a Gateway serves that for its namespace: it has the host also while it cannot be in force.
+    pub(super) host: Option<String>,
+    pub(super) verdict: Verdict,
 }
 
 /// A route that could be in force, if nothing else has its host.
@@ -48,32 +59,35 @@ impl Making<'_> {
         drafted: &Arc<Drafted<RouteSpec>>,
         own_stamp: &str,
         memory: &mut RouteMemory,
-    ) -> (Option<Candidate>, Verdict) {
+    ) -> Made {
         let verdict = Verdict { in_force: Some(InForce::No), ..Verdict::of(object) };
+        let nothing = |verdict| Made { candidate: None, host: None, verdict };
         let Some(host) = host_of(drafted).or_else(|| memory.good.as_ref().and_then(|good| host_of(&good.drafted))) else {
-            return (None, verdict.with_errors(&drafted.faults.clone().into_errors(), None));
+            return nothing(verdict.with_errors(&drafted.faults.clone().into_errors(), None));
         };
         let Some(serving) = self.serving(&object.id.namespace, &host) else {
             // What was permitted once is not kept.
             *memory = RouteMemory::default();
             let verdict = verdict.with_errors(&drafted.faults.clone().into_errors(), None);
-            return (None, verdict.refused("NotServed", not_served(&object.id, &host)));
+            return nothing(verdict.refused("NotServed", not_served(&object.id, &host)));
         };
         let Looked { versions, lack } = self.grants.look(&object.id, &drafted.references, self.objects);
         let own_stamp = format!("{own_stamp}|{versions}");
         let (tried, stamp) = self.attempt(object, drafted, &own_stamp, &serving, memory);
-        match tried {
+        let (candidate, verdict) = match tried {
             Ok(route) => (Some(Candidate { in_force: InForce::Current(route), stamp }), verdict),
             Err(errors) => (self.previous(&object.id, &serving, memory), verdict.with_errors(&errors, lack)),
-        }
+        };
+        Made { candidate, host: Some(host), verdict }
     }
 
     /// What the Gateways that serve the host for the namespace bring; `None` when none does.
     fn serving(&self, namespace: &str, host: &str) -> Option<FromGateways<'_>> {
-        let all: Vec<&Serving> = self.gateways.iter().filter(|gateway| gateway.serves(namespace, host)).collect();
+        let (all, lacking): (Vec<&Serving>, Vec<&Serving>) =
+            self.gateways.iter().filter(|gateway| gateway.serves(namespace, host)).partition(|gateway| gateway.is_whole());
         let scope = all.iter().map(|gateway| gateway.scope.clone()).reduce(|scope, other| scope.or(&other))?;
         let stamp = all.iter().map(|gateway| format!("{}={}", gateway.name(), gateway.stamp)).collect();
-        Some(FromGateways { all, scope, stamp })
+        Some(FromGateways { all, scope, stamp, lacking: lacking.first().map(|gateway| gateway.name()) })
     }
 
     /// The route as the object says now; the same answer as before when nothing that goes into it has changed.
@@ -88,7 +102,14 @@ impl Making<'_> {
         let mut faults = drafted.faults.clone();
         let named = drafted.value.as_ref().map(|spec| spec.policies.as_slice()).unwrap_or_default();
         let own = format!("{own_stamp}|{}", self.policies.stamp(&object.id.namespace, named, &mut faults));
-        let stamp = format!("{own}|{}", serving.stamp);
+        let mut stamp = format!("{own}|{}", serving.stamp);
+        if let Some(name) = serving.lacking {
+            faults.add(
+                &below_root("host"),
+                format!("the Gateway {name} serves it too, and has mistakes: its rules may be what keeps people out"),
+            );
+            stamp.push_str(&format!("|{name}!"));
+        }
         if let Some((before, tried)) = &memory.tried
             && *before == stamp
         {

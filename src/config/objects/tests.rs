@@ -361,13 +361,15 @@ fn audiences_belong_to_one_namespace() {
             "{{host: {host}.k8s.example.com, kubernetes: {{server: 'https://{server}', ca: {{config_map: {{name: ca, key: ca.crt}}}}, jwt: {{{jwt}}}}}, policy: [{{allow: 'true'}}]}}"
         )
     };
-    scene.put("Route shop/a", &jwt("a", "10.0.0.5", "audience: shop, shared_audience: true"));
-    scene.put("Route shop/b", &jwt("b", "10.0.0.6", "audience: shop, shared_audience: true"));
-    scene.put("Route shop/c", &jwt("c", "10.0.0.7", "audience: shop"));
-    scene.put("Route bank/d", &jwt("d", "10.0.0.5", "audience: shop, shared_audience: true"));
-    scene.put("Route bank/e", &jwt("e", "10.0.0.1", "audience: prod, shared_audience: true"));
-    scene.put("Route bank/f", &jwt("f", "10.0.0.8", "audience: 'https://prod.k8s.example.com'"));
-    scene.put("Route bank/g", &jwt("g", "10.0.0.9", "audience: late.k8s.example.com"));
+    scene.put("Gateway kubepass/main", &GATEWAY.replace("bank]", "bank, kubepass]"));
+    scene.material(MaterialKind::ConfigMap, "kubepass", "ca", "1", &[("ca.crt", CA)]);
+    scene.put("Route shop/a", &jwt("a", "10.0.0.5", "audience: shop/one, shared_audience: true"));
+    scene.put("Route shop/b", &jwt("b", "10.0.0.6", "audience: shop/one, shared_audience: true"));
+    scene.put("Route shop/c", &jwt("c", "10.0.0.7", "audience: shop/one"));
+    scene.put("Route bank/d", &jwt("d", "10.0.0.5", "audience: shop/one, shared_audience: true"));
+    scene.put("Route kubepass/e", &jwt("e", "10.0.0.1", "audience: prod, shared_audience: true"));
+    scene.put("Route kubepass/f", &jwt("f", "10.0.0.8", "audience: 'https://prod.k8s.example.com'"));
+    scene.put("Route kubepass/g", &jwt("g", "10.0.0.9", "audience: late.k8s.example.com"));
     scene.route("bank/late", "late.k8s.example.com", "true");
     let said = |id: &str| {
         let verdict =
@@ -376,20 +378,112 @@ fn audiences_belong_to_one_namespace() {
         verdict.errors().collect::<Vec<_>>().join("\n")
     };
     assert!(
-        said("Route shop/c").contains("spec.kubernetes.jwt.audience: another cluster has the audience `shop` already, in Route shop/a")
+        said("Route shop/c").contains("spec.kubernetes.jwt.audience: another cluster has the audience `shop/one` already, in Route shop/a")
     );
     assert!(
-        said("Route bank/d").contains("another cluster has the audience `shop` already, in Route shop/a"),
+        said("Route bank/d").contains("another cluster has the audience `shop/one` already, in Route shop/a"),
         "the same cluster, by another policy"
     );
-    assert!(said("Route bank/e").contains("already, in the configuration file"));
-    assert!(said("Route bank/f").contains("names the host prod.k8s.example.com"));
+    assert!(said("Route kubepass/e").contains("already, in the configuration file"));
+    assert!(said("Route kubepass/f").contains("names the host prod.k8s.example.com"));
     assert!(said("Route bank/late").contains("another route has the audience `late.k8s.example.com`, which names this host"));
     scene.check(
         "the others",
-        &["shop/a a.k8s.example.com rule-1", "shop/b b.k8s.example.com rule-1", "bank/g g.k8s.example.com rule-1"],
+        &["shop/a a.k8s.example.com rule-1", "shop/b b.k8s.example.com rule-1", "kubepass/g g.k8s.example.com rule-1"],
         &[],
     );
+}
+
+/// A cluster takes tokens for its audience whoever brings them, also while its own route is not there.
+#[test]
+fn no_namespace_gets_tokens_for_what_is_anothers() {
+    let mut scene = Scene::new();
+    let mut check = |namespace: &str, target: &str, taken: bool| {
+        scene.put("Gateway kubepass/main", "{hosts: ['*.k8s.example.com'], namespaces: [shop, kubepass]}");
+        for of in ["shop", "kubepass"] {
+            scene.material(MaterialKind::ConfigMap, of, "ca", "1", &[("ca.crt", CA)]);
+        }
+        let id = format!("Route {namespace}/web");
+        scene.put(&id, &format!("{{host: web.k8s.example.com, {target}, policy: [{{allow: 'true'}}]}}"));
+        let merged = scene.merge();
+        let verdict = merged.verdicts.iter().find(|verdict| verdict.id.to_string() == id).unwrap();
+        let text = verdict.errors().collect::<Vec<_>>().join("\n");
+        assert_eq!(merged.config.routes.len() == 2, taken, "{namespace} {target}: {text}");
+        assert_eq!(text.contains("is none of the namespace"), !taken, "{namespace} {target}: {text}");
+        scene.delete(&id);
+    };
+    let jwt = |audience: &str| {
+        format!(
+            "kubernetes: {{server: 'https://10.9.9.9', ca: {{config_map: {{name: ca, key: ca.crt}}}}, jwt: {{audience: '{audience}'}}}}"
+        )
+    };
+    let http = |audience: &str| format!("http: {{upstream: 'http://10.9.9.9', audience: '{audience}'}}");
+    for audience in ["lab", "shop", "shopping/lab", "Shop/lab", "bank/lab", "/shop/lab"] {
+        check("shop", &jwt(audience), false);
+        check("shop", &http(audience), false);
+        check("kubepass", &jwt(audience), true);
+    }
+    check("shop", &jwt("shop/lab"), true);
+    check("shop", &http("shop/lab"), true);
+    check("shop", &http("https://web.k8s.example.com"), true);
+    check("shop", &http("https://late.k8s.example.com"), false);
+    check("shop", "http: {upstream: 'http://10.9.9.9'}", true);
+}
+
+#[test]
+fn a_host_stays_with_its_oldest_route_while_that_cannot_be_in_force() {
+    let mut scene = Scene::new();
+    scene.route("shop/web", "web.k8s.example.com", "true");
+    scene.route("bank/squatter", "web.k8s.example.com", "true");
+    let said = "Accepted=Conflicted ResolvedRefs=ResolvedRefs Programmed=NotInForce\n\
+                Route bank/squatter: spec.host: another route has the host `web.k8s.example.com` already, in Route shop/web";
+    let said = [("Route bank/squatter", said)];
+    scene.check("two", &["shop/web web.k8s.example.com staff first-token"], &said);
+    let token = MaterialId { kind: MaterialKind::Secret, namespace: "shop".to_owned(), name: "token".to_owned() };
+    let kept = scene.objects.materials.remove(&token).unwrap();
+    scene.check("its Secret is made anew", &[], &said);
+    scene.objects.materials.insert(token, kept);
+    scene.check("and is there", &["shop/web web.k8s.example.com staff first-token"], &said);
+    scene.route("shop/web", "web.k8s.example.com", "nonsense(");
+    scene.memory = Memory::default();
+    scene.check("a mistake, and a start", &[], &said);
+    scene.put("Gateway kubepass/main", "{hosts: ['*.k8s.example.com'], namespaces: [bank]}");
+    scene.check("it may have the host no more", &["bank/squatter web.k8s.example.com staff first-token"], &[("Route bank/squatter", GOOD)]);
+    scene.put("Gateway kubepass/main", GATEWAY);
+    scene.delete("Route shop/web");
+    scene.check("it is gone", &["bank/squatter web.k8s.example.com staff first-token"], &[("Route bank/squatter", GOOD)]);
+}
+
+/// The rules that are missing may be those that keep people out.
+#[test]
+fn without_the_rules_of_one_of_its_gateways_a_route_does_not_begin() {
+    let mut scene = Scene::new();
+    scene.route("shop/web", "web.k8s.example.com", "true");
+    scene.route("bank/web", "other.k8s.example.com", "true");
+    let both = ["shop/web web.k8s.example.com staff first-token", "bank/web other.k8s.example.com staff first-token"];
+    scene.check("one Gateway", &both, &[]);
+    let strict = "{hosts: ['*.k8s.example.com'], namespaces: [shop], policies: [strict]}";
+    scene.put("Gateway kubepass/strict", strict);
+    let said = |in_force: &str| {
+        format!(
+            "Accepted=Invalid ResolvedRefs=ResolvedRefs Programmed={in_force}\nRoute shop/web: spec.host: the Gateway strict serves it too, \
+             and has mistakes: its rules may be what keeps people out"
+        )
+    };
+    scene.check(
+        "one more with a mistake changes nothing",
+        &both,
+        &[("Route shop/web", &said("PreviousInForce")), ("Route bank/web", GOOD)],
+    );
+    scene.memory = Memory::default();
+    scene.check("but after a start", &[both[1]], &[("Route shop/web", &said("NotInForce"))]);
+    scene.put("Gateway kubepass/strict", &strict.replace("policies:", "polices:"));
+    scene.memory = Memory::default();
+    scene.check("whatever the mistake", &[both[1]], &[("Route shop/web", &said("NotInForce"))]);
+    scene.put("Gateway kubepass/strict", strict);
+    scene.put("Policy kubepass/strict", "{rules: [{name: nobody, deny: 'true'}]}");
+    let repaired = ["shop/web web.k8s.example.com strict:strict/nobody,staff first-token", both[1]];
+    scene.check("repaired", &repaired, &[("Route shop/web", GOOD)]);
 }
 
 #[test]

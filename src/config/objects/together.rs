@@ -12,13 +12,16 @@ use super::read::below_root;
 use super::scope::Scope;
 use crate::config::certificate;
 use crate::config::consistency;
-use crate::config::error::{ConfigErrors, Faults};
+use crate::config::error::{ConfigErrors, Faults, Spot};
+use crate::config::http_target::default_audience;
 use crate::config::model::{Config, Gateway, Listener, Method, Route, Target};
 
 /// What is in force so far.
 pub(super) struct Together<'a> {
     config: &'a Config,
-    /// By host; the file's routes and `public_url` have no object.
+    /// Its Routes are the operator's own.
+    operator_namespace: &'a str,
+    /// By host, whether its route is in force or not; the file's routes and `public_url` have no object.
     hosts: HashMap<String, Owner>,
     /// By audience of upstream tokens.
     audiences: HashMap<String, Vec<(Owner, String, bool)>>,
@@ -47,9 +50,10 @@ impl Owner {
 
 impl<'a> Together<'a> {
     /// With the routes of the file.
-    pub(super) fn of(config: &'a Config) -> Self {
+    pub(super) fn of(config: &'a Config, operator_namespace: &'a str) -> Self {
         let mut together = Self {
             config,
+            operator_namespace,
             hosts: HashMap::new(),
             audiences: HashMap::new(),
             named: HashMap::new(),
@@ -66,13 +70,18 @@ impl<'a> Together<'a> {
         self.check_host(route, &mut faults);
         self.check_providers(route, &mut faults);
         self.check_audience(id, route, &mut faults);
-        self.check_assertion(route, &mut faults);
+        self.check_assertion(id, route, &mut faults);
         self.check_identities(route, &mut faults);
         if faults.is_empty() {
             self.add(Owner::Object(id.clone()), route);
             return Ok(());
         }
         Err(faults.into_errors())
+    }
+
+    /// Keeps a host for the Route that had it first.
+    pub(super) fn reserve(&mut self, host: String, id: &ObjectId) {
+        self.hosts.entry(host).or_insert_with(|| Owner::Object(id.clone()));
     }
 
     fn add(&mut self, owner: Owner, route: &Arc<Route>) {
@@ -118,6 +127,7 @@ impl<'a> Together<'a> {
         }
         let Some((audience, shared)) = upstream_audience(route) else { return };
         let spot = below_root("kubernetes.jwt.audience");
+        self.check_owner(id, audience, &spot, faults);
         let name = consistency::named_host(audience).to_ascii_lowercase();
         if name == self.config.public_url.host || name.eq_ignore_ascii_case(&route.host) || self.hosts.contains_key(&name) {
             let (message, hint) = consistency::audience_is_host(audience, &name);
@@ -135,9 +145,22 @@ impl<'a> Together<'a> {
         }
     }
 
-    fn check_assertion(&self, route: &Route, faults: &mut Faults) {
+    /// Who may write Routes of a namespace must not get at tokens for what is another's, not even while no route leads there: so audiences bear
+    /// the name of their namespace.
+    fn check_owner(&self, id: &ObjectId, audience: &str, spot: &Spot, faults: &mut Faults) {
+        let begins = audience.strip_prefix(id.namespace.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        if id.namespace != self.operator_namespace && !begins {
+            let (message, hint) = consistency::audience_of_others(audience, &id.namespace, self.operator_namespace);
+            faults.add_with_hint(spot, message, hint);
+        }
+    }
+
+    fn check_assertion(&self, id: &ObjectId, route: &Route, faults: &mut Faults) {
         let Some(http) = route.http() else { return };
         let spot = below_root("http.audience");
+        if http.audience != default_audience(&route.host) {
+            self.check_owner(id, &http.audience, &spot, faults);
+        }
         if self.config.public_url.url.origin().ascii_serialization() == http.audience {
             faults.add(&spot, consistency::audience_of_logins(&http.audience));
         } else if let Some((owner, upstream)) = self.assertions.get(&http.audience)

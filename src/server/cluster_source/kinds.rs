@@ -112,7 +112,7 @@ pub struct ImpersonateSpec {
 
 #[derive(Debug, Clone, Serialize, Deserialize, KubeSchema)]
 pub struct JwtSpec {
-    /// `aud` of the tokens: names this cluster, and no host of kubepass.
+    /// `aud` of the tokens: names this cluster, and no host of kubepass. It begins with `NAMESPACE/`, but for Routes of the operator's namespace.
     #[schemars(length(min = 1, max = 256))]
     pub audience: String,
     /// How long a token lives, `60s` to `1h`.
@@ -155,7 +155,7 @@ pub struct HttpSpec {
     /// The header; X-Kubepass-Jwt-Assertion, when left out.
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     pub identity_header: Option<String>,
-    /// `aud` of the tokens in it; https://HOST, when left out.
+    /// `aud` of the tokens in it; https://HOST, when left out. Any other begins with `NAMESPACE/`, but for Routes of the operator's namespace.
     #[schemars(length(min = 1, max = 256))]
     pub audience: Option<String>,
     /// Whether WebSockets may be opened.
