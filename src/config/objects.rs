@@ -12,6 +12,7 @@ mod granted;
 mod memory;
 mod merge;
 mod read;
+mod room;
 mod route;
 mod scope;
 mod together;

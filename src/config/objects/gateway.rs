@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::granted::{Grants, Lack};
 use super::memory::{GatewayMemory, Kept, Memory, PolicyMemory};
 use super::read::{self, Drafted, GatewaySpec};
+use super::room;
 use super::scope::Scope;
 use super::{Kind, Object, ObjectId, Objects, Roots, Verdict};
 use crate::config::consistency;
@@ -24,6 +25,7 @@ pub(super) struct Policies(HashMap<(String, String), Option<PolicyRules>>);
 #[derive(Debug)]
 struct PolicyRules {
     rules: Vec<RuleDraft>,
+    bytes: usize,
     stamp: String,
 }
 
@@ -70,7 +72,7 @@ impl Policies {
                 resolving.faults.into_errors()
             });
             let rules = drafted.value.as_ref().filter(|_| errors.0.is_empty());
-            let rules = rules.map(|spec| PolicyRules { rules: spec.rules.clone(), stamp });
+            let rules = rules.map(|spec| PolicyRules { rules: spec.rules.clone(), bytes: room::bytes_of(&spec.rules), stamp });
             policies.insert((object.id.namespace.clone(), object.id.name.clone()), rules);
             verdicts.push(Verdict::of(object).with_errors(errors, None));
         }
@@ -95,6 +97,12 @@ impl Policies {
             stamp.push(';');
         }
         stamp
+    }
+
+    /// How long the rules of these policies are.
+    pub(super) fn bytes(&self, namespace: &str, names: &[At<String>]) -> usize {
+        let policy = |name: &At<String>| self.0.get(&(namespace.to_owned(), name.value.clone()))?.as_ref();
+        names.iter().filter_map(policy).map(|policy| policy.bytes).sum()
     }
 
     /// Their rules, each known as `PREFIX` + `POLICY/RULE`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::gateway::{Policies, Serving, Sources};
 use super::granted::Grants;
 use super::memory::{Kept, Memory};
+use super::room::Room;
 use super::route::{Candidate, Made, Making};
 use super::together::{Provable, Together, check_certificates};
 use super::{InForce, Kind, Object, Objects, Verdict, read};
@@ -41,11 +42,16 @@ pub fn merge(file: &Config, source: &ClusterSource, objects: &Objects, roots: &R
     let file = &with_certificates(file, &gateways);
     let making = Making { objects, grants: &grants, policies: &policies, gateways: &gateways, roots, now };
     let provable = Provable::all(file);
-    let mut taking =
-        Taking { together: Together::of(file, operator_namespace), provable: &provable, routes: Vec::new(), identity: Vec::new() };
+    let mut taking = Taking {
+        together: Together::of(file, operator_namespace),
+        provable: &provable,
+        room: Room::new(operator_namespace),
+        routes: Vec::new(),
+        identity: Vec::new(),
+    };
     for object in by_age(objects) {
         let kept = Kept::look(&mut memory.routes, object, read::route, |memory| memory.tried = None);
-        let made = making.make(object, &kept.drafted.clone(), &kept.stamp(), &mut kept.memory);
+        let made = making.make(object, &kept.drafted.clone(), &kept.stamp(), &mut kept.memory, &mut taking.room);
         verdicts.push(taking.take(object, made));
     }
     verdicts.sort_by(|one, other| one.id.cmp(&other.id));
@@ -61,6 +67,7 @@ pub fn merge(file: &Config, source: &ClusterSource, objects: &Objects, roots: &R
 struct Taking<'a> {
     together: Together<'a>,
     provable: &'a [Provable<'a>],
+    room: Room<'a>,
     routes: Vec<Arc<Route>>,
     identity: Vec<String>,
 }
@@ -84,6 +91,9 @@ impl Taking<'_> {
         }
         if let Err(errors) = check_certificates(&object.id, &route, self.provable) {
             return verdict.refused("NoCertificate", errors.to_string());
+        }
+        if let Err(message) = self.room.take_route(&object.id) {
+            return verdict.refused("TooMany", format!("{}: {message}", object.id));
         }
         match self.together.take(&object.id, &route) {
             Ok(()) => {

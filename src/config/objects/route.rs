@@ -6,6 +6,7 @@ use super::gateway::{Policies, Serving};
 use super::granted::{Grants, Looked};
 use super::memory::{Good, RouteMemory};
 use super::read::{Drafted, RouteSpec, below_root};
+use super::room::{self, Room};
 use super::scope::Scope;
 use super::{InForce, Object, ObjectId, Objects, Roots, Verdict};
 use crate::config::error::{ConfigErrors, Faults};
@@ -59,6 +60,7 @@ impl Making<'_> {
         drafted: &Arc<Drafted<RouteSpec>>,
         own_stamp: &str,
         memory: &mut RouteMemory,
+        room: &mut Room<'_>,
     ) -> Made {
         let verdict = Verdict { in_force: Some(InForce::No), ..Verdict::of(object) };
         let nothing = |verdict| Made { candidate: None, host: None, verdict };
@@ -73,7 +75,7 @@ impl Making<'_> {
         };
         let Looked { versions, lack } = self.grants.look(&object.id, &drafted.references, self.objects);
         let own_stamp = format!("{own_stamp}|{versions}");
-        let (tried, stamp) = self.attempt(object, drafted, &own_stamp, &serving, memory);
+        let (tried, stamp) = self.attempt(object, drafted, &own_stamp, &serving, memory, room);
         let (candidate, verdict) = match tried {
             Ok(route) => (Some(Candidate { in_force: InForce::Current(route), stamp }), verdict),
             Err(errors) => (self.previous(&object.id, &serving, memory), verdict.with_errors(&errors, lack)),
@@ -98,6 +100,7 @@ impl Making<'_> {
         own_stamp: &str,
         serving: &FromGateways<'_>,
         memory: &mut RouteMemory,
+        room: &mut Room<'_>,
     ) -> (Result<Arc<Route>, ConfigErrors>, String) {
         let mut faults = drafted.faults.clone();
         let named = drafted.value.as_ref().map(|spec| spec.policies.as_slice()).unwrap_or_default();
@@ -110,13 +113,20 @@ impl Making<'_> {
             );
             stamp.push_str(&format!("|{name}!"));
         }
+        let own_rules = drafted.value.as_ref().map(|spec| spec.route.rules()).unwrap_or_default();
+        let bytes = self.policies.bytes(&object.id.namespace, named) + room::bytes_of(own_rules);
+        if let Err(message) = room.take_rules(&object.id, bytes) {
+            // Not even tried: to try them is what takes the time.
+            faults.add(&below_root("policy"), message);
+            return (Err(faults.into_errors()), stamp);
+        }
         if let Some((before, tried)) = &memory.tried
             && *before == stamp
         {
             return (tried.clone(), stamp);
         }
         let mut rules = self.policies.rules(&object.id.namespace, named, "");
-        rules.extend(drafted.value.iter().flat_map(|spec| spec.route.rules()).cloned());
+        rules.extend(own_rules.iter().cloned());
         let contents = Arc::new(self.grants.fetch(&object.id, &drafted.references, self.objects, self.roots));
         let tried = serving.resolve(&object.id, drafted, faults, &rules, &contents, self.now);
         if let Ok(route) = &tried {

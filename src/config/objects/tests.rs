@@ -486,6 +486,41 @@ fn without_the_rules_of_one_of_its_gateways_a_route_does_not_begin() {
     scene.check("repaired", &repaired, &[("Route shop/web", GOOD)]);
 }
 
+/// Rules are compiled for every Route: what one namespace asks for must not keep the changes of others waiting.
+#[test]
+fn one_namespace_has_room_for_so_many_rules() {
+    let mut scene = Scene::new();
+    // About 8 KiB each: 31 of them fit into a Route, and 33 of such Routes into the namespace.
+    let long = |count: usize| {
+        let rule = format!("{{allow: '\"{}\" == user.name'}}", "x".repeat(8_000));
+        format!("{{rules: [{}]}}", vec![rule; count].join(", "))
+    };
+    scene.put("Policy shop/long", &long(31));
+    scene.put("Policy shop/longer", &long(33));
+    let naming = |host: &str, policy: &str| {
+        let spec = ROUTE.replace("HOST", host).replace("policy: [{name: staff, allow: RULE}]", &format!("policies: [{policy}]"));
+        assert!(spec.contains("policies"));
+        spec
+    };
+    scene.put("Route shop/longer", &naming("longer.k8s.example.com", "longer"));
+    for number in 0..34 {
+        scene.put(&format!("Route shop/r{number:02}"), &naming(&format!("r{number}.k8s.example.com"), "long"));
+    }
+    scene.route("bank/web", "web.k8s.example.com", "true");
+    let merged = scene.merge();
+    let said = |id: &str| {
+        let verdict = merged.verdicts.iter().find(|verdict| verdict.id.to_string() == id).unwrap();
+        verdict.errors().collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(
+        said("Route shop/longer"),
+        "Route shop/longer: spec.policy: the rules of this Route and of its policies are together longer than 256 KiB"
+    );
+    assert_eq!((said("Route shop/r31").as_str(), said("Route bank/web").as_str()), ("", ""));
+    assert!(said("Route shop/r33").contains("of the older Routes of the namespace shop"), "{}", said("Route shop/r33"));
+    assert!(merged.config.routes.iter().any(|route| &*route.name == "bank/web"), "the youngest, of another namespace");
+}
+
 #[test]
 fn a_host_needs_a_certificate_which_a_gateway_can_bring() {
     let mut scene = Scene::new();

@@ -1,4 +1,5 @@
-//! What the watches have brought, put together. A list that begins anew replaces what was there only when it is whole. Does no I/O.
+//! What the watches have brought, put together. A list that begins anew replaces what was there only when it is whole. What would take up too
+//! much is left out, and who may write in one namespace cannot take up the room of all others. Does no I/O.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +14,16 @@ use super::kinds::Status;
 use crate::config::objects::{Kind, Material, Object, ObjectId, Objects};
 use crate::config::{MaterialId, MaterialKind};
 
-/// Objects, Secrets and ConfigMaps that are held at one time; further ones are left out.
-const MAX_HELD: usize = 100_000;
-/// Bytes of all specs and of all Secrets and ConfigMaps together.
-const MAX_BYTES: usize = 256 << 20;
+/// Objects, Secrets and ConfigMaps that are held at one time, and their bytes; further ones are left out.
+const MAX: Taken = Taken { count: 100_000, bytes: 256 << 20 };
+/// Of these, of one namespace other than the operator's.
+const MAX_OF_ONE: Taken = Taken { count: 25_000, bytes: 32 << 20 };
+/// About what a value, or an object with nothing in it, takes in memory.
+const BYTES_OF_A_VALUE: usize = 32;
+const BYTES_OF_AN_OBJECT: usize = 512;
+
+/// Namespace and name.
+type Key = (String, String);
 
 /// What one watch is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,15 +69,37 @@ pub(super) struct SeenStatus {
 #[derive(Debug)]
 pub(super) struct Held {
     watches: Vec<Watch>,
+    /// Its objects are never too many: without them nothing is served.
+    operator_namespace: String,
 }
 
 #[derive(Debug)]
 struct Watch {
     watched: Watched,
-    now: BTreeMap<(String, String), Item>,
+    now: Shelf,
     /// The list that is being read.
-    coming: Option<BTreeMap<(String, String), Item>>,
+    coming: Option<Shelf>,
     listed: bool,
+}
+
+/// Items, and what they take up.
+#[derive(Debug, Default)]
+struct Shelf {
+    items: BTreeMap<Key, Stored>,
+    by_namespace: BTreeMap<String, Taken>,
+    all: Taken,
+}
+
+#[derive(Debug)]
+struct Stored {
+    item: Item,
+    bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Taken {
+    count: usize,
+    bytes: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -80,9 +109,9 @@ enum Item {
 }
 
 impl Held {
-    pub(super) fn new(watches: impl IntoIterator<Item = Watched>) -> Self {
-        let watch = |watched| Watch { watched, now: BTreeMap::new(), coming: None, listed: false };
-        Self { watches: watches.into_iter().map(watch).collect() }
+    pub(super) fn new(watches: impl IntoIterator<Item = Watched>, operator_namespace: &str) -> Self {
+        let watch = |watched| Watch { watched, now: Shelf::default(), coming: None, listed: false };
+        Self { watches: watches.into_iter().map(watch).collect(), operator_namespace: operator_namespace.to_owned() }
     }
 
     /// Whether every watch has brought its first whole list.
@@ -97,29 +126,57 @@ impl Held {
 
     /// Takes one event of the watch `index`.
     pub(super) fn take(&mut self, index: usize, event: Event<DynamicObject>) -> Changed {
-        let is_new = |watch: &Watch| matches!(&event, Event::Apply(object) if !watch.now.contains_key(&key_of(object)));
-        let full = self.watches.get(index).is_some_and(is_new) && self.is_full();
+        let fitting = match &event {
+            Event::InitApply(object) | Event::Apply(object) => self.fitting(index, object),
+            _ => None,
+        };
         let Some(watch) = self.watches.get_mut(index) else { return Changed::default() };
         match event {
             Event::Init => {
-                watch.coming = Some(BTreeMap::new());
+                watch.coming = Some(Shelf::default());
                 Changed::default()
             }
-            Event::InitApply(object) => {
-                if let (Some((key, item)), Some(coming)) = (watch.item(&object), &mut watch.coming)
-                    && coming.len() < MAX_HELD
-                {
-                    coming.insert(key, item);
+            Event::InitApply(_) => {
+                if let (Some((key, stored)), Some(coming)) = (fitting, &mut watch.coming) {
+                    coming.insert(key, stored);
                 }
                 Changed::default()
             }
             Event::InitDone => watch.replace(),
-            Event::Apply(object) => watch.put(&object, full),
-            Event::Delete(object) => {
-                let gone = watch.now.remove(&key_of(&object)).is_some();
-                Changed { content: gone, statuses: gone }
+            Event::Apply(object) => match fitting {
+                Some((key, stored)) => watch.put(key, stored),
+                None => watch.remove(&key_of(&object)),
+            },
+            Event::Delete(object) => watch.remove(&key_of(&object)),
+        }
+    }
+
+    /// The object as it is held; `None` when there is no room. One that has grown too large is not kept as it was either: after a restart it
+    /// would not be there.
+    fn fitting(&self, index: usize, object: &DynamicObject) -> Option<(Key, Stored)> {
+        let watch = self.watches.get(index)?;
+        let (key, stored) = watch.item(object)?;
+        if self.has_room(index, &key, stored.bytes) {
+            return Some((key, stored));
+        }
+        tracing::warn!(object.kind = watch.watched.name(), object.namespace = key.0, object.name = key.1, "cluster_source.too_much");
+        None
+    }
+
+    fn has_room(&self, index: usize, key: &Key, bytes: usize) -> bool {
+        if key.0 == self.operator_namespace {
+            return true;
+        }
+        let (mut all, mut own) = (Taken { count: 1, bytes }, Taken { count: 1, bytes });
+        for (number, watch) in self.watches.iter().enumerate() {
+            let shelf = if number == index { watch.filling() } else { &watch.now };
+            all = all.and(shelf.all);
+            own = own.and(shelf.by_namespace.get(&key.0).copied().unwrap_or_default());
+            if let Some(before) = shelf.items.get(key).filter(|_| number == index) {
+                (all, own) = (all.without(before.bytes), own.without(before.bytes));
             }
         }
+        all.is_within(MAX) && own.is_within(MAX_OF_ONE)
     }
 
     pub(super) fn objects(&self) -> Objects {
@@ -145,18 +202,13 @@ impl Held {
         self.items().filter_map(status).collect()
     }
 
-    fn items(&self) -> impl Iterator<Item = (Watched, &(String, String), &Item)> {
-        self.watches.iter().flat_map(|watch| watch.now.iter().map(|(key, item)| (watch.watched, key, item)))
-    }
-
-    fn is_full(&self) -> bool {
-        let (count, bytes) = self.items().fold((0, 0), |(count, bytes), (_, _, item)| (count + 1, bytes + item.bytes()));
-        count >= MAX_HELD || bytes >= MAX_BYTES
+    fn items(&self) -> impl Iterator<Item = (Watched, &Key, &Item)> {
+        self.watches.iter().flat_map(|watch| watch.now.items.iter().map(|(key, stored)| (watch.watched, key, &stored.item)))
     }
 }
 
 impl Watch {
-    fn item(&self, object: &DynamicObject) -> Option<((String, String), Item)> {
+    fn item(&self, object: &DynamicObject) -> Option<(Key, Stored)> {
         let key = key_of(object);
         let item = match self.watched {
             Watched::Object(kind) => {
@@ -165,32 +217,71 @@ impl Watch {
             }
             Watched::Material(kind) => Item::Material(Arc::new(material_of(kind, object))),
         };
-        Some((key, item))
+        Some((key, Stored { item, bytes: BYTES_OF_AN_OBJECT + bytes_of(&object.data) }))
     }
 
-    fn put(&mut self, object: &DynamicObject, full: bool) -> Changed {
-        let Some((key, mut item)) = self.item(object) else { return Changed::default() };
-        let before = self.now.get(&key);
-        if before.is_none() && full {
-            tracing::warn!(object.kind = self.watched.name(), object.namespace = key.0, object.name = key.1, "cluster_source.too_much");
-            return Changed::default();
-        }
-        let changed = item.changed_from(before);
-        item.keep_equal(before);
-        self.now.insert(key, item);
+    /// Where what comes now is put.
+    fn filling(&self) -> &Shelf {
+        self.coming.as_ref().unwrap_or(&self.now)
+    }
+
+    fn put(&mut self, key: Key, mut stored: Stored) -> Changed {
+        let before = self.now.items.get(&key).map(|before| &before.item);
+        let changed = stored.item.changed_from(before);
+        stored.item.keep_equal(before);
+        self.now.insert(key, stored);
         changed
+    }
+
+    fn remove(&mut self, key: &Key) -> Changed {
+        let gone = self.now.remove(key);
+        Changed { content: gone, statuses: gone }
     }
 
     fn replace(&mut self) -> Changed {
         let Some(mut coming) = self.coming.take() else { return Changed::default() };
-        let mut changed = Changed { content: !self.listed || coming.len() != self.now.len(), statuses: true };
-        for (key, item) in &mut coming {
-            let before = self.now.get(key);
-            changed.content |= item.changed_from(before).content;
-            item.keep_equal(before);
+        let mut changed = Changed { content: !self.listed || coming.items.len() != self.now.items.len(), statuses: true };
+        for (key, stored) in &mut coming.items {
+            let before = self.now.items.get(key).map(|before| &before.item);
+            changed.content |= stored.item.changed_from(before).content;
+            stored.item.keep_equal(before);
         }
         (self.now, self.listed) = (coming, true);
         changed
+    }
+}
+
+impl Shelf {
+    fn insert(&mut self, key: Key, stored: Stored) {
+        self.remove(&key);
+        let more = Taken { count: 1, bytes: stored.bytes };
+        let own = self.by_namespace.entry(key.0.clone()).or_default();
+        (*own, self.all) = (own.and(more), self.all.and(more));
+        self.items.insert(key, stored);
+    }
+
+    fn remove(&mut self, key: &Key) -> bool {
+        let Some(gone) = self.items.remove(key) else { return false };
+        self.all = self.all.without(gone.bytes);
+        if let Some(own) = self.by_namespace.get_mut(&key.0) {
+            *own = own.without(gone.bytes);
+        }
+        true
+    }
+}
+
+impl Taken {
+    fn and(self, other: Self) -> Self {
+        Self { count: self.count.saturating_add(other.count), bytes: self.bytes.saturating_add(other.bytes) }
+    }
+
+    /// Without one item of so many bytes.
+    fn without(self, bytes: usize) -> Self {
+        Self { count: self.count.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
+    }
+
+    fn is_within(self, limit: Self) -> bool {
+        self.count <= limit.count && self.bytes <= limit.bytes
     }
 }
 
@@ -213,17 +304,19 @@ impl Item {
             _ => {}
         }
     }
-
-    fn bytes(&self) -> usize {
-        match self {
-            // About: a spec of text.
-            Self::Object(..) => 4096,
-            Self::Material(material) => material.data.values().map(Vec::len).sum(),
-        }
-    }
 }
 
-fn key_of(object: &DynamicObject) -> (String, String) {
+fn bytes_of(value: &Value) -> usize {
+    BYTES_OF_A_VALUE
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(bytes_of).sum(),
+            Value::Object(entries) => entries.iter().map(|(key, value)| key.len() + bytes_of(value)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
+
+fn key_of(object: &DynamicObject) -> Key {
     let metadata = &object.metadata;
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
@@ -265,4 +358,84 @@ fn material_of(kind: MaterialKind, object: &DynamicObject) -> Material {
     };
     let uid = object.metadata.uid.clone().unwrap_or_default();
     Material { version: format!("{uid}@{}", version_of(object)), data }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use kube::core::ObjectMeta;
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(namespace: &str, name: &str, bytes: usize) -> DynamicObject {
+        let metadata = ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(format!("{namespace}/{name}")),
+            ..ObjectMeta::default()
+        };
+        DynamicObject { types: None, metadata, data: json!({"spec": {"text": "x".repeat(bytes)}, "data": {"key": "eHh4"}}) }
+    }
+
+    /// Two watches, whose lists are whole and empty.
+    fn held() -> Held {
+        let mut held = Held::new([Watched::Object(Kind::Policy), Watched::Material(MaterialKind::Secret)], "kubepass");
+        for index in [0, 1] {
+            held.take(index, Event::Init);
+            held.take(index, Event::InitDone);
+        }
+        held
+    }
+
+    fn names(held: &Held) -> Vec<String> {
+        held.items().map(|(watched, (namespace, name), _)| format!("{} {namespace}/{name}", watched.name())).collect()
+    }
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn one_namespace_does_not_take_the_room_of_others() {
+        let mut held = held();
+        for number in 0..50 {
+            held.take(0, Event::Apply(object("greedy", &format!("p{number:02}"), MIB)));
+        }
+        let had = names(&held).len();
+        assert!((30..=31).contains(&had), "{had} of 32 MiB");
+        assert!(!held.take(1, Event::Apply(object("greedy", "further", MIB))).content, "of whatever kind");
+        assert!(held.take(0, Event::Apply(object("modest", "p", MIB))).content);
+        for number in 0..50 {
+            assert!(held.take(0, Event::Apply(object("kubepass", &format!("o{number}"), MIB))).content, "the operator's are not counted");
+        }
+        held.take(0, Event::Delete(object("greedy", "p00", 0)));
+        assert!(held.take(1, Event::Apply(object("greedy", "further", MIB))).content, "there is room again");
+    }
+
+    #[test]
+    fn what_grows_too_large_is_out_and_a_list_begins_with_the_same() {
+        let mut held = held();
+        held.take(0, Event::Apply(object("shop", "a", 1)));
+        held.take(0, Event::Apply(object("shop", "b", 1)));
+        assert!(held.take(0, Event::Apply(object("shop", "b", 33 * MIB))).content);
+        assert_eq!(names(&held), ["Policy shop/a"]);
+        assert!(held.take(0, Event::Apply(object("shop", "b", 31 * MIB))).content);
+        assert!(!held.take(0, Event::Apply(object("shop", "b", 31 * MIB))).content, "it does not count twice");
+        held.take(0, Event::Init);
+        for (name, bytes) in [("a", 20 * MIB), ("b", 20 * MIB), ("c", MIB)] {
+            held.take(0, Event::InitApply(object("shop", name, bytes)));
+        }
+        assert_eq!(names(&held), ["Policy shop/a", "Policy shop/b"], "until the list is whole");
+        held.take(0, Event::InitDone);
+        assert_eq!(names(&held), ["Policy shop/a", "Policy shop/c"]);
+    }
+
+    #[test]
+    fn objects_without_content_are_counted_too() {
+        let mut held = held();
+        for number in 0..MAX_OF_ONE.count + 10 {
+            held.take(0, Event::Apply(object("greedy", &number.to_string(), 0)));
+        }
+        assert_eq!(names(&held).len(), MAX_OF_ONE.count);
+    }
 }

@@ -52,7 +52,7 @@ impl ClusterSource {
     /// Follows the API server for ever.
     pub(super) async fn follow(&self) {
         let watches = self.watches();
-        let mut held = Held::new(watches.iter().map(|(watched, _)| *watched));
+        let mut held = Held::new(watches.iter().map(|(watched, _)| *watched), &self.settings.namespace);
         let mut events: SelectAll<Events> =
             watches.into_iter().enumerate().map(|(index, (watched, api))| events(index, watched, api)).collect();
         loop {
