@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
+use crate::server::clock;
 use crate::server::peer::Standing;
 use crate::server::unix_socket::{SocketError, UnixSocket};
 use crate::snapshot::Snapshot;
@@ -34,6 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
+/// How often it is looked which certificates are over.
+const LOOK: Duration = Duration::from_secs(60);
 /// From the change of the configuration to the end of the connections of nodes that are no more: xDS streams can still say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -142,7 +145,8 @@ impl Door {
     }
 }
 
-/// Keeps the gates up to date with the configuration: new connections get the certificates in force, and nodes that are no more lose theirs.
+/// Keeps the gates up to date with the configuration: new connections get the certificates in force, and nodes that are no more lose theirs. The same
+/// happens to connections that are not to outlast their certificates.
 ///
 /// # Errors
 /// When nobody publishes configurations any more.
@@ -155,16 +159,23 @@ pub async fn follow(
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = changes.changed() => changed.map_err(|_| "the publisher has ended")?,
+            () = tokio::time::sleep(until_next_look(&gates)) => {}
         }
         let snapshot = Arc::clone(&changes.borrow_and_update());
         gates.iter().for_each(|gate| gate.renew(&snapshot));
-        let leaving: Vec<_> = gates.iter().flat_map(|gate| gate.leaving(snapshot.nodes())).collect();
+        let leaving: Vec<_> = gates.iter().flat_map(|gate| gate.leaving(snapshot.nodes(), clock::unix_now())).collect();
         if leaving.is_empty() {
             continue;
         }
         tokio::time::sleep(LAST_WORDS).await;
         leaving.iter().for_each(|connection| connection.close());
     }
+}
+
+/// To the end of the first certificate; connections that come meanwhile may have one that ends earlier.
+fn until_next_look(gates: &[Arc<Gate>]) -> Duration {
+    let next = gates.iter().filter_map(|gate| gate.next_end()).min();
+    next.map_or(LOOK, |next| Duration::from_secs(next.saturating_sub(clock::unix_now())).min(LOOK))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpIncoming> {

@@ -130,6 +130,29 @@ async fn a_node_that_is_taken_out_loses_its_streams() {
     other.take(TypeUrl::Cluster).await;
 }
 
+/// Who took a certificate has what it gives as long as it lasts, and no longer.
+#[tokio::test]
+async fn a_stream_ends_with_the_certificate_that_it_was_opened_with() {
+    let fixture = Fixture::start().await;
+    let mut lasting = Client::over(DELTA, fixture.channel(&fixture.hello(&[EDGE])).await.unwrap(), "edge-1");
+    lasting.subscribe(TypeUrl::Cluster, &[]).await.unwrap();
+    lasting.take(TypeUrl::Cluster).await;
+    let short = Hello { identity: Some(fixture.authority.short_node(&[EDGE], Duration::from_secs(8))), ..fixture.hello(&[EDGE]) };
+    let mut client = Client::over(DELTA, fixture.channel(&short).await.unwrap(), "edge-1/short");
+    client.subscribe(TypeUrl::Cluster, &[]).await.unwrap();
+    client.take(TypeUrl::Cluster).await;
+    let mut idle = fixture.handshake(&short).await.unwrap();
+
+    fixture.publish(|text| text.replace("- name: lab ", "- name: labor "), None);
+    assert!(client.take(TypeUrl::Cluster).await.resources.keys().any(|name| name.starts_with("kubernetes:labor@")), "it is good still");
+    let end = tokio::time::timeout(DEADLINE, async { while idle.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {} }).await;
+    assert!(end.is_ok(), "the connection stays open");
+    client.next(TypeUrl::Cluster).await.unwrap_err();
+    lasting.take(TypeUrl::Cluster).await;
+    fixture.publish(|text| text, None);
+    lasting.take(TypeUrl::Cluster).await;
+}
+
 #[tokio::test]
 async fn a_forged_check_is_refused_and_told() {
     let fixture = Fixture::start().await;

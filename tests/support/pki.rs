@@ -1,6 +1,7 @@
 //! Certificates for the tests: one authority per run or cluster, certificates for servers and clients under it.
 
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -65,6 +66,14 @@ impl Authority {
     pub fn expired_node(&self, names: &[&str]) -> Pair {
         let mut params = node(names);
         (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    /// One that is valid from now on for so long, in whole seconds.
+    pub fn short_node(&self, names: &[&str], lifetime: Duration) -> Pair {
+        let mut params = node(names);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + lifetime;
         self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 

@@ -26,6 +26,10 @@ const MAX_CONNECTIONS: usize = 4096;
 const MAX_OF_ONE_NODE: usize = 1024;
 const MAX_OF_STRANGERS: usize = 32;
 
+/// Where a connection ends with the certificate that it was opened with: whoever took a certificate must not be told secrets, nor believed, for longer
+/// than it lasts. Elsewhere each request brings its own credentials, and those under way would be lost.
+const END_WITH_CERTIFICATE: [&str; 2] = ["xds", "access_log"];
+
 /// What stands between the accepted connections of a service and the service.
 #[derive(Debug)]
 pub struct Gate {
@@ -66,6 +70,8 @@ struct Connection {
     peer: Peer,
     node: Owner,
     handle: Arc<Handle>,
+    /// Of its certificate's validity, where the connection ends with it.
+    last_second: Option<u64>,
 }
 
 /// Whose a connection is.
@@ -161,7 +167,7 @@ impl Gate {
         match accepted {
             Accepted::Unix { stream, uid } => {
                 let standing = if self.is_own(uid) { self.own } else { Standing::Stranger };
-                let place_of = |peer: &Peer| self.enter(peer, Handle::Unix(stream.try_clone().ok()?));
+                let place_of = |peer: &Peer| self.enter(peer, Handle::Unix(stream.try_clone().ok()?), None);
                 let peer = Peer::new(vec![NodeIdentity::Uid(uid)], standing);
                 let place = place_of(&peer)?;
                 Some(Link::new(LinkStream::Unix(UnixStream::from_std(stream).ok()?), peer, place))
@@ -169,24 +175,26 @@ impl Gate {
             Accepted::Tcp { stream, from, turn } => {
                 let handle = Handle::Tcp(stream.try_clone().ok()?);
                 let stream = TcpStream::from_std(stream).ok()?;
-                let (stream, peer) = match &self.tls {
+                let (stream, peer, last_second) = match &self.tls {
                     Some(tls) => match tls.accept(stream).await {
-                        Ok((stream, names)) => (LinkStream::Tls(Box::new(stream)), Peer::new(names, Standing::Stranger)),
+                        Ok((stream, shown)) => {
+                            (LinkStream::Tls(Box::new(stream)), Peer::new(shown.names, Standing::Stranger), Some(shown.last_second))
+                        }
                         Err(error) => {
                             self.refuse("handshake_failed", &format!("{from}: {error}"));
                             return None;
                         }
                     },
-                    None => (LinkStream::Tcp(stream), Peer::new(vec![NodeIdentity::InsecureLoopback], Standing::Local)),
+                    None => (LinkStream::Tcp(stream), Peer::new(vec![NodeIdentity::InsecureLoopback], Standing::Local), None),
                 };
                 drop(turn);
-                let place = self.enter(&peer, handle)?;
+                let place = self.enter(&peer, handle, last_second)?;
                 Some(Link::new(stream, peer, place))
             }
         }
     }
 
-    fn enter(&self, peer: &Peer, handle: Handle) -> Option<Place> {
+    fn enter(&self, peer: &Peer, handle: Handle, last_second: Option<u64>) -> Option<Place> {
         let node = Owner::of(peer, &self.nodes());
         let of_one = match node {
             Owner::Stranger => MAX_OF_STRANGERS,
@@ -201,7 +209,8 @@ impl Gate {
         }
         open.last += 1;
         let number = open.last;
-        open.by_number.insert(number, Connection { peer: peer.clone(), node: node.clone(), handle: Arc::new(handle) });
+        let last_second = last_second.filter(|_| END_WITH_CERTIFICATE.contains(&self.service));
+        open.by_number.insert(number, Connection { peer: peer.clone(), node: node.clone(), handle: Arc::new(handle), last_second });
         drop(open);
         match node {
             Owner::Unnamed | Owner::Node(_) => self.counts.add(self.service, "admitted"),
@@ -228,17 +237,26 @@ impl Gate {
         }
     }
 
-    /// The connections of peers that are another node now, or none any more.
-    pub(super) fn leaving(&self, nodes: &Nodes) -> Vec<Arc<Handle>> {
+    /// The connections of peers that are another node now, or none any more, and those whose certificate is over.
+    pub(super) fn leaving(&self, nodes: &Nodes, now: u64) -> Vec<Arc<Handle>> {
+        let why = |connection: &Connection| {
+            if Owner::of(&connection.peer, nodes) != connection.node {
+                return Some("its Envoy is no longer the node that it was");
+            }
+            connection.last_second.is_some_and(|last| last < now).then_some("its certificate is over")
+        };
         let open = self.connections.open();
-        let other = open.by_number.values().filter(|connection| Owner::of(&connection.peer, nodes) != connection.node);
-        let leaving: Vec<_> = other
-            .map(|connection| {
-                tracing::warn!(door.service = self.service, peer = %connection.peer, "a connection ends: its Envoy is no longer the node that it was");
-                Arc::clone(&connection.handle)
-            })
-            .collect();
-        leaving
+        let leaving = open.by_number.values().filter_map(|connection| {
+            let why = why(connection)?;
+            tracing::warn!(door.service = self.service, peer = %connection.peer, why, "a connection of an Envoy ends");
+            Some(Arc::clone(&connection.handle))
+        });
+        leaving.collect()
+    }
+
+    /// When the first of the certificates is over.
+    pub(super) fn next_end(&self) -> Option<u64> {
+        self.connections.open().by_number.values().filter_map(|connection| connection.last_second).min().map(|last| last.saturating_add(1))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Mutual TLS of the control plane: the server's side from the configuration, and what a node's certificate says. Certificate, key and client CA may
-//! change at any time; connections that are open stay as they are.
+//! change at any time; connections that are open stay as they are,
+//! but for those that end with their certificate (`gate`).
 
 use std::io;
 use std::sync::Arc;
@@ -48,6 +49,15 @@ pub(super) enum HandshakeError {
     Certificate,
 }
 
+/// What a node's certificate says.
+#[derive(Debug)]
+pub(super) struct ShownCertificate {
+    /// Its URIs and DNS names, as they stand there but for the case of DNS names.
+    pub(super) names: Vec<NodeIdentity>,
+    /// Of its validity, in Unix seconds.
+    pub(super) last_second: u64,
+}
+
 /// What new connections get.
 #[derive(Debug)]
 pub(super) struct Tls {
@@ -74,8 +84,8 @@ impl Tls {
         Ok(())
     }
 
-    /// The connection, and every name in the certificate that its node showed.
-    pub(super) async fn accept(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, Vec<NodeIdentity>), HandshakeError> {
+    /// The connection, and what stands in the certificate that its node showed.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Result<(TlsStream<TcpStream>, ShownCertificate), HandshakeError> {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.current.load().server));
         let stream = tokio::time::timeout(DEADLINE, acceptor.accept(stream)).await.map_err(|_| HandshakeError::Slow)??;
         let (_, connection) = stream.get_ref();
@@ -83,8 +93,8 @@ impl Tls {
             return Err(HandshakeError::Speech(self.speech.alpn()));
         }
         let leaf = connection.peer_certificates().and_then(<[_]>::first).ok_or(HandshakeError::Certificate)?;
-        let names = names(leaf).ok_or(HandshakeError::Certificate)?;
-        Ok((stream, names))
+        let shown = ShownCertificate::read(leaf).ok_or(HandshakeError::Certificate)?;
+        Ok((stream, shown))
     }
 }
 
@@ -126,18 +136,21 @@ fn same(one: &ControlPlaneTls, other: &ControlPlaneTls) -> bool {
         && one.client_ca_pem == other.client_ca_pem
 }
 
-/// The URIs and DNS names of a certificate, as they stand there but for the case of DNS names. The subject is no name: anything can stand there.
-fn names(certificate: &CertificateDer<'_>) -> Option<Vec<NodeIdentity>> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let extension = certificate.subject_alternative_name().ok()?;
-    let names = extension.iter().flat_map(|extension| &extension.value.general_names);
-    let names: Vec<NodeIdentity> = names
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) => Some(NodeIdentity::Uri((*uri).to_owned())),
-            GeneralName::DNSName(name) => Some(NodeIdentity::Dns(name.to_ascii_lowercase())),
-            _ => None,
-        })
-        .take(MAX_NAMES + 1)
-        .collect();
-    (names.len() <= MAX_NAMES).then_some(names)
+impl ShownCertificate {
+    /// The subject is no name: anything can stand there.
+    fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let extension = certificate.subject_alternative_name().ok()?;
+        let names = extension.iter().flat_map(|extension| &extension.value.general_names);
+        let names: Vec<NodeIdentity> = names
+            .filter_map(|name| match name {
+                GeneralName::URI(uri) => Some(NodeIdentity::Uri((*uri).to_owned())),
+                GeneralName::DNSName(name) => Some(NodeIdentity::Dns(name.to_ascii_lowercase())),
+                _ => None,
+            })
+            .take(MAX_NAMES + 1)
+            .collect();
+        let last_second = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+        (names.len() <= MAX_NAMES).then_some(Self { names, last_second })
+    }
 }
