@@ -1,7 +1,11 @@
-//! Metrics and readiness over TCP. Nothing secret, nothing that changes anything; a Host check keeps web pages of other origins out.
+//! Metrics and readiness over TCP. Nothing secret, nothing that changes anything; a Host check keeps web pages of other origins out, and limits keep
+//! whoever can reach it from taking the process's descriptors.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -9,9 +13,23 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::defence::{Defence, off};
 use crate::server::telemetry::Metrics;
+
+/// Connections at a time; further ones are closed at once.
+const CONNECTIONS: usize = 256;
+/// For the headers of the request, and for all of it with its answer.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const HEADER_BYTES: usize = 16 * 1024;
+/// How long to wait after an accept failed (out of descriptors, for example) before the next try.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One thing that must hold before traffic may come.
 pub struct Condition {
@@ -52,6 +70,34 @@ pub fn router(metrics: Arc<Metrics>, readiness: Arc<Readiness>, address: SocketA
         .route("/metrics", get(metrics_text))
         .layer(middleware::from_fn_with_state(state.clone(), check_host))
         .with_state(state)
+}
+
+/// Serves one request for each connection, until `shutdown` is done.
+///
+/// # Errors
+/// Never: a failed accept is tried again.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) -> Result<(), Infallible> {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(false).max_buf_size(HEADER_BYTES);
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        tokio::spawn(async move {
+            // A client that goes away, or does nothing, is no fault of ours.
+            let _ = tokio::time::timeout(REQUEST_TIMEOUT, connection).await;
+            drop(permit);
+        });
+    }
 }
 
 async fn readyz(State(state): State<HttpState>) -> Response {
@@ -98,6 +144,8 @@ mod tests {
     use super::*;
     use axum::body::Body;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tower::ServiceExt;
 
     async fn status(router: &Router, path: &str, host: Option<&str>) -> u16 {
@@ -118,6 +166,32 @@ mod tests {
             assert_eq!(status(&router, "/metrics", Some(host)).await, 421, "{host}");
         }
         assert_eq!(status(&router, "/metrics", None).await, 421);
+    }
+
+    #[tokio::test]
+    async fn who_connects_and_says_nothing_keeps_nobody_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, router(Arc::default(), Arc::default(), address), std::future::pending()));
+        let ask = async || {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!("GET /livez HTTP/1.1\r\nHost: {address}\r\n\r\n");
+            let mut answer = String::new();
+            let _ = stream.write_all(request.as_bytes()).await;
+            let _ = stream.read_to_string(&mut answer).await;
+            answer
+        };
+        assert!(ask().await.starts_with("HTTP/1.1 200"), "it is answered, and the connection ends by itself");
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(ask().await, "", "no more than so many");
+        for mut stream in idle {
+            let end = tokio::time::timeout(HEADER_TIMEOUT * 4, stream.read(&mut [0; 64])).await.unwrap();
+            assert!(!matches!(end, Ok(1..)), "ended without a word: {end:?}");
+        }
+        assert!(ask().await.starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]

@@ -1,6 +1,5 @@
 //! The sockets and addresses and what answers on each: xDS, ext_authz, access log and web for Envoys, admin for the operator.
 
-use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -99,7 +98,7 @@ impl Parts {
         let bound = listener.local_addr().map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let router = admin::http::router(Arc::clone(&self.metrics), Arc::clone(readiness), bound);
-        tasks.spawn("metrics", axum::serve(listener, router).with_graceful_shutdown(tasks.ending().cancelled_owned()).into_future());
+        tasks.spawn("metrics", admin::http::serve(listener, router, tasks.ending().cancelled_owned()));
         Ok(bound)
     }
 }
