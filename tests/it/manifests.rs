@@ -23,8 +23,28 @@ fn the_overlays_configurations_are_valid() {
         // Where the manifests mount folders and open ports.
         assert_eq!(config.control_plane.socket_dir, Path::new("/run/kubepass/sockets"), "{path}");
         assert_eq!(config.admin.address.to_string(), "0.0.0.0:9902", "{path}");
+        assert_eq!(config.admin.socket, Path::new("/run/kubepass-admin/own/admin.sock"), "{path}");
         assert_eq!(config.listeners[0].address.to_string(), "0.0.0.0:8443", "{path}");
     }
+}
+
+/// Both containers have one user, so what Envoy must not reach must not be in its folders.
+#[test]
+fn envoy_has_no_way_to_the_secrets_and_the_operator_s_socket() {
+    let text = std::fs::read_to_string(fixture::root().join("config/kubernetes/base/deployment.yaml")).unwrap();
+    let deployment: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+    let pod = &deployment["spec"]["template"]["spec"];
+    let mounts = |container: &serde_json::Value| -> Vec<(String, String)> {
+        let text = |mount: &serde_json::Value, key: &str| mount[key].as_str().unwrap().to_owned();
+        container["volumeMounts"].as_array().unwrap().iter().map(|mount| (text(mount, "name"), text(mount, "mountPath"))).collect()
+    };
+    let own = mounts(&pod["initContainers"][0]);
+    for name in ["admin", "secrets", "data", "config"] {
+        assert!(own.iter().any(|(volume, _)| volume == name), "kubepass has {name}");
+    }
+    assert!(own.contains(&("admin".to_owned(), "/run/kubepass-admin".to_owned())));
+    let envoy: Vec<String> = mounts(&pod["containers"][0]).into_iter().map(|(volume, _)| volume).collect();
+    assert_eq!(envoy, ["sockets", "envoy"]);
 }
 
 #[test]
