@@ -164,10 +164,16 @@ impl Store {
     }
 
     fn send(&self, command: Command) -> Result<(), StoreError> {
-        self.commands.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Full,
-            TrySendError::Disconnected(_) => StoreError::Ended,
-        })
+        match self.commands.try_send(command) {
+            Ok(()) => Ok(()),
+            // A removal is not lost for want of room: the writer sees it with the next command, and when none waits any more, that is this one.
+            Err(TrySendError::Full(Command::Remove { ids, done })) if !ids.is_empty() => {
+                self.health.owe(ids);
+                self.send(Command::Remove { ids: Vec::new(), done })
+            }
+            Err(TrySendError::Full(_)) => Err(StoreError::Full),
+            Err(TrySendError::Disconnected(_)) => Err(StoreError::Ended),
+        }
     }
 }
 

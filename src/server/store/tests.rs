@@ -368,6 +368,43 @@ async fn after_a_failure_it_recovers_by_itself_and_no_removal_is_forgotten() {
     thread.join().unwrap();
 }
 
+/// A disk that was stuck for a while: a thousand writes wait, and somebody ends a session.
+#[tokio::test]
+async fn a_removal_that_finds_no_room_is_not_forgotten() {
+    let place = place();
+    let store = open(&place.path, keys(&[1])).unwrap();
+    for number in 1..=3 {
+        store.put(&session(number, NOW + 60)).await.unwrap();
+    }
+    drop(store);
+    let health = Arc::new(Health::default());
+    let (commands, receiver) = std::sync::mpsc::sync_channel(1);
+    let writer = Writer::without_file(&place.path, Arc::clone(&health));
+    let store = Store { commands, keys: Arc::new(ArcSwap::new(keys(&[1]))), health };
+    let (done, _answer) = oneshot::channel();
+    store.send(Command::Load { now: NOW, done }).unwrap();
+    assert!(matches!(store.put(&session(4, NOW + 60)).await, Err(StoreError::Full)));
+    assert!(matches!(store.remove_all(vec![session(1, 0).id, session(3, 0).id]).await, Err(StoreError::Full)));
+    assert!(!store.healthy(), "a removal is owed");
+
+    let thread = std::thread::spawn(move || writer.run(&receiver));
+    let left = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let loaded = store.load(NOW).await;
+            if let (Ok(loaded), true) = (loaded, store.healthy()) {
+                return loaded.sessions;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let ids: Vec<SessionId> = left.iter().map(|session| session.id).collect();
+    assert_eq!(ids, [session(2, 0).id]);
+    drop(store);
+    thread.join().unwrap();
+}
+
 #[tokio::test]
 async fn a_file_that_is_moved_away_while_it_is_open_is_a_failure_until_it_is_back() {
     let place = place();

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -42,11 +42,21 @@ impl std::fmt::Debug for Command {
 pub(super) struct Health {
     failing: AtomicBool,
     ended: watch::Sender<bool>,
+    /// Removals that found no room among what waits for the writer.
+    owed: Mutex<Vec<SessionId>>,
 }
 
 impl Health {
     pub(super) fn is_good(&self) -> bool {
-        !self.failing.load(Ordering::Acquire) && !*self.ended.borrow()
+        !self.failing.load(Ordering::Acquire) && !*self.ended.borrow() && self.owed().is_empty()
+    }
+
+    pub(super) fn owe(&self, ids: Vec<SessionId>) {
+        self.owed().extend(ids);
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Vec<SessionId>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) async fn ended(&self) {
@@ -121,6 +131,7 @@ impl Writer {
     /// Changes first, so that a load sees them.
     fn finish(&mut self, batch: Batch) {
         self.owed.extend(&batch.remove);
+        self.owed.extend(self.health.owed().drain(..));
         let changes = Changes { put: batch.put, remove: self.owed.iter().copied().collect(), records: batch.records };
         // After a failure also without a change: only a write that succeeds says that the store is well again.
         if !changes.is_empty() || self.is_failing() {
