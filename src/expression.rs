@@ -4,7 +4,7 @@
 //! `scan` (size, nesting, chain lengths) -> `syntax` (the engine's parser, with messages for people) -> `check` (names, types, calls; also
 //! replaces literal patterns, networks, durations and lists by constants that are made once). What is left at evaluation are values:
 //! they are borrowed from their owner through [`Fields`] and read only when the expression touches them. Conditions of the usual forms are
-//! evaluated without the engine, to the same end: `plain`.
+//! evaluated without the engine, to the same end: `plain`. What cannot be bounded before evaluation is counted while it goes on: `work`.
 //!
 //! Knows no domain: which variables there are is said by the [`Schema`] that the caller gives. Must not do I/O and reads no clock; time is
 //! a variable like any other.
@@ -21,6 +21,7 @@ mod syntax;
 
 mod value;
 mod view;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -37,12 +38,15 @@ pub use error::{CompileError, EvaluationError};
 pub use schema::{Expected, Schema, Type};
 pub use value::Value;
 pub use view::{FieldValue, Fields};
+pub use work::Allowance;
 
 use constant::Constants;
 use plain::Condition;
 use view::{Bindings, JsonVariables};
+use work::Spent;
 
-/// A checked expression. Evaluating it cannot meet an unknown name, a bad pattern or an unbounded amount of work.
+/// A checked expression. Evaluating it cannot meet an unknown name, a bad pattern or an unbounded amount of work: what takes more than an
+/// [`Allowance`] has no value.
 #[derive(Debug, Clone)]
 pub struct Expression {
     source: Arc<str>,
@@ -78,6 +82,7 @@ impl Expression {
     /// # Errors
     /// Where the expression has no value (a missing key, a division by zero, ...) or its value is no bool.
     pub fn evaluate_bool(&self, variables: &dyn Fields) -> Result<bool, EvaluationError> {
+        let _allowance = Allowance::begin();
         match self.plain.as_ref().and_then(|plain| plain.holds(variables)) {
             Some(value) => Ok(value),
             None => self.evaluate_by_engine(variables),
@@ -127,8 +132,13 @@ impl Expression {
             let result: Result<CowVal<'_, '_>, _> = EngineValue::resolve_val(&self.root, &context);
             read(result.map_err(EvaluationError::from_engine)?.as_ref())
         };
+        let _allowance = Allowance::begin();
+        if work::is_spent() {
+            return Err(EvaluationError::TooMuchWork);
+        }
         // The engine has no known panic left; a decision must be total even if one turns up.
-        catch_unwind(AssertUnwindSafe(evaluate)).unwrap_or(Err(EvaluationError::Internal))
+        catch_unwind(AssertUnwindSafe(evaluate))
+            .unwrap_or_else(|why| Err(if why.is::<Spent>() { EvaluationError::TooMuchWork } else { EvaluationError::Internal }))
     }
 }
 

@@ -16,7 +16,7 @@ use aws_lc_rs::digest;
 
 use crate::expression::{EvaluationError, Expected, Expression};
 
-pub use crate::expression::CompileError;
+pub use crate::expression::{Allowance, CompileError};
 pub use input::{PolicyInput, RequestView, RouteView, UserView};
 
 /// What a rule does when its condition holds.

@@ -9,7 +9,7 @@ use crate::access::upstream::{self, Beside, NameRefusal};
 use crate::config::{HttpTarget, IdentityProvider, Route, Target};
 use crate::defence::{Defence, off};
 use crate::kubernetes::request_info::RequestInfo;
-use crate::policy::{PolicyInput, RequestView, RouteView, UserView, Verdict};
+use crate::policy::{Allowance, PolicyInput, RequestView, RouteView, UserView, Verdict};
 use crate::session::{Authenticated, Session};
 use crate::snapshot::Snapshot;
 use crate::token::TokenRejection;
@@ -20,6 +20,7 @@ const MIN_STREAM_SECONDS: u64 = 1;
 /// Decides a request at `now` (Unix seconds) against one snapshot.
 pub fn decide<'a>(snapshot: &Snapshot, request: &AccessRequest<'a>, session: SessionState, now: u64) -> Decision<'a> {
     let mut evidence = Evidence::default();
+    let _allowance = Allowance::begin();
     let outcome = outcome(snapshot, request, session, now, &mut evidence).unwrap_or_else(|refusal| refusal);
     Decision { outcome, evidence }
 }

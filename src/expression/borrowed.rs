@@ -9,7 +9,7 @@ use cel_interpreter::common::types::{CelInt, CelString, LIST_TYPE, MAP_TYPE, Typ
 use cel_interpreter::common::value::{CowVal, Val};
 use serde_json::Value as Json;
 
-use super::view::{Fields, json_value};
+use super::view::{FieldValue, Fields, json_value};
 
 static OBJECT: Type = Type::new_unspecified_type("object");
 
@@ -110,7 +110,7 @@ impl<'a> ListValue<'a> {
 
     fn element(&self, index: usize) -> Option<Boxed<'a>> {
         match self.items {
-            Items::Texts(items) => items.get(index).map(|text| -> Boxed<'a> { Box::new(CelString::from(text.as_str())) }),
+            Items::Texts(items) => items.get(index).map(|text| FieldValue::Text(text).into_engine()),
             Items::Json(items) => items.get(index).map(json_value),
         }
     }
@@ -244,7 +244,7 @@ impl<'a> MapValue<'a> {
 
     fn value(&self, key: &str) -> Option<Boxed<'a>> {
         match self.entries {
-            Entries::Texts(map) => map.get(key).map(|text| -> Boxed<'a> { Box::new(CelString::from(text.as_str())) }),
+            Entries::Texts(map) => map.get(key).map(|text| FieldValue::Text(text).into_engine()),
             Entries::Json(map) => map.get(key).map(json_value),
         }
     }

@@ -11,11 +11,12 @@ use cel_interpreter::common::value::Val;
 
 use super::constant::{self, Constants};
 use super::error::CompileError;
+use super::function;
 use super::schema::{Expected, Schema, Type};
 use super::syntax::{Parsed, SourceText};
 use super::view;
 
-/// `exists` in `exists` in ... costs the product of the lists' lengths.
+/// `exists` in `exists` in ... costs the product of the lists' lengths; deeper than this it would hardly ever be allowed (`work`).
 const MAX_COMPREHENSIONS: usize = 2;
 
 /// # Errors
@@ -227,7 +228,17 @@ impl Checker<'_> {
         self.scope.push((name, element));
         let kind = self.step(id, comprehension);
         self.scope.pop();
+        self.count_work(comprehension);
         kind
+    }
+
+    /// Has the work of all steps counted before the first of them.
+    fn count_work(&self, comprehension: &mut ComprehensionExpr) {
+        let node = |expr| IdedExpr { id: 0, expr };
+        let nodes = i64::try_from(nodes(&comprehension.loop_step)).unwrap_or(i64::MAX);
+        let mut args = vec![std::mem::take(&mut comprehension.iter_range), node(Expr::Literal(LiteralValue::Int(nodes.into())))];
+        args.extend(self.scope.last().map(|(around, _)| node(Expr::Ident(around.clone()))));
+        comprehension.iter_range = node(Expr::Call(CallExpr { func_name: function::WALK.to_owned(), target: None, args }));
     }
 
     /// Checks what the author wrote inside a comprehension; the rest was put around it by the engine's macros.
@@ -275,6 +286,25 @@ impl Checker<'_> {
 
     fn unknown_comprehension(&mut self, id: u64) -> Type {
         self.error(id, "this form of comprehension is not known here", None)
+    }
+}
+
+/// How many nodes are evaluated at most; what stands inside another comprehension is counted there.
+fn nodes(node: &IdedExpr) -> usize {
+    1 + match &node.expr {
+        Expr::Call(call) => call.target.iter().map(|target| nodes(target)).chain(call.args.iter().map(nodes)).sum(),
+        Expr::Select(select) => nodes(&select.operand),
+        Expr::List(list) => list.elements.iter().map(nodes).sum(),
+        Expr::Map(map) => map.entries.iter().map(|entry| entry_nodes(&entry.expr)).sum(),
+        Expr::Comprehension(inner) => nodes(&inner.iter_range),
+        Expr::Struct(_) | Expr::Literal(_) | Expr::Ident(_) | Expr::Unspecified => 0,
+    }
+}
+
+fn entry_nodes(entry: &EntryExpr) -> usize {
+    match entry {
+        EntryExpr::MapEntry(entry) => nodes(&entry.key) + nodes(&entry.value),
+        EntryExpr::StructField(field) => nodes(&field.value),
     }
 }
 

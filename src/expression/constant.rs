@@ -10,6 +10,9 @@ use regex::{Regex, RegexBuilder};
 
 /// Largest compiled pattern.
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+/// Smaller ones count as large as this.
+const MIN_PATTERN_BYTES: usize = 4 * 1024;
+const BYTES_FOR_A_UNIT: usize = 2 * 1024;
 /// What a pattern may keep in memory for each thread that uses it; with less it matches more slowly, not otherwise.
 const MAX_CACHE_BYTES: usize = 128 * 1024;
 
@@ -35,17 +38,27 @@ impl Constants {
 
 /// A compiled regular expression.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern(pub(super) Regex);
+pub(super) struct Pattern {
+    pub(super) regex: Regex,
+    /// Units of work for each byte that it is applied to: at worst every part of it is tried at every byte.
+    pub(super) work: usize,
+}
 
 impl Pattern {
     pub(super) fn new(pattern: &str) -> Result<Self, String> {
-        RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_CACHE_BYTES).build().map(Self).map_err(|error| {
-            match error {
-                regex::Error::CompiledTooBig(_) => format!("the pattern is too large (limit {MAX_PATTERN_BYTES} bytes compiled)"),
+        // The library does not say how large a pattern is, only whether it is larger than a limit.
+        let mut limit = MIN_PATTERN_BYTES;
+        loop {
+            match RegexBuilder::new(pattern).size_limit(limit).dfa_size_limit(MAX_CACHE_BYTES).build() {
+                Ok(regex) => return Ok(Self { regex, work: limit / BYTES_FOR_A_UNIT }),
+                Err(regex::Error::CompiledTooBig(_)) if limit < MAX_PATTERN_BYTES => limit *= 4,
+                Err(regex::Error::CompiledTooBig(_)) => {
+                    return Err(format!("the pattern is too large (limit {MAX_PATTERN_BYTES} bytes compiled)"));
+                }
                 // The library draws the pattern with a caret on several lines; its last line says what is wrong.
-                other => other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned(),
+                Err(other) => return Err(other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()),
             }
-        })
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub enum EvaluationError {
     WrongType { wanted: &'static str, found: &'static str },
     #[error("{0}")]
     Failed(String),
+    /// Of it alone, or with what was evaluated before it for the same decision.
+    #[error("it takes too much work")]
+    TooMuchWork,
     /// The engine broke; never an answer to anything.
     #[error("the expression engine failed")]
     Internal,

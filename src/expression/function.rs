@@ -4,16 +4,18 @@
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use cel_interpreter::common::types::{CelBool, CelList, CelString, DYN_TYPE, LIST_TYPE, STRING_TYPE};
+use cel_interpreter::common::types::{CelBool, CelInt, CelList, CelString, DYN_TYPE, INT_TYPE, LIST_TYPE, STRING_TYPE};
 use cel_interpreter::common::value::{CowVal, FromVal, Val};
 use cel_interpreter::{DeclarationError, Env, ExecutionError};
 
 use super::constant::{NETWORK, Network, PATTERN, Pattern};
+use super::work;
 
-/// Names that no source can write; `check` puts them in the place of `matches`, `inCIDR` and `+`.
+/// Names that no source can write; `check` puts them in the place of `matches`, `inCIDR` and `+`, and around what is walked through.
 pub(super) const MATCHES: &str = "@matches";
 pub(super) const IN_NETWORK: &str = "@inCIDR";
 pub(super) const ADD: &str = "@+";
+pub(super) const WALK: &str = "@walk";
 
 /// Longest text that a function makes, in bytes.
 const MAX_TEXT: usize = 64 * 1024;
@@ -38,6 +40,8 @@ fn declare(environment: &mut Env) -> Result<(), DeclarationError> {
     environment.add_overload(MATCHES, "pattern_matches", vec![STRING_TYPE, PATTERN.to_owned()], matches_pattern)?;
     environment.add_overload(IN_NETWORK, "network_contains", vec![STRING_TYPE, NETWORK.to_owned()], in_network)?;
     environment.add_overload(ADD, "bounded_add", vec![DYN_TYPE, DYN_TYPE], add)?;
+    environment.add_overload(WALK, "walk", vec![DYN_TYPE, INT_TYPE], walk)?;
+    environment.add_overload(WALK, "walk_inside", vec![DYN_TYPE, INT_TYPE, DYN_TYPE], walk)?;
     environment.add_member_overload("lowerAscii", "string_lower", STRING_TYPE, vec![], lower)?;
     environment.add_member_overload("upperAscii", "string_upper", STRING_TYPE, vec![], upper)?;
     environment.add_member_overload("split", "string_split", STRING_TYPE, text(), split)?;
@@ -45,9 +49,36 @@ fn declare(environment: &mut Env) -> Result<(), DeclarationError> {
     environment.add_member_overload("join", "list_join", LIST_TYPE, text(), join)
 }
 
+/// Gives back what is walked through, when its steps are allowed. Their number and the length of what they look at are known now: of the elements,
+/// and of the element of the walk around this one.
+fn walk<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
+    let nodes = u64::try_from(*argument::<CelInt>(&arguments, 1, WALK)?.inner()).unwrap_or(u64::MAX);
+    let around = arguments.get(2).map_or(0, |element| work_of(element.as_ref()));
+    let mut steps = 0;
+    if let Some(range) = arguments.first().and_then(|range| range.as_iterable()) {
+        let mut items = range.iter();
+        while let Some(item) = items.next() {
+            steps += work_of(item) + around;
+        }
+    }
+    work::spend(nodes.saturating_mul(steps));
+    arguments.into_iter().next().ok_or_else(|| wrong_arguments(WALK))
+}
+
+/// To look at a value once.
+pub(super) fn work_of(value: &dyn Val) -> u64 {
+    let length = || value.as_sizer().and_then(|sizer| usize::try_from(*sizer.size().inner()).ok());
+    1 + match value.downcast_ref::<CelString>() {
+        Some(text) => work::of_text(text.inner()),
+        None => work::of_list(length().unwrap_or_default()),
+    }
+}
+
 fn matches_pattern<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
     let pattern: &Pattern = argument(&arguments, 1, MATCHES)?;
-    Ok(truth(pattern.0.is_match(text(&arguments, 0, "matches")?)))
+    let text = text(&arguments, 0, "matches")?;
+    work::spend(work::of_pattern(text, pattern.work));
+    Ok(truth(pattern.regex.is_match(text)))
 }
 
 fn in_network<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
@@ -70,6 +101,7 @@ fn add<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
         let mut sum: Vec<Box<dyn Val + 'v>> = Vec::new();
         for mut items in [first.iter(), second.iter()] {
             while let Some(item) = items.next() {
+                work::spend(work_of(item));
                 if sum.len() >= MAX_LIST {
                     return Err(ExecutionError::function_error("+", "too long"));
                 }
@@ -94,6 +126,7 @@ fn split<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
     let (whole, separator) = (text(&arguments, 0, "split")?, text(&arguments, 1, "split")?);
     let mut parts: Vec<Box<dyn Val + 'v>> = Vec::new();
     for part in whole.split(separator) {
+        work::spend(1 + work::of_text(part));
         if parts.len() >= MAX_LIST {
             return Err(ExecutionError::function_error("split", "too long"));
         }
@@ -104,7 +137,9 @@ fn split<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
 
 fn replace<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
     let (whole, from, to) = (text(&arguments, 0, "replace")?, text(&arguments, 1, "replace")?, text(&arguments, 2, "replace")?);
-    bounded("replace", whole.len() + whole.matches(from).count() * to.len())?;
+    let count = whole.matches(from).count();
+    work::spend(work::of_text(whole) + work::of_list(count));
+    bounded("replace", whole.len() + count * to.len())?;
     Ok(owned_text(whole.replace(from, to)))
 }
 
@@ -114,6 +149,7 @@ fn join<'b, 'v>(arguments: Arguments<'b, 'v>) -> Outcome<'b, 'v> {
     let (mut items, mut joined, mut first) = (list.iter(), String::new(), true);
     while let Some(item) = items.next() {
         let part = item.downcast_ref::<CelString>().ok_or_else(|| wrong_arguments("join"))?.inner();
+        work::spend(1);
         bounded("join", joined.len() + separator.len() + part.len())?;
         if !std::mem::take(&mut first) {
             joined.push_str(separator);
@@ -136,7 +172,9 @@ fn truth<'b, 'v>(flag: bool) -> CowVal<'b, 'v> {
     CowVal::owned(CelBool::from(flag))
 }
 
+/// To make a text, and to look at it once.
 fn owned_text<'b, 'v>(text: String) -> CowVal<'b, 'v> {
+    work::spend(1 + work::of_text(&text));
     CowVal::owned(CelString::from(text))
 }
 

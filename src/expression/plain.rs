@@ -7,10 +7,10 @@
 use cel_interpreter::common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators};
 use cel_interpreter::common::types::CelString;
 use cel_interpreter::common::value::Val;
-use serde_json::Value as Json;
 
 use super::constant::Constants;
 use super::view::{FieldValue, Fields, variable_and_field};
+use super::work;
 
 #[cfg(test)]
 mod tests;
@@ -32,9 +32,16 @@ pub(super) enum Condition {
     /// In a list that is a field.
     Member(Text, Field),
     /// For an element of a list that is a field.
-    Exists(Field, Box<Self>),
+    Exists(Field, Box<Step>),
     /// For each of them.
-    All(Field, Box<Self>),
+    All(Field, Box<Step>),
+}
+
+/// What is asked of each element.
+#[derive(Debug)]
+pub(super) struct Step {
+    condition: Condition,
+    nodes: u64,
 }
 
 #[derive(Debug)]
@@ -59,7 +66,7 @@ impl Condition {
         Reading { constants, element: None }.condition(root)
     }
 
-    /// `None` when a value is not there, or not of the type that it must have.
+    /// `None` when a value is not there, not of the type that it must have, or not to be had by the work that is allowed.
     pub(super) fn holds(&self, variables: &dyn Fields) -> Option<bool> {
         self.holds_for(variables, None)
     }
@@ -88,18 +95,23 @@ impl Condition {
             }
             Self::Member(text, list) => {
                 let text = text.read(variables, element)?;
-                list.texts(variables)?.iter().any(|item| item == text)
+                let items = list.texts(variables)?;
+                work::take(work::of_list(items.len())).then(|| items.iter().any(|item| item == text))?
             }
-            Self::Exists(list, inner) => find(list.texts(variables)?, inner, variables, true)?,
-            Self::All(list, inner) => !find(list.texts(variables)?, inner, variables, false)?,
+            Self::Exists(list, step) => find(list.texts(variables)?, step, variables, true)?,
+            Self::All(list, step) => !find(list.texts(variables)?, step, variables, false)?,
         })
     }
 }
 
 /// Whether the condition is `wanted` for one of the texts.
-fn find(texts: &[String], condition: &Condition, variables: &dyn Fields, wanted: bool) -> Option<bool> {
+fn find(texts: &[String], step: &Step, variables: &dyn Fields, wanted: bool) -> Option<bool> {
+    // A step is some ten times quicker than the engine's.
+    if !work::take(work::of_list(texts.len()).saturating_mul(step.nodes)) {
+        return None;
+    }
     for text in texts {
-        if condition.holds_for(variables, Some(text))? == wanted {
+        if step.condition.holds_for(variables, Some(text))? == wanted {
             return Some(true);
         }
     }
@@ -108,19 +120,21 @@ fn find(texts: &[String], condition: &Condition, variables: &dyn Fields, wanted:
 
 impl Text {
     fn read<'a>(&'a self, variables: &'a dyn Fields, element: Option<&'a str>) -> Option<&'a str> {
-        match self {
-            Self::Literal(text) => Some(text),
-            Self::Element => element,
+        let text = match self {
+            Self::Literal(text) => return Some(text),
+            Self::Element => element?,
             Self::Field(field) => match field.read(variables)? {
-                FieldValue::Text(text) => Some(text),
-                _ => None,
+                FieldValue::Text(text) => text,
+                _ => return None,
             },
             Self::Entry(map, key) => match map.read(variables)? {
-                FieldValue::TextMap(map) => map.get(&**key).map(String::as_str),
-                FieldValue::JsonMap(map) => map.get(&**key).and_then(Json::as_str),
-                _ => None,
+                FieldValue::TextMap(map) => map.get(&**key)?,
+                FieldValue::JsonMap(map) => map.get(&**key)?.as_str()?,
+                _ => return None,
             },
-        }
+        };
+        let work = work::of_text(text);
+        (work == 0 || work::take(work)).then_some(text)
     }
 }
 
@@ -207,8 +221,13 @@ impl<'a> Reading<'a> {
 
     /// `exists` and `all`, one inside another excepted.
     fn comprehension(self, comprehension: &'a ComprehensionExpr) -> Option<Condition> {
-        let (Expr::Ident(list), Expr::Literal(LiteralValue::Boolean(start)), Expr::Call(step)) =
+        let (Expr::Call(walk), Expr::Literal(LiteralValue::Boolean(start)), Expr::Call(step)) =
             (&comprehension.iter_range.expr, &comprehension.accu_init.expr, &comprehension.loop_step.expr)
+        else {
+            return None;
+        };
+        let [IdedExpr { expr: Expr::Ident(list), .. }, IdedExpr { expr: Expr::Literal(LiteralValue::Int(nodes)), .. }] =
+            walk.args.as_slice()
         else {
             return None;
         };
@@ -218,8 +237,9 @@ impl<'a> Reading<'a> {
             _ => return None,
         };
         let ([_, condition], None) = (step.args.as_slice(), self.element) else { return None };
-        let inner = Self { element: Some(&comprehension.iter_var), ..self }.condition(condition)?;
-        Some(make(field(list)?, Box::new(inner)))
+        let condition = Self { element: Some(&comprehension.iter_var), ..self }.condition(condition)?;
+        let nodes = u64::try_from(*nodes.inner()).ok()?;
+        Some(make(field(list)?, Box::new(Step { condition, nodes })))
     }
 
     fn text(self, node: &IdedExpr) -> Option<Text> {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::{EvaluationError, Expected, Expression, Schema, Type, Value};
 
@@ -329,6 +329,63 @@ fn results_are_bounded() {
         assert!(fault.contains("failed on its argument"), "{source}: {fault}");
     }
     assert_eq!(evaluate(&cases[4]), Ok(true));
+}
+
+/// A user with as much as anyone brings.
+fn big_user(groups: usize) -> Json {
+    let groups: Vec<String> = (0..groups).map(|number| format!("group-{number}")).collect();
+    json!({"name": "x".repeat(60_000), "email": "ann@example.com", "groups": groups, "claims": {"lists": [groups, groups], "texts": {"long": "y".repeat(60_000)}}})
+}
+
+/// Whoever may write a rule must not be able to keep the requests of others waiting.
+#[test]
+fn work_is_bounded() {
+    let evaluate = |source: &str, user: &Json| {
+        let expression = compile(source).unwrap_or_else(|faults| panic!("{source}: {faults}"));
+        expression.evaluate_bool(&super::JsonVariables(&[("user", user)]))
+    };
+    let literals = ["'a' == 'a'"; 300].join(" && ");
+    let many = big_user(4_000);
+    for source in [
+        "user.groups.exists(g, user.groups.exists(h, g + h == 'x'))",
+        "size(user.groups.map(g, size(user.groups.filter(h, h != g)))) == 0",
+        "user.groups.all(g, user.groups.exists_one(h, h == g))",
+        "user.groups.map(g, g).exists(g, user.groups.map(h, h).exists(h, g == h + 'x'))",
+        &format!("user.groups.all(g, user.groups.all(h, {literals}))"),
+        "user.groups.exists(g, user.name.contains(g + 'x'))",
+        "[user.name].exists(n, user.groups.exists(g, n.contains(g)))",
+        "user.groups.exists(g, user.claims.texts.long.contains(g))",
+        "user.claims.lists.exists(l, user.groups.exists(g, g in l))",
+        "user.groups.exists(g, user.claims.texts.exists(k, user.claims.texts[k].endsWith(g)))",
+        "user.groups.map(g, user.name.replace('z', 'y')).size() == 1",
+        "user.groups.exists(g, user.name.lowerAscii().upperAscii() == g)",
+        r"user.name.matches('\\w+y\\w+')",
+        "user.groups.exists(g, user.groups.join(',').split(',').size() == 1)",
+    ] {
+        assert_eq!(evaluate(source, &many), Err(EvaluationError::TooMuchWork), "{source}");
+    }
+    let usual = big_user(150);
+    for source in [
+        "user.groups.exists(g, user.groups.exists(h, g + h == 'x')) || true",
+        "user.groups.all(g, user.groups.exists_one(h, h == g))",
+        r"user.groups.all(g, g.matches('^group-\\d+$')) && user.email.matches('^\\w+@example[.]com$')",
+        "user.name.replace('z', 'y').startsWith('x') && 'group-1' in user.groups",
+    ] {
+        assert_eq!(evaluate(source, &usual), Ok(true), "{source}");
+    }
+}
+
+#[test]
+fn what_is_evaluated_for_one_decision_shares_its_allowance() {
+    let expression = compile("user.groups.exists(g, user.groups.exists(h, g + h == 'x'))").unwrap();
+    let user = big_user(100);
+    let evaluate = || expression.evaluate_bool(&super::JsonVariables(&[("user", &user)]));
+    let shared = super::Allowance::begin();
+    let had = (0..1_000).take_while(|_| evaluate() == Ok(false)).count();
+    assert!((1..100).contains(&had), "{had}");
+    assert_eq!(compile("true").unwrap().evaluate(&super::JsonVariables(&[])), Err(EvaluationError::TooMuchWork));
+    drop(shared);
+    assert_eq!(evaluate(), Ok(false), "the next decision begins anew");
 }
 
 #[test]

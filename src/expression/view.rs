@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 
 use super::borrowed::{ListValue, MapValue, ObjectValue};
 use super::constant::Constants;
+use super::{function, work};
 
 /// Something with named fields; at the top, the variables themselves.
 pub trait Fields: Debug + Send + Sync {
@@ -37,6 +38,7 @@ pub enum FieldValue<'a> {
 
 impl<'a> FieldValue<'a> {
     pub(super) fn into_engine(self) -> Box<dyn Val + 'a> {
+        work::spend(self.work());
         match self {
             Self::Bool(flag) => Box::new(CelBool::from(flag)),
             Self::Int(number) => Box::new(CelInt::from(number)),
@@ -50,9 +52,29 @@ impl<'a> FieldValue<'a> {
             Self::Object(object) => Box::new(ObjectValue(object)),
         }
     }
+
+    fn work(self) -> u64 {
+        match self {
+            Self::Text(text) => 1 + work::of_text(text),
+            Self::TextList(items) => 1 + work::of_list(items.len()),
+            // It is counted there.
+            Self::Json(_) => 0,
+            _ => 1,
+        }
+    }
+}
+
+/// To read a value, and to look at it once.
+fn work_of_json(json: &Json) -> u64 {
+    1 + match json {
+        Json::String(text) => work::of_text(text),
+        Json::Array(items) => work::of_list(items.len()),
+        _ => 0,
+    }
 }
 
 pub(super) fn json_value(json: &Json) -> Box<dyn Val + '_> {
+    work::spend(work_of_json(json));
     match json {
         Json::Null => Box::new(CelNull),
         Json::Bool(flag) => Box::new(CelBool::from(*flag)),
@@ -116,7 +138,11 @@ impl VariableResolver for Bindings<'_> {
         };
         match self.field(own) {
             Some(value) => Some(CowVal::Owned(value.into_engine())),
-            None => self.constants.get(variable).map(CowVal::Borrowed),
+            None => {
+                let constant = self.constants.get(variable)?;
+                work::spend(function::work_of(constant));
+                Some(CowVal::Borrowed(constant))
+            }
         }
     }
 }

@@ -172,6 +172,32 @@ fn a_session_counts_for_the_issuer_that_made_it() {
     check("https://old-idp.example.com", "403 identity_provider");
 }
 
+/// Each of the rules is allowed what it takes, but not all of them together: a request must not wait for ever for what somebody wrote.
+#[test]
+fn the_rules_of_a_route_share_the_work_that_they_may_take() {
+    let path = "config/two-clusters.yaml";
+    let text = std::fs::read_to_string(fixture::root().join(path)).unwrap();
+    let staff = "  - {name: staff, allow: 'user.email.endsWith(\"@example.com\")'}\n";
+    assert!(text.contains(staff));
+    let check = |rules: usize, expected: &str| {
+        let work = "user.groups.exists(one, user.groups.exists(other, one + other == user.name))";
+        let heavy: String = (0..rules).map(|number| format!("  - {{name: heavy-{number}, deny: '{work}'}}\n")).collect();
+        let text = text.replace(staff, &(heavy + staff));
+        let snapshot = Snapshot::new(Arc::new(fixture::load(&text, path, &BTreeMap::new()).unwrap()), "00000000000000000000000000000000");
+        let actor =
+            Actor { groups: (0..60).map(|number| format!("group-{number}")).collect(), ..Actor::new("sre", "sre@example.com", &[]) };
+        let (sessions, token) = log_in(&snapshot, &actor, "staging");
+        let value = format!("Bearer {}", token.unwrap());
+        let target = target(&snapshot, "staging");
+        let headers: [(&str, &[u8]); 1] = [("authorization", value.as_bytes())];
+        let request = request(&target, "GET", "/version", &headers);
+        let decision = shown(&decide(&snapshot, &request, authenticate(&snapshot, &request, &sessions, NOW), NOW));
+        assert!(decision.starts_with(expected), "{rules}: {decision}");
+    };
+    check(2, "allow by staff");
+    check(60, "403");
+}
+
 /// `Staging.K8s.Example.COM` is the same virtual host to Envoy.
 #[test]
 fn rules_read_the_route_s_host_and_not_the_client_s_spelling() {

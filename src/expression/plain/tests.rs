@@ -132,6 +132,26 @@ fn the_rest_is_left_to_the_engine() {
     assert_eq!(expression.evaluate_bool(&variables), Ok(true), "the engine takes what holds whatever is missing");
 }
 
+#[test]
+fn what_takes_too_much_work_has_no_value() {
+    let mut variables = variables();
+    variables.user.name = "x".repeat(60_000);
+    variables.user.groups = (0..4_000).map(|number| format!("group-{number}")).collect();
+    let long_list = |item: &str| vec![item; 80].join(" || ");
+    for source in [
+        "user.groups.exists(g, user.name.contains(g))",
+        &format!("user.groups.exists(g, {})", long_list("g == 'a'")),
+        &long_list("user.name == user.email && user.name in user.groups"),
+        &long_list("user.email in user.groups"),
+    ] {
+        let expression = compile(source);
+        assert!(expression.plain.is_some(), "{source}");
+        let _allowance = super::super::Allowance::begin();
+        let last = (0..200).map(|_| expression.evaluate_bool(&variables)).last();
+        assert_eq!(last, Some(Err(super::super::EvaluationError::TooMuchWork)), "{source}");
+    }
+}
+
 fn texts() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
         "user.name",
