@@ -40,6 +40,7 @@ pub use model::*;
 pub use reach::{Reach, ReachError};
 pub use reference::{Contents, KeyReference, MaterialId, MaterialKind, Reference, Sensitivity};
 
+use crate::policy::Compiled;
 use resolving::Resolving;
 
 /// Checks a draft against the contents of what it names and makes it a configuration.
@@ -49,7 +50,16 @@ use resolving::Resolving;
 /// # Errors
 /// Every mistake at once, of shape and of meaning, in the order of the text.
 pub fn resolve(draft: Draft, contents: &Contents, now: u64) -> Result<Config, ConfigErrors> {
+    resolve_after(None, draft, contents, now)
+}
+
+/// The same, when `before` is in force: what it has compiled and is written the same way still is not compiled again.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_after(before: Option<&Config>, draft: Draft, contents: &Contents, now: u64) -> Result<Config, ConfigErrors> {
     let mut resolving = Resolving::new(draft.faults.clone(), contents, &draft.text, now);
+    resolving.compiled = Compiled::of(before.into_iter().flat_map(|before| &before.routes).map(|route| &route.policy));
     let config = assemble(&draft, &mut resolving);
     let errors = resolving.faults.into_errors();
     match config {

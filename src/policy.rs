@@ -3,6 +3,7 @@
 //! Deny beats allow. A deny rule that cannot be evaluated denies, an allow rule that cannot be evaluated does not match; both are recorded.
 //! Nothing matched means deny, and so does a policy without rules. It decides on what it is given only: no clock, no I/O, no session.
 
+mod compiled;
 mod input;
 mod schema;
 
@@ -17,6 +18,7 @@ use aws_lc_rs::digest;
 use crate::expression::{EvaluationError, Expected, Expression};
 
 pub use crate::expression::{Allowance, CompileError};
+pub use compiled::Compiled;
 pub use input::{PolicyInput, RequestView, RouteView, UserView};
 
 /// What a rule does when its condition holds.
@@ -134,16 +136,33 @@ impl Policy {
     /// # Errors
     /// Every fault of every rule.
     pub fn compile(sources: &[RuleSource<'_>]) -> Result<Self, Vec<RuleError>> {
+        Self::compile_with(sources, &mut Compiled::default())
+    }
+
+    /// The same, with what is compiled already, to which it adds what is new.
+    ///
+    /// # Errors
+    /// Every fault of every rule.
+    pub fn compile_with(sources: &[RuleSource<'_>], compiled: &mut Compiled) -> Result<Self, Vec<RuleError>> {
+        let content_hash = content_hash(sources);
+        if let Some(policy) = compiled.policy(&content_hash, sources) {
+            return Ok(policy);
+        }
         let (mut rules, mut faults) = (Vec::with_capacity(sources.len()), Vec::new());
         for (index, source) in sources.iter().enumerate() {
-            match Expression::compile(source.source, schema::policy(), Expected::Bool) {
+            match compiled.condition(source.source) {
                 Ok(condition) => {
                     rules.push(Rule { name: source.name.into(), effect: source.effect, message: source.message.map(Arc::from), condition });
                 }
                 Err(errors) => faults.extend(errors.into_iter().map(|error| RuleError { rule: index, error })),
             }
         }
-        if faults.is_empty() { Ok(Self { rules: rules.into(), content_hash: content_hash(sources) }) } else { Err(faults) }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let policy = Self { rules: rules.into(), content_hash };
+        compiled.keep(&policy);
+        Ok(policy)
     }
 
     pub fn rules(&self) -> &[Rule] {

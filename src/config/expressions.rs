@@ -67,7 +67,7 @@ pub(super) fn policy(rules: &[RuleDraft], resolving: &mut Resolving<'_>) -> Opti
             message: rule.message.as_ref().map(|message| message.value.trim_end()),
         })
         .collect();
-    match Policy::compile(&sources) {
+    match Policy::compile_with(&sources, &mut resolving.compiled) {
         Ok(policy) => Some(policy),
         Err(errors) => {
             for RuleError { rule, error } in errors {

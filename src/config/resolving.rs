@@ -5,12 +5,15 @@ use secrecy::SecretString;
 use super::error::{At, Faults, Spot};
 use super::place;
 use super::reference::{Contents, Reference};
+use crate::policy::Compiled;
 
 #[derive(Debug)]
 pub(super) struct Resolving<'a> {
     pub(super) faults: Faults,
     /// Unix seconds.
     pub(super) now: u64,
+    /// Rules of other routes, or of the configuration before this one.
+    pub(super) compiled: Compiled,
     contents: &'a Contents,
     /// The configuration text, to find places inside values.
     text: &'a str,
@@ -18,7 +21,7 @@ pub(super) struct Resolving<'a> {
 
 impl<'a> Resolving<'a> {
     pub(super) fn new(faults: Faults, contents: &'a Contents, text: &'a str, now: u64) -> Self {
-        Self { faults, now, contents, text }
+        Self { faults, now, compiled: Compiled::default(), contents, text }
     }
 
     /// The content behind a reference.

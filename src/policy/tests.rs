@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use super::{Effect, Policy, PolicyInput, RequestView, RouteView, RuleFault, RuleResult, RuleSource, UserExpression, UserView, Verdict};
+use super::{
+    Compiled, Effect, Policy, PolicyInput, RequestView, RouteView, RuleFault, RuleResult, RuleSource, UserExpression, UserView, Verdict,
+};
 use crate::expression::EvaluationError;
 use crate::kubernetes::RequestInfo;
 
@@ -50,6 +52,37 @@ fn compile(rules: &[(&str, Effect, &str)]) -> Policy {
 fn condition(source: &str, method: &str, path: &str) -> RuleResult {
     let policy = compile(&[("rule", Effect::Allow, source)]);
     Case::new().with(method, path, |input| policy.explain(input).remove(0).result)
+}
+
+#[test]
+fn equal_rules_are_compiled_once() {
+    let rule = |name, source, message| RuleSource { name, effect: Effect::Allow, source, message };
+    let (staff, slow) = ("'staff' in user.groups", "user.email.endsWith('@example.com')");
+    let mut compiled = Compiled::default();
+    let mut policy = |sources: &[RuleSource<'_>]| Policy::compile_with(sources, &mut compiled).unwrap();
+    let first = policy(&[rule("a", staff, None), rule("b", slow, None)]);
+    let again = policy(&[rule("a", staff, None), rule("b", slow, None)]);
+    assert!(std::sync::Arc::ptr_eq(&first.rules, &again.rules), "the whole policy");
+    // Each of these is another policy, of conditions that are there already.
+    let others = [
+        vec![rule("a", staff, None)],
+        vec![rule("b", slow, None), rule("a", staff, None)],
+        vec![rule("a", staff, Some("x")), rule("b", slow, None)],
+        vec![RuleSource { effect: Effect::Deny, ..rule("a", staff, None) }, rule("b", slow, None)],
+    ];
+    for sources in others {
+        let other = policy(&sources);
+        assert_ne!((&first.rules, first.content_hash()), (&other.rules, other.content_hash()));
+        assert_eq!(other, Policy::compile(&sources).unwrap());
+    }
+    // The next configuration begins with what this one has.
+    let mut next = Compiled::of([&first]);
+    let again = Policy::compile_with(&[rule("a", staff, None), rule("b", slow, None)], &mut next).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&first.rules, &again.rules), "after a reload");
+    let changed = Policy::compile_with(&[rule("a", "true", None), rule("b", slow, None)], &mut next).unwrap();
+    assert_eq!(changed.rules().iter().map(|rule| rule.source()).collect::<Vec<_>>(), ["true", slow]);
+    // A hash that lies finds nothing.
+    assert!(next.policy(first.content_hash(), &[rule("a", "true", None)]).is_none());
 }
 
 #[test]

@@ -179,7 +179,7 @@ pub(super) fn attempt(file: &Path, in_force: InForce<'_>, now: u64) -> Attempt {
     hash.add_contents(&contents);
     attempt.hash = hash.finish();
     if attempt.hash != in_force.hash {
-        attempt.outcome = match config::resolve(draft, &contents, now) {
+        attempt.outcome = match config::resolve_after(in_force.config, draft, &contents, now) {
             Ok(config) => {
                 let config = match in_force.config {
                     Some(before) => config.sharing(before),
