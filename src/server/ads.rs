@@ -45,7 +45,8 @@ pub struct AdsLimits {
     pub request_bytes: usize,
     /// Bytes of memory for the names that all streams together make kubepass keep.
     pub name_cost: usize,
-    /// Requests that a stream may send at once, and how many more in each second after. Further ones are not read before their time.
+    /// Requests that a stream may send at once, besides those for what there is ([`AdsLimits::burst_for`]), and how many more in each second
+    /// after. Further ones are not read before their time.
     pub burst: u32,
     pub requests_per_second: u32,
     pub stream: Limits,
@@ -63,6 +64,17 @@ impl Default for AdsLimits {
         }
     }
 }
+
+impl AdsLimits {
+    /// Requests that a stream may send at once where there are so many resources for it. Envoy asks for each secret of a cluster, and for each
+    /// route configuration, in a request of its own, and answers what it gets.
+    fn burst_for(&self, resources: usize) -> u32 {
+        self.burst.saturating_add(u32::try_from(resources).unwrap_or(u32::MAX).saturating_mul(REQUESTS_PER_RESOURCE))
+    }
+}
+
+/// One that asks for it and one that lets go of it.
+const REQUESTS_PER_RESOURCE: u32 = 2;
 
 /// The discovery services.
 #[derive(Debug)]

@@ -18,6 +18,11 @@ impl Pace {
         Self { interval, burst: interval.saturating_mul(burst), due: now }
     }
 
+    /// From now on a burst of so many is free.
+    pub(super) fn allow(&mut self, burst: u32) {
+        self.burst = self.interval.saturating_mul(burst);
+    }
+
     /// When the next request may be taken.
     pub(super) fn next(&self) -> Instant {
         self.due.checked_sub(self.burst).unwrap_or(self.due)
@@ -47,6 +52,12 @@ mod tests {
         // Rest earns a burst again, and no more than one.
         let later = start + Duration::from_secs(500);
         for _ in 0..4 {
+            assert!(pace.next() <= later);
+            pace.taken(later);
+        }
+        assert_eq!(pace.next(), later + Duration::from_millis(100));
+        pace.allow(5);
+        for _ in 0..2 {
             assert!(pace.next() <= later);
             pace.taken(later);
         }

@@ -129,7 +129,9 @@ impl<P: Protocol> StreamTask<P> {
                 "this Envoy is no longer the node of the configuration that it was: it must connect again",
             ));
         }
-        Ok(resources.of(node))
+        let set = resources.of(node);
+        self.pace.allow(self.limits.burst_for(TypeUrl::ALL.into_iter().map(|kind| set.len(kind)).sum()));
+        Ok(set)
     }
 
     /// Judges what the client says of itself in its first request.

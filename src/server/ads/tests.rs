@@ -195,6 +195,25 @@ async fn gcp_570_913_916_1036_579_streams_that_close_leave_something() {
     }
 }
 
+/// An Envoy at its start: it asks for each secret in a request of its own, and whatever else it has to say comes after them.
+#[tokio::test]
+async fn who_asks_for_each_resource_by_itself_is_not_held_up() {
+    let limits = AdsLimits { burst: 5, requests_per_second: 1, ..AdsLimits::default() };
+    let names: Vec<String> = (0..200).map(|number| format!("secret-{number}")).collect();
+    let secrets: Vec<_> = names.iter().map(|name| (TypeUrl::Secret, name.as_str(), "1")).collect();
+    let fixture = Fixture::start(limits, set(&secrets)).await;
+    let mut envoy = fixture.stream().await.unwrap();
+    let mut got = 0;
+    for name in &names {
+        envoy.ask(TypeUrl::Secret, &[name], "", None).await;
+    }
+    while got < names.len() {
+        let response = envoy.next().await.unwrap();
+        envoy.ask(TypeUrl::Secret, &[], &response.nonce, None).await;
+        got += response.resources.len();
+    }
+}
+
 #[tokio::test]
 async fn a_listener_set_without_listeners_is_not_readiness() {
     let fixture = Fixture::start(AdsLimits::default(), set(&[])).await;
