@@ -100,10 +100,10 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn start(run: &Run, tools: &Tools, folder: &Path, clients: Option<usize>, more: Option<&str>) -> Self {
+    fn start(run: &Run, tools: &Tools, folder: &Path, clients: Option<usize>) -> Self {
         let (mut started, count) = (Clients::new(), clients.unwrap_or(1));
         (0..count).for_each(|number| started.start(&format!("client-{number}"), folder));
-        let envoy = clients.is_none().then(|| envoy::start(run, tools, folder, more));
+        let envoy = clients.is_none().then(|| envoy::start(run, tools, folder));
         Self { clients: started, count: count + usize::from(envoy.is_some()), _envoy: envoy }
     }
 }
@@ -117,7 +117,7 @@ fn with_kubepass(
 ) -> Result<Outcome, String> {
     let mut kubepass = Kubepass::start(run, scene);
     let process = kubepass.process.id();
-    let listeners = Listeners::start(run, tools, &scene.socket_dir(), clients, None);
+    let listeners = Listeners::start(run, tools, &scene.socket_dir(), clients);
     kubepass.log.settle(None, listeners.count, PATIENCE)?;
     let mut outcome = Outcome { start_cpu_seconds: machine::cpu_seconds(process), ..Outcome::default() };
     for (number, change) in changes() {
@@ -142,7 +142,7 @@ fn with_reference(run: &Run, tools: &Tools, program: &Path, recording: &Recordin
     let at = now();
     server.publish(first);
     server.log.settle(Some(at), 0, PATIENCE)?;
-    let listeners = Listeners::start(run, tools, &folder, clients, Some(envoy::KEEP_ENDPOINTS));
+    let listeners = Listeners::start(run, tools, &folder, clients);
     server.log.settle(None, listeners.count, PATIENCE)?;
     let mut outcome = Outcome { start_cpu_seconds: machine::cpu_seconds(process), ..Outcome::default() };
     for (change, file) in steps {

@@ -46,6 +46,7 @@ fn outcome(outcome: &Outcome) -> Value {
     let worst = outcome.worst();
     json!({
         "change_to_ack_ms": worst.as_ref().map(|worst| worst.change_to_ack_ms),
+        "change_to_ack_without_timeout_ms": outcome.worst_without_timeout().map(|worst| worst.change_to_ack_ms),
         "bytes_per_change": outcome.bytes(),
         "cpu_ms_per_change": worst.as_ref().map(|worst| worst.cpu_ms_per_change),
         "file_to_publish_ms": worst.as_ref().and_then(|worst| worst.file_to_publish_ms),
@@ -99,7 +100,7 @@ pub(super) fn table(summary: &Value) -> String {
 fn targets(summary: &Value) -> String {
     let (ours, theirs) = (summary, &summary["go_control_plane"]);
     let (ack, memory) = (number(&ours["change_to_ack_ms"]), number(&ours["memory_mb"]));
-    let (their_ack, their_memory) = (number(&theirs["change_to_ack_ms"]), number(&theirs["memory_mb"]));
+    let (their_ack, their_memory) = (number(&theirs["change_to_ack_without_timeout_ms"]), number(&theirs["memory_mb"]));
     let routes = &summary["routes"];
     let lines = [
         (
@@ -114,6 +115,11 @@ fn targets(summary: &Value) -> String {
     for (line, holds) in lines {
         let _ = writeln!(text, "  {line} {}", if holds { "[met]" } else { "[MISSED]" });
     }
+    let _ = writeln!(
+        text,
+        "  go-control-plane does not send the endpoints of a changed cluster again, for which Envoy waits 15 s (initial_fetch_timeout): its cluster \
+         changes stand in the table, and are left out of the comparison"
+    );
     let file = number(&ours["file_to_publish_ms"]);
     let _ = writeln!(text, "  from the file's change to its publication: {file:.0} ms");
     text
