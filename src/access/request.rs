@@ -258,12 +258,9 @@ fn only_usual_connection_tokens(value: &[u8]) -> bool {
     })
 }
 
+/// Anywhere in it: around a protocol the API server cuts off blanks that are none to others (U+00A0, U+0085).
 fn names_bearer(value: &[u8]) -> bool {
-    let prefix = WEBSOCKET_BEARER_PREFIX.as_bytes();
-    value.split(|byte| *byte == b',').any(|protocol| {
-        let protocol = protocol.trim_ascii();
-        protocol.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    })
+    contains(value, WEBSOCKET_BEARER_PREFIX.as_bytes())
 }
 
 fn contains(value: &[u8], wanted: &[u8]) -> bool {
@@ -330,6 +327,10 @@ mod tests {
             &[("sec-websocket-protocol", "v5.channel.k8s.io"), ("sec-websocket-protocol", "base64url.bearer.authorization.k8s.io.QQ")],
             Some(Malformed::WebSocketBearer),
         );
+        for blank in ["\u{a0}", "\u{85}", "\u{3000}", "\t", "x"] {
+            let protocols = format!("v5.channel.k8s.io,{blank}base64url.bearer.authorization.k8s.io.QQ{blank}");
+            check_malformed(&[("sec-websocket-protocol", &protocols)], Some(Malformed::WebSocketBearer));
+        }
         check_malformed(&[("connection", "Upgrade, Impersonate-User")], Some(Malformed::ConnectionNomination));
         check_malformed(&[("connection", "close"), ("connection", "authorization")], Some(Malformed::ConnectionNomination));
     }
