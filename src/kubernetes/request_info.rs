@@ -43,7 +43,7 @@ pub struct RequestInfo<'a> {
 /// Why a request was not read: two parties on its way could understand it differently. The text is safe to show to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Ambiguous {
-    #[error("the method is not an HTTP token")]
+    #[error("the method is not an HTTP token in capitals")]
     Method,
     #[error("the request target is not a path that starts with \"/\"")]
     NotAPath,
@@ -94,7 +94,7 @@ impl<'a> RequestInfo<'a> {
     /// # Errors
     /// [`Ambiguous`] for what could be read in two ways, and for the one form that the API server itself cannot read.
     pub fn parse(method: &'a str, path_and_query: &'a str) -> Result<RequestInfo<'a>, Ambiguous> {
-        if method.is_empty() || !method.bytes().all(is_token_byte) {
+        if !is_method(method) {
             return Err(Ambiguous::Method);
         }
         let (raw_path, raw_query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
@@ -230,9 +230,11 @@ enum VerbFrom {
     Path,
 }
 
-/// `tchar` of RFC 9110, 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+/// A token (RFC 9110, 5.6.2) without small letters: `delete`, which HTTP/2 carries, is another method than `DELETE` to a rule, and the same to some
+/// web frameworks.
+fn is_method(text: &str) -> bool {
+    let is_token_byte = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
 fn lower_case(method: &str) -> Cow<'_, str> {

@@ -4,7 +4,7 @@
 //! upstream serves as `/admin`. Queries belong to the upstream.
 
 use super::query::Query;
-use super::{Ambiguous, RequestInfo, is_token_byte, lower_case, path};
+use super::{Ambiguous, RequestInfo, is_method, lower_case, path};
 
 impl<'a> RequestInfo<'a> {
     /// Reads a request of a plain HTTP route. `path_and_query` is the request target in origin form.
@@ -12,7 +12,7 @@ impl<'a> RequestInfo<'a> {
     /// # Errors
     /// [`Ambiguous`] for what could be read in two ways.
     pub fn plain(method: &'a str, path_and_query: &'a str) -> Result<RequestInfo<'a>, Ambiguous> {
-        if method.is_empty() || !method.bytes().all(is_token_byte) {
+        if !is_method(method) {
             return Err(Ambiguous::Method);
         }
         let (raw_path, raw_query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
@@ -61,6 +61,8 @@ mod tests {
         let check = |method: &str, target: &str, wanted: Ambiguous| assert_eq!(RequestInfo::plain(method, target), Err(wanted), "{target}");
         check("", "/", Ambiguous::Method);
         check("G T", "/", Ambiguous::Method);
+        check("delete", "/", Ambiguous::Method);
+        check("Delete", "/", Ambiguous::Method);
         check("OPTIONS", "*", Ambiguous::NotAPath);
         check("GET", "https://other.example/", Ambiguous::NotAPath);
         check("GET", "/a b", Ambiguous::RawCharacter);

@@ -45,6 +45,8 @@ struct Question<'a> {
     told_sources: usize,
     method: &'a str,
     path: &'a str,
+    /// The path as it goes upstream. In the other one Envoy writes `!` for each byte that is no text, which HTTP/2 can carry in a query.
+    sent_path: Option<&'a [u8]>,
     host: &'a str,
     request_id: Option<&'a [u8]>,
     headers: HeaderReading<'a>,
@@ -57,6 +59,7 @@ impl<'a> Question<'a> {
         let request_id = request_id(self.request_id);
         // Without an id no audit line could be joined with the API server's; and only the raw list shows every value of a repeated header.
         let is_whole = !request_id.is_empty() && !self.headers_are_joined;
+        let is_as_sent = self.sent_path.is_none_or(|sent| sent == self.path.as_bytes());
         AccessRequest {
             node,
             request_id,
@@ -66,7 +69,11 @@ impl<'a> Question<'a> {
             host: self.host,
             sni: self.sni,
             source_ip: self.told_ip().or(self.connected_ip).unwrap_or(""),
-            headers: if is_whole { self.headers.finish() } else { RequestHeaders::malformed(Malformed::MissingAttributes) },
+            headers: match (is_whole, is_as_sent) {
+                (true, true) => self.headers.finish(),
+                (true, false) => RequestHeaders::malformed(Malformed::NotText),
+                (false, _) => RequestHeaders::malformed(Malformed::MissingAttributes),
+            },
         }
     }
 
@@ -165,6 +172,9 @@ impl<'a> Question<'a> {
                 match name {
                     "x-request-id" => {
                         self.request_id.get_or_insert(value);
+                    }
+                    ":path" => {
+                        self.sent_path.get_or_insert(value);
                     }
                     names::SOURCE => {
                         self.told_source = value;

@@ -20,6 +20,8 @@ fn by_prost(check: &CheckRequest) -> AccessRequest<'_> {
     let id = map.and_then(|map| map.headers.iter().find(|header| header.key == "x-request-id")).map(value);
     let request_id = request_id(id);
     let headers = map.map_or(&[][..], |map| &map.headers);
+    let sent = headers.iter().find(|header| header.key == ":path").map(value);
+    let is_altered = sent.is_some_and(|sent| Some(sent) != http.map(|http| http.path.as_bytes()));
     let ip = |header| from_utf8(value(header)).ok().filter(|text| text.parse::<IpAddr>().is_ok());
     let told: Vec<Option<&str>> = headers.iter().filter(|header| header.key == names::SOURCE).map(ip).collect();
     AccessRequest {
@@ -35,6 +37,9 @@ fn by_prost(check: &CheckRequest) -> AccessRequest<'_> {
             _ => "",
         }),
         headers: match map {
+            Some(_) if is_altered && http.is_some_and(|http| http.headers.is_empty()) && !request_id.is_empty() => {
+                RequestHeaders::malformed(Malformed::NotText)
+            }
             Some(map) if http.is_some_and(|http| http.headers.is_empty()) && !request_id.is_empty() => {
                 RequestHeaders::read(map.headers.iter().map(|header| (header.key.as_str(), value(header))))
             }
@@ -111,7 +116,7 @@ fn check(bytes: &[u8]) {
 
 fn texts() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
-        4 => "(target|kubernetes:prod|web|authorization|Bearer abc|x-request-id|7373a616-45b1|cookie|GET|192.0.2.7|/api/v1/pods|prod.example.com|)".prop_map(String::into_bytes),
+        4 => "(target|kubernetes:prod|web|:path|authorization|Bearer abc|x-request-id|7373a616-45b1|cookie|GET|192.0.2.7|/api/v1/pods|prod.example.com|)".prop_map(String::into_bytes),
         1 => prop::collection::vec(any::<u8>(), 0..12),
     ]
 }
@@ -240,6 +245,25 @@ fn the_source_is_the_connection_unless_envoy_tells_another() {
         check(odd, "192.0.2.1");
     }
     assert_eq!(read_unnamed(&[]).unwrap().source_ip, "");
+}
+
+/// Envoy writes `!` for bytes that are no text, and sends the path on as it came.
+#[test]
+fn a_path_that_is_judged_otherwise_than_it_is_sent_is_refused() {
+    let check = |sent: Option<&[u8]>, expected: Option<Malformed>| {
+        let header = |name: &str, value: &[u8]| Part::Message(1, vec![Part::Text(1, name.into()), Part::Text(3, value.to_vec())]);
+        let mut headers = vec![header("x-request-id", b"7373a616-45b1")];
+        headers.extend(sent.map(|sent| header(":path", sent)));
+        let http = vec![Part::Text(4, b"/api/v1/pods?fieldSelector=metadata.name%3Da!".to_vec()), Part::Message(13, headers)];
+        let bytes = encoded(&[Part::Message(1, vec![Part::Message(4, vec![Part::Message(2, http)])])]);
+        assert_eq!(read_unnamed(&bytes).unwrap().headers.malformed, expected, "{sent:?}");
+        self::check(&bytes);
+    };
+    check(None, None);
+    check(Some(b"/api/v1/pods?fieldSelector=metadata.name%3Da!"), None);
+    check(Some(b"/api/v1/pods?fieldSelector=metadata.name%3Da\xff"), Some(Malformed::NotText));
+    check(Some(b"/api/v1/secrets"), Some(Malformed::NotText));
+    check(Some(b""), Some(Malformed::NotText));
 }
 
 #[test]
