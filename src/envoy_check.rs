@@ -83,6 +83,7 @@ pub fn check(document: &Value) -> Result<Report, NotEnvoy> {
     for cluster in survey.clusters() {
         cluster::judge(cluster, &document);
     }
+    cluster::shared_grants(&survey);
     if !survey.clusters().any(|cluster| matches!(cluster.protection, Some(Protection::Kubernetes | Protection::Http))) {
         document.bootstrap.report(
             Kind::Unsafe,

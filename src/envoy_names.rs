@@ -43,6 +43,9 @@ pub const CLIENT_HEADERS: [&str; 7] = [AUDIT_ID, "forwarded", "x-request-id", "v
 /// Credentials and cookies that mean something to kubepass only.
 pub const NOT_FOR_UPSTREAM: [&str; 3] = ["cookie", "x-pomerium-authorization", "proxy-authorization"];
 
+/// By these a client asks some web frameworks for another path or method than the one that was judged (`x-original-*` goes earlier).
+pub const OTHER_REQUEST: [&str; 4] = ["x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
+
 /// Groups that the connection manager's own mutation writes; a route with a higher limit adds the rest.
 pub const GROUP_SLOTS: usize = 64;
 

@@ -1,4 +1,5 @@
-//! Access logs: kubepass gets its own, and no credential stands in any.
+//! Access logs: kubepass gets its own, and no credential stands in any, nor in an answer. `authorization` is the service account's token once a
+//! request has left.
 
 use serde_json::Value;
 
@@ -18,14 +19,30 @@ pub(super) fn judge(manager: &Part<'_>) {
             "envoy.access_loggers.http_grpc to kubepass's access-log socket, as in envoy/own.yaml",
         );
     }
-    for log in items {
-        if log.value().is_some_and(holds_secret) {
-            log.is_unsafe(
-                "credential-in-log",
-                "whoever reads the log can use people's credentials.",
-                "no `authorization`, `cookie` or other credential in a log's format",
-            );
-        }
+    self::logs(&logs);
+    self::logs(&manager.field("tracing"));
+}
+
+/// What is written down of requests, one or several.
+pub(super) fn logs(part: &Part<'_>) {
+    let places = if part.value().is_some_and(Value::is_array) { part.items() } else { vec![part.clone()] };
+    for place in places.iter().filter(|place| place.value().is_some_and(holds_secret)) {
+        place.is_unsafe(
+            "credential-in-log",
+            "whoever reads the log can use people's credentials, and the service account's.",
+            "no `authorization`, `cookie` or other credential in a log's format",
+        );
+    }
+}
+
+/// What is told to clients.
+pub(super) fn answers(part: &Part<'_>) {
+    if part.value().is_some_and(holds_secret) {
+        part.is_unsafe(
+            "credential-in-answer",
+            "the answer tells the client the credential with which its request went on: the service account's token.",
+            "no `authorization`, `cookie` or other credential of the request in an answer",
+        );
     }
 }
 
@@ -36,7 +53,10 @@ fn holds_secret(value: &Value) -> bool {
             let text = text.to_ascii_lowercase();
             let formatted =
                 text.split("%req").skip(1).filter_map(|rest| rest.split_once('(')?.1.split_once(')')).any(|(names, _)| is_secret(names));
-            formatted || is_secret(&text)
+            let computed = text.split("%cel(").skip(1).filter_map(|rest| rest.split(")%").next());
+            formatted
+                || is_secret(&text)
+                || computed.into_iter().any(|expression| SECRET_HEADERS.iter().any(|name| expression.contains(name)))
         }
         Value::Array(items) => items.iter().any(holds_secret),
         Value::Object(map) => map.values().any(holds_secret),

@@ -1,11 +1,14 @@
 //! A cluster behind kubepass: first the guard, then the credential, then `connection` on upgrades; a protocol that `exec` can use; a server that is
 //! verified. Also the cluster of the checks themselves, for whoever can answer them decides.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Kind;
 use super::document::Document;
 use super::guard::{Demands, RBAC};
 use super::mutations::HEADER_MUTATION;
 use super::part::Part;
-use super::protected::{ClusterView, Protection, is_local};
+use super::protected::{ClusterView, Protection, Survey, WEB, is_local, server_of};
 use super::{guard, http_filters, mutations, tls};
 use crate::envoy_names::route_id;
 
@@ -58,8 +61,12 @@ pub(super) fn http_filters<'a>(cluster: &Part<'a>) -> Vec<Part<'a>> {
 
 /// Whether requests leave with something that the server takes for a credential of this Envoy.
 pub(super) fn has_credential(cluster: &Part<'_>) -> bool {
-    let injects = http_filters(cluster).iter().any(|filter| filter.typed(INJECTOR).is_some());
-    injects || tls::has_client_certificate(cluster)
+    injects(cluster) || tls::has_client_certificate(cluster)
+}
+
+/// Whether a token is written over the client's own.
+pub(super) fn injects(cluster: &Part<'_>) -> bool {
+    http_filters(cluster).iter().any(|filter| filter.typed(INJECTOR).is_some())
 }
 
 /// Judges a cluster, where it is protected or carries the checks.
@@ -171,6 +178,50 @@ fn has_guard(cluster: &ClusterView<'_>, protection: Protection) {
     }
     if let Some((why, instead)) = identity(cluster, protection, &guard.demands) {
         part.is_unsafe("guard-identity", why, instead);
+    }
+    one_server(cluster, part, grants.iter().flatten());
+}
+
+/// The policy of one server must not open another.
+fn one_server<'g>(cluster: &ClusterView<'_>, guard: &Part<'_>, grants: impl Iterator<Item = &'g String> + Clone) {
+    let named: BTreeSet<_> = grants.clone().filter_map(|grant| route_id(grant)?.rsplit_once('@')).map(|(_, server)| server).collect();
+    if named.len() > 1 {
+        guard.is_unsafe(
+            "guard-other-server",
+            "grants for several servers open this cluster, so the policy of one is applied before another.",
+            "the grants of the routes to this server alone",
+        );
+    }
+    let servers: BTreeSet<_> = grants.filter_map(|grant| server_of(grant)).collect();
+    // A name and an address cannot be compared.
+    let is_other = |address: &&String| servers.iter().all(|server| server != *address && is_ip(server) == is_ip(address));
+    let other = cluster.addresses.iter().flatten().filter(|address| !address.starts_with("unix:")).find(is_other);
+    if let Some(other) = other.filter(|_| !servers.is_empty()) {
+        let why = format!("the grant names another server than {other}: whether its policy is meant for this one cannot be told.");
+        guard.report(Kind::NotUnderstood, "upstream-other-server", &why, "one address in kubepass's `server` and in this cluster");
+    }
+}
+
+fn is_ip(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, _)| host.parse::<std::net::IpAddr>().is_ok())
+}
+
+/// Clusters with one grant lead to one server: copied, and the grant forgotten.
+pub(super) fn shared_grants(survey: &Survey<'_>) {
+    let mut seen: BTreeMap<&str, &ClusterView<'_>> = BTreeMap::new();
+    for cluster in survey.clusters() {
+        let Some(guard) = &cluster.guard else { continue };
+        for grant in guard.demands.grants.iter().flatten().filter(|grant| grant.as_str() != WEB) {
+            let first = *seen.entry(grant.as_str()).or_insert(cluster);
+            let apart = first.addresses.as_ref().zip(cluster.addresses.as_ref()).is_some_and(|(one, other)| one.is_disjoint(other));
+            if apart && first.name != cluster.name {
+                let why = format!(
+                    "the cluster {:?} asks for the same grant and leads elsewhere, so the policy of one server is applied before another.",
+                    first.name
+                );
+                guard.part.is_unsafe("guard-other-server", &why, "for each server the target and grant of its own route");
+            }
+        }
     }
 }
 

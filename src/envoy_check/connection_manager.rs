@@ -2,6 +2,7 @@
 //! same as what the server gets.
 
 use super::document::Document;
+use super::listener::ranges;
 use super::part::Part;
 use super::protected::{Protection, Survey};
 use super::{access_log, http_filters, mutations, per_route, routes};
@@ -12,8 +13,18 @@ pub(super) const TYPE: &str = "envoy.extensions.filters.network.http_connection_
 const XFF: &str = "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig";
 const EARLY: &str = "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation";
 
-/// Of a trusted proxy `x-forwarded-for` counts; these do not.
-const FORWARDED: [&str; 5] = ["x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-client-cert", "x-forwarded-prefix"];
+/// Of a trusted proxy `x-forwarded-for` counts; these do not, nor does any other, as the last one shows.
+const FORWARDED: [&str; 9] = [
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-client-cert",
+    "x-forwarded-prefix",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-any-other",
+];
 
 const FIELDS: &[&str] = &[
     "codec_type",
@@ -89,6 +100,7 @@ pub(super) fn judge(manager: &Part<'_>, chain: &Part<'_>, document: &Document<'_
     protocol(manager);
     timeouts(manager);
     access_log::judge(manager);
+    access_log::answers(&manager.field("local_reply_config"));
     let late = http_filters::late_steps(&filters);
     let guards = survey.clusters().filter(|cluster| cluster.protection.is_some());
     let guards =
@@ -102,18 +114,12 @@ pub(super) fn judge(manager: &Part<'_>, chain: &Part<'_>, document: &Document<'_
 
 /// Whether `x-forwarded-for` counts here, and only what proxies say whose connections alone come to this chain.
 fn trusts_its_proxies(manager: &Part<'_>, chain: &Part<'_>) -> bool {
-    let ranges = |part: Part<'_>| -> Vec<_> {
-        part.items()
-            .iter()
-            .map(|range| (range.field("address_prefix").text().map(str::to_owned), range.field("prefix_len").number()))
-            .collect()
-    };
     let detection = manager.field("original_ip_detection_extensions").items();
     let [only] = detection.as_slice() else { return false };
     let Some(config) = only.typed(XFF) else { return false };
     config.only(&["xff_trusted_cidrs", "skip_xff_append"]);
-    let trusted = ranges(config.path("xff_trusted_cidrs.cidrs"));
-    !trusted.is_empty() && trusted == ranges(chain.path("filter_chain_match.source_prefix_ranges"))
+    let trusted = ranges(&config.path("xff_trusted_cidrs.cidrs"));
+    trusted.is_some() && trusted == ranges(&chain.path("filter_chain_match.source_prefix_ranges"))
 }
 
 fn early_headers(manager: &Part<'_>, behind_proxies: bool) {

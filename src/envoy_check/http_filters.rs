@@ -1,9 +1,9 @@
 //! The order of a connection manager's filters: the check, the late mutation, the router, and nothing between that could undo what they do.
 
-use super::ext_authz;
 use super::mutations::{self, HEADER_MUTATION, Step};
 use super::part::Part;
 use super::protected::Survey;
+use super::{access_log, ext_authz};
 
 /// The names that the metadata's namespace and the routes' configuration go by.
 pub(super) const EXT_AUTHZ_NAME: &str = "envoy.filters.http.ext_authz";
@@ -99,6 +99,7 @@ pub(super) fn judge(manager: &Part<'_>, filters: &[Part<'_>], survey: &Survey<'_
                 "suppress_grpc_request_failure_code_stats",
                 "reject_connect_request_early_data",
             ]);
+            access_log::logs(&config.field("upstream_log"));
         } else {
             other(filter, check.is_some_and(|check| index < check));
         }

@@ -28,13 +28,13 @@ fn chains<'a>(listener: &Part<'a>) -> Vec<Part<'a>> {
 }
 
 pub(super) fn judge(listener: &Part<'_>, document: &Document<'_>, survey: &Survey<'_>) {
+    // Not `filter_chain_matcher`: with it, what the chains' own matches say counts for nothing.
     listener.only(&[
         "name",
         "address",
         "additional_addresses",
         "stat_prefix",
         "filter_chains",
-        "filter_chain_matcher",
         "default_filter_chain",
         "per_connection_buffer_limit_bytes",
         "metadata",
@@ -57,7 +57,7 @@ pub(super) fn judge(listener: &Part<'_>, document: &Document<'_>, survey: &Surve
         "tcp_keepalive",
     ]);
     // Who may speak for others is told by the address that really connected.
-    let chosen = |chain: &Part<'_>| !chain.path("filter_chain_match.direct_source_prefix_ranges").items().is_empty();
+    let chosen = |chain: &Part<'_>| ranges(&chain.path("filter_chain_match.direct_source_prefix_ranges")).is_some();
     let by_address = chains(listener).iter().all(chosen);
     for filter in listener.field("listener_filters").items() {
         listener_filter(&filter, by_address);
@@ -67,6 +67,15 @@ pub(super) fn judge(listener: &Part<'_>, document: &Document<'_>, survey: &Surve
     for chain in chains(listener) {
         filter_chain(&chain, local, document, survey);
     }
+}
+
+/// Ranges of addresses; none when there are none, or when one of them is everybody's, as a range without a length is.
+pub(super) fn ranges(part: &Part<'_>) -> Option<Vec<(String, u64)>> {
+    let range = |range: &Part<'_>| {
+        let length = range.field("prefix_len").number().filter(|length| *length > 0)?;
+        Some((range.field("address_prefix").text()?.to_owned(), length))
+    };
+    part.items().iter().map(range).collect::<Option<Vec<_>>>().filter(|ranges| !ranges.is_empty())
 }
 
 fn listener_filter(filter: &Part<'_>, by_address: bool) {
@@ -108,6 +117,9 @@ fn tcp_proxy<'a>(proxy: &Part<'a>, survey: &Survey<'a>) {
     let names = std::iter::once(proxy.field("cluster")).chain(weighted.iter().map(|part| part.field("name")));
     for part in names.filter(Part::is_there) {
         let clusters = routes::to(&part, part.text().unwrap_or_default(), survey);
+        if clusters.iter().any(|cluster| cluster.is_admin) {
+            routes::exposes_admin(&part);
+        }
         if clusters.iter().any(|cluster| cluster.protection.is_some()) {
             part.is_unsafe(
                 "bypass",

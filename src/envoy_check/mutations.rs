@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 
+use super::access_log;
 use super::part::Part;
 use crate::envoy_names::{
-    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE,
-    USER_KEY, group_key,
+    AUDIT_ID, EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, OTHER_REQUEST, SOURCE, STREAM_DURATION, UID_KEY, UPSTREAM_ASSERTION,
+    UPSTREAM_AUTHORIZATION, UPSTREAM_COOKIE, USER_KEY, group_key,
 };
 use crate::kubernetes::impersonation;
 
@@ -15,6 +16,9 @@ pub(super) const HEADER_MUTATION: &str = "envoy.extensions.filters.http.header_m
 
 /// By this header a connection manager looks up its routes; all of them are judged, whatever it says.
 const SCOPE: &str = "x-kubepass-scope";
+
+/// Where a request came from, as the connection manager found out.
+const FOUND_SOURCE: &str = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";
 
 /// One mutation in its order.
 #[derive(Debug)]
@@ -154,9 +158,12 @@ fn trailers(list: &Part<'_>) {
     }
 }
 
-/// Nothing of responses matters here.
-fn shape(mutations: &Part<'_>) {
+/// Nothing may change but headers and trailers, and no answer tells a credential.
+pub(super) fn shape(mutations: &Part<'_>) {
     mutations.only(&["request_mutations", "request_trailers_mutations", "response_mutations", "response_trailers_mutations"]);
+    for name in ["response_mutations", "response_trailers_mutations"] {
+        access_log::answers(&mutations.field(name));
+    }
 }
 
 fn writes_identity(step: &Step<'_>) -> bool {
@@ -166,6 +173,13 @@ fn writes_identity(step: &Step<'_>) -> bool {
 /// Identities come from kubepass's answer alone.
 pub(super) fn written(steps: &[(Step<'_>, Part<'_>)]) {
     for (step, part) in steps {
+        if [AUDIT_ID, STREAM_DURATION].iter().any(|name| step.removes(name)) {
+            part.is_unsafe(
+                "answer-removed",
+                "what kubepass answered is removed: the id that joins the audit trails, or the limit by which a stream ends with its session.",
+                "leave audit-id and x-envoy-* to the early header mutation",
+            );
+        }
         let Step::Write { name, value } = step else {
             if matches!(step, Step::Unknown) {
                 part.not_understood("what this mutation does cannot be told.");
@@ -182,7 +196,7 @@ pub(super) fn written(steps: &[(Step<'_>, Part<'_>)]) {
         if !may_be_written(name, value) {
             part.is_unsafe(
                 "identity-from-elsewhere",
-                "a header by which the API server learns who asks is written from something else than kubepass's answer.",
+                "a header by which the API server learns who asks, from where or under which id is written from something else than kubepass's answer.",
                 "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:user)% and so on, as in envoy/own.yaml",
             );
         }
@@ -199,6 +213,8 @@ pub(super) fn may_be_written(name: &str, value: &str) -> bool {
         impersonation::GROUP => key.and_then(|key| key.strip_prefix('g')?.parse::<u16>().ok()).is_some(),
         "authorization" => value == request_header(UPSTREAM_AUTHORIZATION),
         "cookie" => value == request_header(UPSTREAM_COOKIE),
+        "x-forwarded-for" => value == FOUND_SOURCE,
+        AUDIT_ID | STREAM_DURATION => false,
         _ if name.starts_with(impersonation::EXTRA_PREFIX) => key.is_some_and(|key| key.starts_with("e.")),
         _ => {
             !name.starts_with(impersonation::PREFIX)
@@ -248,7 +264,7 @@ fn slots(list: &Part<'_>, steps: &[(Step<'_>, Part<'_>)]) {
 pub(super) fn tells_source(config: &Part<'_>) -> bool {
     let steps = steps(&config.path("mutations.request_mutations"));
     let [(Step::Write { name, value }, _)] = steps.as_slice() else { return false };
-    name == SOURCE && *value == "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+    name == SOURCE && *value == FOUND_SOURCE
 }
 
 /// The connection manager's early mutation, which may only remove, and say by which host routes are looked up.
@@ -272,19 +288,25 @@ pub(super) fn for_route(route: &Part<'_>, steps: &[&Step<'_>], kind: RouteKind) 
         let why = format!("the client's `{name}`, which means something to kubepass only, reaches the server and what is behind it.");
         route.is_unsafe("credentials-upstream", &why, &format!("{{remove: {name}}} in the route's header_mutation"));
     }
+    let goes = |name: &str| steps.iter().any(|step| step.removes(name));
+    if kind == RouteKind::Http && !OTHER_REQUEST.iter().all(|name| goes(name)) {
+        let why = "by these headers a client asks some web frameworks for another path or method than the one that was judged.";
+        route.is_unsafe("other-request", why, &format!("{{remove: ...}} in the route's header_mutation: {}", OTHER_REQUEST.join(", ")));
+    }
     let moved = match kind {
         RouteKind::Impersonate => return,
+        RouteKind::ImpersonateByCertificate => goes("authorization"),
         RouteKind::Jwt => is_moved(steps, UPSTREAM_AUTHORIZATION, |name| name == "authorization"),
         RouteKind::Http => {
-            let gone = steps.iter().any(|step| step.removes("authorization"));
-            gone && is_moved(steps, UPSTREAM_ASSERTION, |name| name != "authorization")
+            goes("authorization")
+                && is_moved(steps, UPSTREAM_ASSERTION, |name| name != "authorization")
                 && is_moved(steps, UPSTREAM_COOKIE, |name| name == "cookie")
         }
     };
     if !moved {
         route.is_unsafe(
             "credential-of-the-client",
-            "the credential that kubepass made for this request is not put in the place of the client's own.",
+            "the client's own `authorization` goes on: no credential that kubepass made is put in its place.",
             "remove the header, write it from %REQ(x-kubepass-...)%, remove that one: see the golden files of config/jwt.yaml and config/web-pages.yaml",
         );
     }
@@ -294,6 +316,8 @@ pub(super) fn for_route(route: &Part<'_>, steps: &[&Step<'_>], kind: RouteKind) 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RouteKind {
     Impersonate,
+    /// Without a token that would overwrite the client's own.
+    ImpersonateByCertificate,
     Jwt,
     Http,
 }

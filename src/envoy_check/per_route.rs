@@ -110,5 +110,6 @@ fn header_mutation(settings: &Part<'_>) {
     settings.only(&["mutations"]);
     let mutations = settings.field("mutations");
     mutations.only(&["request_mutations", "response_mutations", "response_trailers_mutations"]);
+    mutations::shape(&mutations);
     mutations::written(&mutations::steps(&mutations.field("request_mutations")));
 }

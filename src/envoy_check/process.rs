@@ -19,7 +19,6 @@ const FIELDS: &[&str] = &[
     "admin",
     "overload_manager",
     "enable_dispatcher_stats",
-    "header_prefix",
     "stats_server_version_override",
     "use_tcp_for_dns_lookups",
     "dns_resolution_config",
@@ -29,6 +28,7 @@ const FIELDS: &[&str] = &[
     "memory_allocator_manager",
     "grpc_async_client_manager_config",
     // Judged by name.
+    "header_prefix",
     "hds_config",
     "bootstrap_extensions",
 ];
@@ -40,6 +40,14 @@ pub(super) fn judge(document: &Document<'_>) {
         if bootstrap.field(name).is_there() {
             bootstrap.field(name).not_understood("code or commands that are not in this document act in this Envoy.");
         }
+    }
+    let prefix = bootstrap.field("header_prefix");
+    if prefix.text().is_none_or(|prefix| !prefix.is_empty() && prefix != "x-envoy") && prefix.is_there() {
+        prefix.is_unsafe(
+            "header-prefix",
+            "Envoy's own headers have other names then: kubepass's limit for a stream means nothing, and nobody removes what clients send.",
+            "leave it out",
+        );
     }
     admin(&bootstrap.field("admin"));
     for layer in bootstrap.path("layered_runtime.layers").items() {

@@ -2,6 +2,7 @@
 //! routes to it, by a credential that it adds, and by its addresses: whoever reaches one of those must have been let through.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde_json::Value;
 
@@ -39,6 +40,8 @@ pub(super) struct ClusterView<'a> {
     pub(super) is_control_plane: bool,
     /// Who answers there decides on requests, or configures this Envoy.
     pub(super) is_trusted: bool,
+    /// Envoy's own admin interface is there.
+    pub(super) is_admin: bool,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,7 @@ impl<'a> Survey<'a> {
         let grpc = GrpcClusters::of(document);
         let targets = targets(document);
         let mut clusters: Vec<_> = document.clusters.iter().map(|part| view(part, document, &grpc)).collect();
+        by_address(&mut clusters, document);
         for cluster in &mut clusters {
             cluster.protection = by_itself(cluster, &targets);
         }
@@ -83,6 +87,19 @@ fn view<'a>(part: &Part<'a>, document: &Document<'a>, grpc: &GrpcClusters<'a>) -
         protection: None,
         is_control_plane: grpc.all.contains(name),
         is_trusted: grpc.trusted.contains(name),
+        is_admin: false,
+    }
+}
+
+/// The same places under names of other clusters.
+fn by_address(clusters: &mut [ClusterView<'_>], document: &Document<'_>) {
+    let control_plane = clusters.iter().filter(|cluster| cluster.is_control_plane);
+    let control_plane: BTreeSet<String> = control_plane.flat_map(|cluster| cluster.addresses.iter().flatten().cloned()).collect();
+    let admin = address(&document.bootstrap.path("admin.address"));
+    for cluster in clusters {
+        let mut addresses = cluster.addresses.iter().flatten();
+        cluster.is_control_plane |= addresses.clone().any(|address| control_plane.contains(address));
+        cluster.is_admin = addresses.any(|address| Some(address) == admin.as_ref());
     }
 }
 
@@ -121,10 +138,8 @@ fn known_addresses(clusters: &[ClusterView<'_>], targets: &[(Option<&str>, &str)
         addresses.filter_map(|address| Some((address, cluster.protection?))).collect::<Vec<_>>()
     });
     let grants = clusters.iter().filter_map(|cluster| cluster.guard.as_ref()?.demands.grants.as_ref()).flatten().map(String::as_str);
-    let of_ids = targets.iter().filter_map(|(target, _)| *target).chain(grants).filter_map(|target| {
-        let (_, server) = route_id(target)?.rsplit_once('@')?;
-        Some((server.split('/').next()?.to_ascii_lowercase(), of_target(target)?))
-    });
+    let of_ids =
+        targets.iter().filter_map(|(target, _)| *target).chain(grants).filter_map(|target| Some((server_of(target)?, of_target(target)?)));
     of_clusters.chain(of_ids).collect()
 }
 
@@ -207,7 +222,7 @@ fn of_assignment(assignment: &Part<'_>) -> Option<Vec<String>> {
 pub(super) fn address(part: &Part<'_>) -> Option<String> {
     let socket = part.field("socket_address");
     if let Some(host) = socket.field("address").text() {
-        return Some(format!("{}:{}", host.to_ascii_lowercase(), socket.field("port_value").number()?));
+        return Some(format!("{}:{}", one_spelling(host), socket.field("port_value").number()?));
     }
     if let Some(path) = part.path("pipe.path").text() {
         return Some(format!("unix:{path}"));
@@ -215,8 +230,24 @@ pub(super) fn address(part: &Part<'_>) -> Option<String> {
     part.path("envoy_internal_address.server_listener_name").text().map(|name| format!("internal:{name}"))
 }
 
+/// The server that a target or grant names, as addresses are written here.
+pub(super) fn server_of(target: &str) -> Option<String> {
+    let (_, server) = route_id(target)?.rsplit_once('@')?;
+    let (host, port) = server.split('/').next()?.rsplit_once(':')?;
+    Some(format!("{}:{port}", one_spelling(host)))
+}
+
+/// Of one host: IPv6 addresses have several, a name may end with a dot.
+fn one_spelling(host: &str) -> String {
+    let name = || match host.trim_end_matches('.').to_ascii_lowercase() {
+        name if name == "localhost" => "127.0.0.1".to_owned(),
+        name => name,
+    };
+    host.parse::<IpAddr>().map_or_else(|_| name(), |address| address.to_canonical().to_string())
+}
+
 /// Whether only processes of this machine are behind the address.
 pub(super) fn is_local(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    address.starts_with("unix:") || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    address.starts_with("unix:") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::mutations::{self, RouteKind, Step};
 use super::part::Part;
-use super::per_route;
 use super::protected::{self, ClusterView, Protection, Survey};
+use super::{access_log, per_route};
+use crate::envoy_names::{AUDIT_ID, STREAM_DURATION};
 
 const ACTION: &[&str] = &[
     "cluster",
@@ -61,11 +62,15 @@ impl<'a> RouteAt<'_, 'a> {
 
     /// Each with the place that names it.
     fn clusters(&self) -> Vec<(Part<'a>, &'a str)> {
-        let plain = self.action().field("cluster");
-        let weighted = self.action().path("weighted_clusters.clusters").items();
-        let named = std::iter::once(plain).chain(weighted.iter().map(|part| part.field("name")));
-        named.filter_map(|part| part.text().map(|name| (part, name))).collect()
+        named(&self.route)
     }
+}
+
+fn named<'a>(route: &Part<'a>) -> Vec<(Part<'a>, &'a str)> {
+    let plain = route.path("route.cluster");
+    let weighted = route.path("route.weighted_clusters.clusters").items();
+    let parts = std::iter::once(plain).chain(weighted.iter().map(|part| part.field("name")));
+    parts.filter_map(|part| part.text().map(|name| (part, name))).collect()
 }
 
 fn all<'p, 'a>(config: &'p Part<'a>) -> Vec<RouteAt<'p, 'a>> {
@@ -184,8 +189,8 @@ fn virtual_host(host: &Part<'_>, survey: &Survey<'_>, guards: &BTreeSet<&str>) {
     headers(host);
     retries(host);
     per_route::judge(host, guards);
-    let names = host.field("routes").items().iter().filter_map(|route| route.path("route.cluster").text()).collect::<Vec<_>>();
-    let leads = names.iter().any(|name| survey.named(name).any(|cluster| cluster.protection.is_some()));
+    let leads =
+        host.field("routes").items().iter().flat_map(named).any(|(_, name)| survey.named(name).any(|cluster| cluster.protection.is_some()));
     for domain in host.field("domains").items() {
         if leads && domain.text().is_none_or(|name| name.contains('*')) {
             domain.is_unsafe(
@@ -252,17 +257,19 @@ fn headers(place: &Part<'_>) {
         if !harmless {
             added.is_unsafe(
                 "identity-from-elsewhere",
-                "a header by which the API server learns who asks is written behind kubepass's back.",
+                "a header by which the API server learns who asks, from where or under which id is written behind kubepass's back.",
                 "leave it out: the late mutation writes identities, the credential injector credentials",
             );
         }
     }
     for removed in place.field("request_headers_to_remove").items() {
         let name = removed.text().unwrap_or_default().to_ascii_lowercase();
-        if name.is_empty() || name.starts_with("impersonate-") || name == "authorization" || name == "connection" {
-            removed.is_unsafe("identity-removed", "the identity that kubepass granted is removed behind it.", "leave it out");
+        let kept = ["", "authorization", "connection", AUDIT_ID, STREAM_DURATION];
+        if kept.contains(&name.as_str()) || name.starts_with("impersonate-") {
+            removed.is_unsafe("identity-removed", "what kubepass granted is removed behind it.", "leave it out");
         }
     }
+    access_log::answers(&place.field("response_headers_to_add"));
 }
 
 /// Only what never reached the server may be sent again.
@@ -290,9 +297,29 @@ fn destinations<'s, 'a>(at: &RouteAt<'_, 'a>, survey: &'s Survey<'a>) -> Vec<(Pa
     }
     let mut found = Vec::new();
     for (part, name) in at.clusters() {
-        found.extend(to(&part, name, survey).into_iter().map(|cluster| (part.clone(), cluster)));
+        let clusters = to(&part, name, survey);
+        if clusters.iter().any(|cluster| cluster.is_admin) && !asks_for_figures(at) {
+            exposes_admin(&part);
+        }
+        found.extend(clusters.into_iter().map(|cluster| (part.clone(), cluster)));
     }
     found
+}
+
+/// Whether nothing but statistics and readiness can be asked for.
+fn asks_for_figures(at: &RouteAt<'_, '_>) -> bool {
+    let (action, matched) = (at.action(), at.route.field("match"));
+    let is_rewritten = ["regex_rewrite", "path_rewrite", "path_rewrite_policy"].iter().any(|name| action.field(name).is_there());
+    let begin = [action.field("prefix_rewrite"), matched.field("path"), matched.field("prefix")].iter().find_map(Part::text);
+    !is_rewritten && begin.is_some_and(|path| path == "/ready" || path.starts_with("/stats"))
+}
+
+pub(super) fn exposes_admin(part: &Part<'_>) {
+    part.is_unsafe(
+        "admin-exposed",
+        "clients reach Envoy's admin interface, which dumps the configuration, drains and ends Envoy.",
+        "no route there, or one for `path: /stats/prometheus` alone",
+    );
 }
 
 /// The clusters of a name that something leads to.
@@ -341,7 +368,8 @@ fn to_protected(
     let whole: Vec<&Step<'_>> = late.iter().chain(&steps).map(|(step, _)| step).collect();
     let kind = match protection {
         Protection::Http => RouteKind::Http,
-        _ if cluster.has_credential => RouteKind::Impersonate,
+        _ if super::cluster::injects(&cluster.part) => RouteKind::Impersonate,
+        _ if cluster.has_credential => RouteKind::ImpersonateByCertificate,
         _ => RouteKind::Jwt,
     };
     mutations::for_route(&at.route, &whole, kind);
@@ -378,6 +406,7 @@ fn streams(at: &RouteAt<'_, '_>, manager: &Part<'_>) {
     if quiet != Some(0.0) {
         action.breaks("stream-cut", "a quiet watch, exec or `logs -f` is cut (after 5 minutes where nothing is said).", "idle_timeout: 0s");
     }
+    action.field("max_stream_duration").only(&["max_stream_duration"]);
     let ceiling = action.path("max_stream_duration.max_stream_duration");
     if ceiling.seconds().is_none_or(|seconds| seconds <= 0.0) {
         action.is_unsafe(

@@ -69,10 +69,16 @@ fn read(source: &str) -> Result<Value, String> {
     parse(&std::fs::read_to_string(source).map_err(|error| error.to_string())?)
 }
 
+/// Envoy leaves out what has this tag as if it were a comment, and only Envoy does.
+const LEFT_OUT: &str = "!ignore";
+
 /// JSON first: a dump may be large, and is JSON always.
 fn parse(text: &str) -> Result<Value, String> {
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"));
+    }
+    if text.contains(LEFT_OUT) {
+        return Err(format!("what has the tag `{LEFT_OUT}` is not there for Envoy: take it out of the file"));
     }
     serde_yaml::from_str(text).map_err(|error| format!("neither YAML nor JSON: {error}"))
 }

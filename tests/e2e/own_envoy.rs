@@ -9,7 +9,7 @@ use super::shared;
 use super::support::kubectl::Output;
 use super::support::leash::{self, Process};
 use super::support::ports::free_port;
-use super::support::raw::Connection;
+use super::support::raw::{Answer, Connection};
 use super::support::run::Run;
 use super::support::tools::Tools;
 use super::support::wait::eventually;
@@ -85,7 +85,7 @@ struct Mistake {
     with_session: bool,
     path: &'static str,
     headers: &'static [(&'static str, &'static str)],
-    harm: fn(&World, &str, u16) -> bool,
+    harm: fn(&World, &str, &Answer) -> bool,
 }
 
 const GUARD: &str = "        - name: envoy.filters.http.rbac\n";
@@ -122,7 +122,7 @@ const MISTAKES: &[Mistake] = &[
         with_session: false,
         path: "/api/v1/namespaces/worth-2/pods",
         headers: &[],
-        harm: |world, path, status| status == 403 && not_audited(world, path),
+        harm: |world, path, answer| answer.status == 403 && not_audited(world, path),
     },
     Mistake {
         what: "a header of kubepass's own not removed: the audit trail says that the request came from elsewhere",
@@ -165,6 +165,47 @@ const MISTAKES: &[Mistake] = &[
             true
         },
     },
+    Mistake {
+        what: "a response header for debugging: whoever is let in gets the service account's token",
+        code: "credential-in-answer",
+        plant: |_, own| {
+            let route = "              - match: {prefix: /}\n                route:\n                  cluster: prod\n";
+            let header = "response_headers_to_add: [{header: {key: x-debug, value: \"%REQ(authorization)%\"}}]";
+            own.replacen(route, &route.replacen("route:", &format!("{header}\n                route:"), 1), 1)
+        },
+        with_session: true,
+        path: "/api/v1/namespaces/worth-5/pods",
+        headers: &[],
+        harm: |world, _, answer| {
+            let token = std::fs::read_to_string(world.run.file("kubepass/prod-token")).unwrap();
+            answer.header("x-debug") == Some(&format!("Bearer {}", token.trim()))
+        },
+    },
+    Mistake {
+        what: "trusted proxies without the length of their network, which are everybody: a client says from where it comes",
+        code: "trusted-hops",
+        plant: |_, own| {
+            let chain = "    - transport_socket_connect_timeout: 10s\n";
+            let matched = "      filter_chain_match: {source_prefix_ranges: [{address_prefix: 10.1.0.0}]}\n";
+            let xff = "original_ip_detection_extensions: [{name: xff, typed_config: {\"@type\": \
+                       type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig, \
+                       xff_trusted_cidrs: {cidrs: [{address_prefix: 10.1.0.0}]}, skip_xff_append: true}}]";
+            let source = "          - name: kubepass.source\n            typed_config:\n              \"@type\": \
+                          type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation\n              mutations: \
+                          {request_mutations: [{append: {header: {key: x-kubepass-source, value: \
+                          \"%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%\"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}}]}\n";
+            own.replacen(chain, &format!("{chain}{matched}"), 1)
+                .replacen("use_remote_address: true", &format!("use_remote_address: false\n          {xff}"), 1)
+                .replacen("{prefix: x-forwarded-, ignore_case: true}", "{safe_regex: {regex: x-forwarded-(host|proto|port)}}", 1)
+                .replacen("          # 1. kubepass decides.", &format!("{source}          # 1. kubepass decides."), 1)
+        },
+        with_session: true,
+        path: "/api/v1/namespaces/worth-6/pods",
+        headers: &[("x-forwarded-for", "198.51.100.7")],
+        harm: |world, path, _| {
+            world.audit_line(path, |line| line["event"] == "decision" && line["path"] == path)["source_ip"] == "198.51.100.7"
+        },
+    },
 ];
 
 impl Mistake {
@@ -192,7 +233,7 @@ impl Mistake {
         }
         let answer =
             Connection::open(port, PROD_HOST, world.authority.pem()).request("GET", self.path, &headers).answer().expect("an answer");
-        assert!((self.harm)(world, self.path, answer.status), "{}: {answer:?}", self.what);
+        assert!((self.harm)(world, self.path, &answer), "{}: {answer:?}", self.what);
     }
 }
 

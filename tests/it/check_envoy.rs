@@ -160,11 +160,16 @@ fn the_verb_says_what_is_wrong_and_exits_by_it() {
                     instead: failure_mode_allow: false, or leave it out\n";
     assert!(out.contains(expected) && out.contains("ext-authz-timeout") && out.contains("2 finding(s)"), "{out}");
 
+    // What Envoy leaves out, and of two the one that it takes, is not what a reader sees.
+    let ignored = own_text().replace("encode_raw_headers: true", "!ignore encode_raw_headers: true");
+    let twice = own_text().replace("encode_raw_headers: true", "encode_raw_headers: true\n              encode_raw_headers: false");
     for (name, content, said) in [
         ("none.yaml", None, "No such file"),
         ("other.yaml", Some("apiVersion: v1\nkind: Pod\n"), "no configuration of Envoy"),
         ("broken.json", Some("{\"static_resources\": "), "not JSON"),
         ("broken.yaml", Some("a: [b"), "neither YAML nor JSON"),
+        ("ignored.yaml", Some(ignored.as_str()), "`!ignore`"),
+        ("twice.yaml", Some(twice.as_str()), "neither YAML nor JSON"),
     ] {
         let (code, _, err) = run(name, content);
         assert!(code == check_envoy::UNREADABLE && err.contains(said), "{name}: {code} {err}");

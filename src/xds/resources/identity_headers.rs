@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3::{Hea
 use super::input::MethodInput;
 use super::message::{remove_header, remove_headers_matching, remove_headers_with_prefix, remove_spellings, write_header};
 use super::names::{
-    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, SCOPE, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION,
+    EXT_AUTHZ_NAMESPACE, GROUP_SLOTS, NOT_FOR_UPSTREAM, OTHER_REQUEST, SCOPE, SOURCE, UID_KEY, UPSTREAM_ASSERTION, UPSTREAM_AUTHORIZATION,
     UPSTREAM_COOKIE, USER_KEY, extra_key, group_key,
 };
 use crate::defence::{Defence, off};
@@ -20,9 +20,6 @@ pub(super) const HEADER_MUTATION: &str = "envoy.filters.http.header_mutation";
 
 /// Where the request came from, as the connection manager found out.
 const FOUND_SOURCE: &str = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";
-
-/// By these a client asks some web frameworks for another path or method than the one that was judged (`x-original-*` goes earlier).
-const OTHER_REQUEST: [&str; 4] = ["x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
 
 /// The filter's own configuration: the same for every host, always.
 pub(super) fn for_all_routes() -> HeaderMutation {

@@ -144,6 +144,61 @@ fn headers() -> Vec<Row> {
             }),
         ),
         row("a blank user kept", &["blank-identity"], edit(MANAGER, LATE, |list| list[1]["append"]["keep_empty_value"] = json!(true))),
+        row(
+            "kubepass's limit for the stream removed",
+            &["answer-removed"],
+            edit(MANAGER, LATE, |list| list.push(json!({"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}))),
+        ),
+        row(
+            "the audit id chosen by the client",
+            &["identity-from-elsewhere"],
+            edit(MANAGER, LATE, |list| list.push(json!({"append": {"header": {"key": "audit-id", "value": "%REQ(x-my-id)%"}}}))),
+        ),
+        row(
+            "the source from a header",
+            &["identity-from-elsewhere"],
+            edit(MANAGER, LATE, |list| list.last_mut().unwrap()["append"]["header"]["value"] = json!("%REQ(cf-connecting-ip)%")),
+        ),
+        row(
+            "the service account's token told to everybody",
+            &["credential-in-answer"],
+            set(MANAGER, ROUTE, "response_headers_to_add", json!([{"header": {"key": "x-debug", "value": "%REQ(Authorization)%"}}])),
+        ),
+        row(
+            "the same by the header mutation",
+            &["credential-in-answer"],
+            set(
+                MANAGER,
+                "/http_filters/1/typed_config/mutations",
+                "response_mutations",
+                json!([{"append": {"header": {"key": "x-debug", "value": "%REQ(authorization)%"}}}]),
+            ),
+        ),
+        row(
+            "the same in Envoy's own answers",
+            &["credential-in-answer"],
+            set(
+                MANAGER,
+                "",
+                "local_reply_config",
+                json!({"body_format": {"text_format_source": {"inline_string": "%REQ(:PATH)% %REQ(AUTHORIZATION)%"}}}),
+            ),
+        ),
+        row(
+            "tokens in the router's log",
+            &["credential-in-log"],
+            set(
+                MANAGER,
+                "/http_filters/2/typed_config",
+                "upstream_log",
+                json!([{"name": "x", "typed_config": {"log_format": {"json_format": {"token": "%CEL(request.headers['authorization'])%"}}}}]),
+            ),
+        ),
+        row(
+            "tokens in traces",
+            &["credential-in-log"],
+            set(MANAGER, "", "tracing", json!({"custom_tags": [{"tag": "who", "request_header": {"name": "authorization"}}]})),
+        ),
         row("ten groups", &["identity-slots"], edit(MANAGER, LATE, |list| list.truncate(13))),
         row(
             "one group over the other",
@@ -225,9 +280,44 @@ fn clients() -> Vec<Row> {
             listener["filter_chains"][0]["filter_chain_match"] =
                 json!({"direct_source_prefix_ranges": [{"address_prefix": "10.1.0.0", "prefix_len": 16}]});
         }),
+        row(
+            "chains that are not chosen by what they say",
+            &["not-understood"],
+            set(
+                LISTENER,
+                "",
+                "filter_chain_matcher",
+                json!({"on_no_match": {"action": {"name": "one", "typed_config": {
+                    "@type": "type.googleapis.com/google.protobuf.StringValue", "value": "one"
+                }}}}),
+            ),
+        ),
         row("forwarded addresses of trusted proxies, on their own chain", &[], |document| forwarded(document, "10.1.0.0")),
         row("the same, for whoever connects", &["early-strip", "remote-address", "trusted-hops"], |document| {
             forwarded(document, "0.0.0.0")
+        }),
+        row(
+            "forwarded addresses of a network without a length, which is everybody",
+            &["early-strip", "remote-address", "trusted-hops"],
+            |document| {
+                forwarded(document, "10.1.0.0");
+                let chain = at(document, &format!("{LISTENER}/filter_chains/0"));
+                chain["filter_chain_match"]["source_prefix_ranges"][0].as_object_mut().unwrap().remove("prefix_len");
+                let xff = at(document, &format!("{MANAGER}/original_ip_detection_extensions/0/typed_config/xff_trusted_cidrs/cidrs/0"));
+                xff.as_object_mut().unwrap().remove("prefix_len");
+            },
+        ),
+        row("the PROXY protocol of a network without a length", &["proxy-protocol"], |document| {
+            let kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+            let listener = at(document, LISTENER);
+            listener["listener_filters"] = json!([{"name": "proxy", "typed_config": {"@type": kind}}]);
+            listener["filter_chains"][0]["filter_chain_match"] = json!({"direct_source_prefix_ranges": [{"address_prefix": "10.1.0.0"}]});
+        }),
+        row("of what proxies forward a name kept besides", &["early-strip"], |document| {
+            forwarded(document, "10.1.0.0");
+            let mutations = at(document, &format!("{MANAGER}{EARLY}"));
+            mutations[0] =
+                json!({"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "x-forwarded-(host|proto|port|client-cert|prefix)"}}}});
         }),
         row("HTTP/2 alone", &["no-http1"], manager("codec_type", json!("HTTP2"))),
         row("no TLS", &["listener-without-tls"], drop_field(LISTENER, "/filter_chains/0", "transport_socket")),
@@ -323,6 +413,12 @@ fn routes() -> Vec<Row> {
             check["check_settings"]["context_extensions"]["target"] = json!("kubernetes:staging@10.0.0.7:6443/10.0.0.7");
         }),
         row("any host", &["wildcard-host"], set(MANAGER, HOST, "domains", json!(["*"]))),
+        row("any host, to several clusters", &["wildcard-host"], |document| {
+            at(document, &format!("{MANAGER}{HOST}"))["domains"] = json!(["*"]);
+            let action = at(document, &format!("{MANAGER}{ACTION}")).as_object_mut().unwrap();
+            let cluster = action.remove("cluster").unwrap();
+            action.insert("weighted_clusters".to_owned(), json!({"clusters": [{"name": cluster, "weight": 1}]}));
+        }),
         row("cookies go upstream", &["credentials-upstream"], drop_field(MANAGER, ROUTE, "typed_per_filter_config")),
         row(
             "a user written by the route",
@@ -362,6 +458,11 @@ fn routes() -> Vec<Row> {
         row("another path", &["path-rewritten"], action("prefix_rewrite", json!("/api"))),
         row("tried again", &["retries"], action("retry_policy", json!({"retry_on": "5xx"}))),
         row("cut after 15 s", &["stream-cut"], drop_field(MANAGER, ACTION, "timeout")),
+        row(
+            "an end that the client chooses",
+            &["not-understood"],
+            set(MANAGER, "/route_config/virtual_hosts/1/routes/1/route/max_stream_duration", "grpc_timeout_header_max", json!("0s")),
+        ),
         row("no end at all", &["no-ceiling"], drop_field(MANAGER, ACTION, "max_stream_duration")),
         row(
             "no cluster of that name",
@@ -461,7 +562,25 @@ fn clusters() -> Vec<Row> {
                 ]),
             ),
         ),
-        row("a client certificate instead of a token", &["guard-identity"], |document| {
+        row("a guard for two servers", &["guard-other-server"], |document| {
+            let rule = at(document, &format!("{OPTIONS}{RULES}/rules/0"));
+            let mut other = rule.clone();
+            other["sourced_metadata"]["metadata_matcher"]["value"] =
+                json!({"string_match": {"exact": "kubernetes:staging@10.0.0.7:6443/10.0.0.1"}});
+            *rule = json!({"or_rules": {"rules": [rule.clone(), other]}});
+        }),
+        row("the grant of another server", &["upstream-other-server"], |document| {
+            at(document, &format!("{CLUSTER}/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address"))["address"] =
+                json!("10.0.0.7");
+        }),
+        row("a copied cluster with the grant of the first", &["guard-other-server"], |document| {
+            let mut copy = at(document, CLUSTER).clone();
+            copy["name"] = json!("staging");
+            copy["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"] =
+                json!("staging.example.com");
+            at(document, "/static_resources/clusters").as_array_mut().unwrap().push(copy);
+        }),
+        row("a client certificate instead of a token", &["credential-of-the-client", "guard-identity"], |document| {
             edit(OPTIONS, FILTERS, |filters| drop(filters.remove(1)))(document);
             at(document, &format!("{TLS}/common_tls_context"))["tls_certificates"] = json!([{"certificate_chain": {"filename": "/x"}}]);
             at(document, &format!("{OPTIONS}{RULES}"))["rules"].as_array_mut().unwrap().pop();
@@ -503,6 +622,13 @@ fn plain_cluster(document: &mut Value, address: &str, port: u16) {
     at(document, "/static_resources/clusters").as_array_mut().unwrap().push(cluster);
 }
 
+/// The same, on a Unix socket.
+fn pipe_cluster(document: &mut Value, path: &str) {
+    plain_cluster(document, "127.0.0.1", 1);
+    let cluster = at(document, "/static_resources/clusters").as_array_mut().unwrap().last_mut().unwrap();
+    cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = json!({"pipe": {"path": path}});
+}
+
 fn ways_around() -> Vec<Row> {
     /// A connection manager without any check that leads to a cluster.
     fn bare(cluster: &str) -> Value {
@@ -524,6 +650,40 @@ fn ways_around() -> Vec<Row> {
                 listener(tcp_proxy("direct"))(document);
             },
         ),
+        row(
+            "TCP to the same address in another spelling",
+            &["bypass", "connection-on-upgrades", "guard-missing", "upstream-http1-only"],
+            |document| {
+                plain_cluster(document, "::FFFF:10.0.0.1", 6443);
+                listener(tcp_proxy("direct"))(document);
+            },
+        ),
+        row("the admin interface behind a route", &["admin-exposed"], |document| {
+            pipe_cluster(document, "/run/kubepass/envoy-own-admin.sock");
+            listener(bare("direct"))(document);
+        }),
+        row("the admin interface behind TCP", &["admin-exposed"], |document| {
+            pipe_cluster(document, "/run/kubepass/envoy-own-admin.sock");
+            listener(tcp_proxy("direct"))(document);
+        }),
+        row("figures of the admin interface behind a route", &[], |document| {
+            pipe_cluster(document, "/run/kubepass/envoy-own-admin.sock");
+            let mut manager = bare("direct");
+            let host = &mut manager["typed_config"]["route_config"]["virtual_hosts"][0];
+            host["routes"] = json!([
+                {"match": {"path": "/metrics"}, "route": {"cluster": "direct", "prefix_rewrite": "/stats/prometheus"}},
+                {"match": {"prefix": "/ready"}, "route": {"cluster": "direct"}}
+            ]);
+            listener(manager)(document);
+        }),
+        row("the checks under another name", &["control-plane-exposed"], |document| {
+            pipe_cluster(document, "/run/kubepass/ext_authz.sock");
+            listener(bare("direct"))(document);
+        }),
+        row("the pages' cluster at the socket of the checks", &["control-plane-exposed"], |document| {
+            at(document, "/static_resources/clusters/3/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/pipe")["path"] =
+                json!("/run/kubepass/ext_authz.sock");
+        }),
         row("TCP to another server", &[], |document| {
             plain_cluster(document, "10.0.0.9", 5432);
             listener(tcp_proxy("direct"))(document);
@@ -613,6 +773,7 @@ fn process() -> Vec<Row> {
                 }),
             ),
         ),
+        row("Envoy's own headers under other names", &["header-prefix"], set("", "", "header_prefix", json!("x-edge"))),
         row("code in the process", &["not-understood"], set("", "", "bootstrap_extensions", json!([{"name": "wasm"}]))),
         row(
             "listeners from a control plane",
