@@ -22,7 +22,7 @@ use crate::kubernetes::authentication_configuration::ApiVersion;
 use crate::server::app::WhichEnvoy;
 use crate::server::cluster_source::crds;
 use crate::server::telemetry::{self, LogFormat};
-use crate::server::{clock, publisher};
+use crate::server::{clock, own_process, publisher};
 use crate::snapshot::Snapshot;
 use crate::token::SigningAlgorithm;
 use crate::xds::bootstrap::NodeName;
@@ -294,6 +294,9 @@ enum SessionVerb {
 
 /// Runs the verb that the command line names.
 pub fn main() -> ExitCode {
+    if let Err(error) = own_process::keep_memory_private() {
+        return complain(&format!("core files cannot be forbidden: {error}"));
+    }
     match CommandLine::parse().verb {
         Verb::Up(args) => run(&args.config, WhichEnvoy::Managed(args.envoy), &args.log),
         Verb::Serve(args) => run(&args.config, WhichEnvoy::Others, &args.log),

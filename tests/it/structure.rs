@@ -31,6 +31,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("lifecycle", &[]),
     ("unix_socket", &[]),
+    ("file_modes", &[]),
+    ("own_process", &[]),
     ("store", &["session", "token"]),
     ("trail", &["audit", "config"]),
     // `snapshot`: it follows the identity providers of the configuration in force.
@@ -101,7 +103,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const EVERYWHERE: &[&str] = &["defence"];
 
 /// Shell modules that any shell module may use.
-const EVERYWHERE_IN_THE_SHELL: &[&str] = &["clock", "telemetry", "lifecycle", "unix_socket"];
+const EVERYWHERE_IN_THE_SHELL: &[&str] = &["clock", "telemetry", "lifecycle", "unix_socket", "file_modes"];
 
 const PURE: &[&str] = &[
     "defence",

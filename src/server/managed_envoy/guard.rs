@@ -5,6 +5,7 @@
 //! runs under a few lines of `sh` whose standard input is a pipe that only we hold: each line on it is a signal to pass on, its end means
 //! that we are gone. The shell's exit status is the child's.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -32,6 +33,16 @@ kill "$guard" 2>/dev/null
 exit "$status"
 "#;
 
+/// What Envoy needs of our environment. The rest stays here: a secret may stand in any variable, and Envoy's are shown by `/proc`.
+const PASSED_ON: [&str; 6] = ["PATH", "HOME", "TMPDIR", "TZ", "LANG", "LD_LIBRARY_PATH"];
+
+/// A command with no more of our environment than it needs.
+pub(super) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command
+}
+
 /// A process and the pipe that it hangs on. Dropping it ends the process within about two seconds.
 #[derive(Debug)]
 pub(super) struct Guarded {
@@ -47,7 +58,7 @@ impl Guarded {
     /// # Errors
     /// There is no `sh`. A program that does not start ends at once, with status 126 or 127.
     pub(super) fn start(program: &Path, arguments: &[String]) -> io::Result<Self> {
-        let mut shell = Command::new("sh")
+        let mut shell = command("sh")
             .args(["-c", GUARD, "kubepass-envoy-guard"])
             .arg(program)
             .args(arguments)
@@ -103,6 +114,16 @@ mod tests {
         assert_eq!(start("exit 7").wait().await.unwrap().code(), Some(7));
         let mut missing = Guarded::start(Path::new("/nonexistent/envoy"), &[]).unwrap();
         assert_eq!(missing.wait().await.unwrap().code(), Some(127));
+    }
+
+    #[tokio::test]
+    async fn no_variable_of_ours_is_passed_on_but_the_few_that_are_named() {
+        let output = command("env").output().await.unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let names: Vec<_> = text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+        assert!(names.contains(&"PATH") && names.iter().all(|name| PASSED_ON.contains(name)), "{names:?}");
+        // What cargo sets for every test.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::process::Command;
+use super::guard;
 
 /// Oldest version that is taken: before it, faults in ext_authz and upgrades let requests past a check
 /// (CVE-2026-47205, CVE-2026-47774).
@@ -58,7 +58,7 @@ fn choose(named: Option<&Path>, environment: Option<&OsStr>, path: Option<&OsStr
 
 async fn version_of(path: &Path, from: &'static str) -> Result<String, LocateError> {
     let does_not_run = |why: String| LocateError::DoesNotRun { path: path.to_owned(), from, why };
-    let run = Command::new(path).arg("--version").kill_on_drop(true).output();
+    let run = guard::command(path).arg("--version").kill_on_drop(true).output();
     let output = tokio::time::timeout(PATIENCE, run).await.map_err(|_| does_not_run("it does not answer to --version".to_owned()))?;
     let output = output.map_err(|error| does_not_run(error.to_string()))?;
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
