@@ -108,5 +108,6 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
         routes: routes?,
         audit: draft.audit.as_ref()?.resolve(),
         cluster_source: cluster_source.map_or(Some(None), |source| source.map(Some))?,
+        strict_file_modes: draft.strict_file_modes(),
     })
 }

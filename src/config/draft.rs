@@ -35,12 +35,18 @@ pub struct Draft {
     pub(super) routes: Vec<RouteDraft>,
     pub(super) audit: Option<AuditDraft>,
     pub(super) cluster_source: Option<ClusterSourceDraft>,
+    pub(super) strict_file_modes: Option<bool>,
 }
 
 impl Draft {
     /// Every file and environment variable that the configuration names.
     pub fn references(&self) -> &BTreeMap<Reference, Sensitivity> {
         &self.references
+    }
+
+    /// Whether a secret in a file that others can read is a mistake. Without a word on it, it is not.
+    pub fn strict_file_modes(&self) -> bool {
+        self.strict_file_modes.unwrap_or_default()
     }
 
     /// Where the service-account tokens of the routes come from, for the one verb that must work before there are tokens.
@@ -126,6 +132,7 @@ fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
     let routes = section.required("routes", reading).and_then(|item| item.list(reading, RouteDraft::read));
     let audit = section.required("audit", reading).and_then(|item| AuditDraft::read(&item, reading));
     let cluster_source = section.optional("cluster_source").and_then(|item| ClusterSourceDraft::read(&item, reading));
+    let strict_file_modes = section.optional("strict_file_modes").and_then(|item| item.boolean(reading));
     section.finish(reading);
     Some(Draft {
         text: text.to_owned(),
@@ -144,5 +151,6 @@ fn read(text: &str, item: &Item<'_>, reading: &mut Reading) -> Option<Draft> {
         routes: routes.unwrap_or_default(),
         audit,
         cluster_source,
+        strict_file_modes,
     })
 }

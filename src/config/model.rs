@@ -44,6 +44,8 @@ pub struct Config {
     pub audit: AuditSettings,
     /// The API server whose objects are configuration besides the file.
     pub cluster_source: Option<ClusterSource>,
+    /// Whether files that others could read or replace are a mistake instead of a warning.
+    pub strict_file_modes: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

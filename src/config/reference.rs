@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use zeroize::Zeroize;
+
 use super::error::{At, Spot};
 use super::names::quote;
 use super::reader::{Item, Reading, Section};
@@ -83,6 +85,13 @@ pub enum Sensitivity {
 /// What every reference led to: its bytes, or why they could not be had (for the operator, as the system words it).
 #[derive(Clone, Default)]
 pub struct Contents(pub BTreeMap<Reference, Result<Vec<u8>, String>>);
+
+/// What was read is made into values of its own; nothing of it is left behind.
+impl Drop for Contents {
+    fn drop(&mut self) {
+        self.0.values_mut().flatten().for_each(|bytes| bytes.zeroize());
+    }
+}
 
 impl fmt::Debug for Contents {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,6 +3,7 @@
 mod cluster;
 mod health;
 mod housekeeping;
+mod paths;
 mod readiness;
 mod serving;
 mod state;
@@ -36,6 +37,7 @@ use crate::snapshot::Snapshot;
 use crate::xds::resource::InvalidResource;
 use crate::xds::resources::{Maker, NodeResources};
 use cluster::{Built, Cluster};
+pub use paths::Unsafe;
 
 /// How often an identity provider that is away is tried again.
 const IDP_RETRY: Duration = Duration::from_secs(30);
@@ -61,6 +63,8 @@ pub enum WhichEnvoy {
 pub enum StartError {
     #[error("the configuration is not valid:\n{0}")]
     Config(#[from] LoadError),
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     #[error("the audit trail cannot be opened: {0}")]
     Trail(std::io::Error),
     #[error("the session store cannot be opened: {0}")]
@@ -184,6 +188,7 @@ impl Parts {
     async fn build(options: &Options) -> Result<Self, StartError> {
         let mut publisher = Publisher::load(&options.config)?;
         let snapshot = publisher.snapshot();
+        paths::check(snapshot.load().config())?;
         let cluster = Cluster::connect(snapshot.load().config().cluster_source.as_ref(), &mut publisher).await?;
         let (config, keys) = (Arc::clone(snapshot.load().config()), Arc::clone(snapshot.load().token_keys()));
         let trail = Trail::open(&config.audit).map_err(StartError::Trail)?;

@@ -23,7 +23,7 @@ use crate::audit::ConfigChangedEvent;
 use crate::config::ClusterSource;
 use crate::server::clock;
 use crate::snapshot::Snapshot;
-use load::{Attempt, InForce, Outcome};
+use load::{Attempt, Exposed, InForce, Outcome};
 use overlay::{Incoming, Overlay};
 use state::restart_needed;
 use watch::Watch;
@@ -234,10 +234,10 @@ impl Publisher {
         hook(ConfigChangedEvent { outcome: "rejected", version, errors });
     }
 
-    fn warn_of_exposed(&mut self, files: Vec<PathBuf>) {
-        for file in files {
+    fn warn_of_exposed(&mut self, files: Vec<Exposed>) {
+        for Exposed { file, why } in files {
             if self.exposed.insert(file.clone()) {
-                tracing::warn!(file = %file.display(), "config.secret_file_readable_by_others");
+                tracing::warn!(file = %file.display(), why, "config.secret_file_readable_by_others");
             }
         }
     }

@@ -1,17 +1,18 @@
 //! One reading of the configuration: the text, everything that it names, the hash over both, and the snapshot or the mistakes.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use zeroize::Zeroize;
 
 use crate::config::{self, Config, ConfigErrors, Contents, Reference, Sensitivity};
-use crate::server::clock;
+use crate::server::{clock, file_modes};
 use crate::snapshot::Snapshot;
 
 use super::system_roots;
@@ -49,6 +50,13 @@ pub(super) struct InForce<'a> {
     pub(super) config: Option<&'a Config>,
 }
 
+/// A secret file that others may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Exposed {
+    pub(super) file: PathBuf,
+    pub(super) why: String,
+}
+
 /// What one reading gave.
 #[derive(Debug)]
 pub(super) struct Attempt {
@@ -57,8 +65,8 @@ pub(super) struct Attempt {
     pub(super) hash: String,
     /// Every file that this configuration depends on.
     pub(super) files: BTreeSet<PathBuf>,
-    /// Secret files that the group or everyone may read.
-    pub(super) exposed: Vec<PathBuf>,
+    /// Secret files that others may read, and why.
+    pub(super) exposed: Vec<Exposed>,
 }
 
 #[derive(Debug)]
@@ -193,17 +201,23 @@ pub(super) fn attempt(file: &Path, in_force: InForce<'_>, now: u64) -> Attempt {
     attempt
 }
 
-/// The contents, and the secret files that others may read.
-fn read_references(draft: &config::Draft) -> (Contents, Vec<PathBuf>) {
+/// The contents, and the secret files that others may read; under `strict_file_modes` such a file has no content but what is wrong with it.
+fn read_references(draft: &config::Draft) -> (Contents, Vec<Exposed>) {
     let mut contents = Contents::default();
     let mut exposed = Vec::new();
     for (reference, sensitivity) in draft.references() {
         let content = match reference {
-            Reference::File(path) => read_file(path, MAX_FILE_BYTES).map(|(bytes, mode)| {
-                if *sensitivity == Sensitivity::Secret && mode & 0o077 != 0 {
-                    exposed.push(path.clone());
+            Reference::File(path) => read_file(path, MAX_FILE_BYTES).and_then(|(mut bytes, metadata)| {
+                let why = file_modes::exposed(&metadata).filter(|_| *sensitivity == Sensitivity::Secret);
+                match why {
+                    Some(why) if draft.strict_file_modes() => {
+                        bytes.zeroize();
+                        return Err(format!("{why}, which `strict_file_modes` forbids; it must be kubepass's own, with mode 0600"));
+                    }
+                    Some(why) => exposed.push(Exposed { file: path.clone(), why }),
+                    None => {}
                 }
-                bytes
+                Ok(bytes)
             }),
             // No reader of a file makes one.
             Reference::Object(_) => Err("only an object of an API server may name it".to_owned()),
@@ -223,8 +237,8 @@ fn read_text(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
-/// The content and the permission bits. Never waits for a writer (a FIFO is refused) and never reads more than the limit.
-pub(super) fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), String> {
+/// The content, and what the system says of the file. Never waits for a writer (a FIFO is refused) and never reads more than the limit.
+pub(super) fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), String> {
     let describe = |error: std::io::Error| error.to_string();
     let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(describe)?;
     let metadata = file.metadata().map_err(describe)?;
@@ -234,12 +248,13 @@ pub(super) fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), Strin
     if !metadata.is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    let mut bytes = Vec::new();
+    // At once as large as needed: what grows leaves parts of a secret behind.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len().min(limit) + 1).unwrap_or_default());
     file.take(limit + 1).read_to_end(&mut bytes).map_err(describe)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
         return Err(format!("it is larger than {limit} bytes"));
     }
-    Ok((bytes, metadata.permissions().mode()))
+    Ok((bytes, metadata))
 }
 
 /// SHA-256 over labelled, length-prefixed parts. Its first digits are shown as the version: the `secrets` in it have 256 bits, so nothing
@@ -276,26 +291,39 @@ impl ContentHash {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
-    fn secret_files_that_others_may_read_are_named() {
+    fn secret_files_that_others_may_read_are_named_and_refused_where_modes_are_strict() {
         let folder = tempfile::tempdir().unwrap();
-        let check = |mode: u32, want: &[&str]| {
+        let file = folder.path().join("kubepass.yaml");
+        let check = |mode: u32, want: Option<&str>| {
             for name in ["secret", "tls.crt"] {
                 std::fs::write(folder.path().join(name), "x").unwrap();
                 std::fs::set_permissions(folder.path().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
             }
             let text = "secrets: [{file: secret}]\nlisteners: [{certificates: [{chain: {file: tls.crt}}]}]";
-            let draft = config::parse(text, &folder.path().join("kubepass.yaml").to_string_lossy()).unwrap();
-            let names: Vec<_> =
-                read_references(&draft).1.into_iter().map(|path| path.strip_prefix(folder.path()).unwrap().to_owned()).collect();
-            assert_eq!(names, want.iter().map(PathBuf::from).collect::<Vec<_>>(), "{mode:o}");
+            let draft = config::parse(text, &file.to_string_lossy()).unwrap();
+            let (contents, exposed) = read_references(&draft);
+            let want_exposed = want.map(|why| Exposed { file: folder.path().join("secret"), why: why.to_owned() });
+            assert_eq!(exposed, want_exposed.into_iter().collect::<Vec<_>>(), "{mode:o}");
+            assert!(contents.0.values().all(Result::is_ok), "a warning");
+
+            std::fs::write(&file, format!("{text}\nstrict_file_modes: true")).unwrap();
+            let Outcome::Refused(error) = attempt(&file, InForce::default(), 0).outcome else { panic!("it is far from complete") };
+            let refused: Vec<_> = error.lines().into_iter().filter(|line| line.contains("strict_file_modes")).collect();
+            assert_eq!(refused.len(), usize::from(want.is_some()), "{mode:o}: {refused:?}");
+            for (line, why) in refused.iter().zip(want) {
+                assert!(line.contains("kubepass.yaml:1:11: secrets[0]: cannot read") && line.contains(why), "{line}");
+            }
         };
-        check(0o600, &[]);
-        check(0o640, &["secret"]);
-        check(0o604, &["secret"]);
+        check(0o600, None);
+        check(0o640, Some("mode 0640 lets others in"));
+        check(0o604, Some("mode 0604 lets others in"));
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl Installation {
                 Arc::new(pages("partner-wiki", "partner-wiki.example.com", Some(vec!["partner".to_owned()]))),
             ],
             cluster_source: None,
+            strict_file_modes: false,
             audit: AuditSettings {
                 sinks: vec![AuditSink::File { path: audit }],
                 on_failure: OnAuditFailure::Deny,
