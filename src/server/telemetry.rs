@@ -62,6 +62,9 @@ pub fn install(format: LogFormat, filter: &str) -> Result<(), String> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        // A line that cannot be written (a full disk) is lost. The library's complaint about it, which cannot be written either, would be a panic
+        // of whoever has something to log.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     let installed = match format {
         LogFormat::Human => builder.try_init(),

@@ -157,7 +157,12 @@ impl Trail {
 
     /// Whether the last write succeeded.
     pub fn healthy(&self) -> bool {
-        !self.health.failing.load(Ordering::Relaxed) && !self.queue.is_closed()
+        !self.health.failing.load(Ordering::Relaxed) && !self.has_ended()
+    }
+
+    /// Whether the writer is gone, and every line that has to wait for it lost.
+    pub fn has_ended(&self) -> bool {
+        self.queue.is_closed()
     }
 
     /// Lines written and lines that failed, since start.

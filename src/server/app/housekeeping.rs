@@ -25,11 +25,17 @@ const SWEEP: Duration = Duration::from_secs(30);
 const TRAIL_RETRY: Duration = Duration::from_secs(1);
 
 /// Brings a trail that failed back by itself, with a line that says what is missing.
-pub(super) async fn mend_trail(trail: Trail, stop: CancellationToken) -> Result<(), Infallible> {
+///
+/// # Errors
+/// The trail's writer has ended, which nothing but a new start brings back.
+pub(super) async fn mend_trail(trail: Trail, stop: CancellationToken) -> Result<(), &'static str> {
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(TRAIL_RETRY) => trail.report_loss().await,
+        }
+        if trail.has_ended() {
+            return Err("the audit writer has ended");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! One append-only file of JSON lines. A line that could not be written whole leaves no half behind; a file that was moved away is made anew.
+//! What a crash cut off stays as a line of its own: nobody was told that it was written, and it must not spoil the next one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A sink file.
@@ -50,10 +51,20 @@ impl AuditFile {
     }
 }
 
+/// False for a file that we may not read: then nobody can tell.
+fn ends_within_a_line(path: &Path, length: u64) -> bool {
+    let Some(last) = length.checked_sub(1) else { return false };
+    let mut byte = [0];
+    File::open(path).and_then(|file| file.read_exact_at(&mut byte, last)).is_ok_and(|()| byte != *b"\n")
+}
+
 impl Open {
     fn at(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         let metadata = file.metadata()?;
+        if metadata.is_file() && ends_within_a_line(path, metadata.len()) {
+            (&file).write_all(b"\n")?;
+        }
         Ok(Self { inode: (metadata.dev(), metadata.ino()), regular: metadata.is_file(), file })
     }
 

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::path::Path;
 
@@ -33,6 +33,25 @@ async fn a_recorded_event_stands_in_the_file() {
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(users(&path), (0..500).map(|n| format!("u{n}")).collect::<Vec<_>>());
     assert_eq!(trail.counts(), (500, 0));
+}
+
+#[tokio::test]
+async fn what_a_crash_cut_off_does_not_spoil_the_next_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let check = |before: &'static str, want: &'static str| {
+        std::fs::write(&path, before).unwrap();
+        let path = path.clone();
+        async move {
+            Trail::open(&settings(&path)).unwrap().record(event("a")).await.unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let line = text.strip_prefix(want).unwrap_or_else(|| panic!("{text:?}"));
+            assert_eq!(serde_json::from_str::<serde_json::Value>(line).unwrap()["user"], "a");
+        }
+    };
+    check("", "").await;
+    check("{}\n", "{}\n").await;
+    check("{}\n{\"schema\":1,\"ti", "{}\n{\"schema\":1,\"ti\n").await;
 }
 
 #[tokio::test]
