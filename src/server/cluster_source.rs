@@ -44,11 +44,20 @@ pub type ObjectsReceiver = tokio::sync::watch::Receiver<Option<Arc<Objects>>>;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("the kubeconfig {0} cannot be used: {1}")]
-    Kubeconfig(PathBuf, #[source] Box<KubeconfigError>),
+    Kubeconfig(PathBuf, String),
     #[error("this is no pod with a service account, and `cluster_source` names no kubeconfig: {0}")]
     NoPod(#[from] InClusterError),
     #[error("no client can be made: {0}")]
     Client(#[from] Box<kube::Error>),
+}
+
+/// Without what stands around a mistake, which the parser would show: it may be a token.
+fn in_words(error: &KubeconfigError) -> String {
+    let KubeconfigError::Parse(error) = error else { return error.to_string() };
+    match error.location() {
+        Some(at) => format!("line {}, column {}: it is no kubeconfig", at.line(), at.column()),
+        None => "it is no kubeconfig".to_owned(),
+    }
 }
 
 /// One API server, watched.
@@ -75,7 +84,7 @@ impl ClusterSource {
     pub async fn connect(settings: &config::ClusterSource) -> Result<Self, ConnectError> {
         let mut config = match &settings.kubeconfig {
             Some(path) => {
-                let unusable = |error| ConnectError::Kubeconfig(path.clone(), Box::new(error));
+                let unusable = |error| ConnectError::Kubeconfig(path.clone(), in_words(&error));
                 let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
                 kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(unusable)?
             }
