@@ -22,6 +22,9 @@ use crate::server::ext_authz::grpc::Checks;
 const MAX_THREADS: usize = 16;
 /// Connections that wait for one thread to take them, and handshakes that it makes at a time.
 const WAITING: usize = 64;
+/// Checks of one connection that may be taken back before they were looked at. A client who resets their requests has Envoy do that, on the
+/// connection that all others share: with the library's 20, made against clients of one's own, one of them could have it closed for all.
+const MAX_TAKEN_BACK: usize = 8_192;
 
 /// Why checks are answered no more.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +75,8 @@ fn start(checks: Checks, gate: Arc<Gate>, stop: CancellationToken) -> io::Result
     thread::Builder::new().name("ext-authz".to_owned()).spawn(move || {
         let links = ReceiverStream::new(accepted).map(move |accepted| Arc::clone(&gate).admit(accepted)).buffer_unordered(WAITING);
         let incoming = links.filter_map(|link| std::future::ready(link.map(Ok::<_, io::Error>)));
-        let served = Server::builder().serve_with_incoming_shutdown(checks, incoming, stop.cancelled_owned());
+        let server = Server::builder().http2_max_pending_accept_reset_streams(Some(MAX_TAKEN_BACK));
+        let served = server.serve_with_incoming_shutdown(checks, incoming, stop.cancelled_owned());
         // Nobody waits any more when the process ends without a drain.
         let _ = ended.send(runtime.block_on(served).map_err(|error| error.to_string()));
     })?;

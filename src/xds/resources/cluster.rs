@@ -33,6 +33,9 @@ use crate::defence::{Defence, off};
 
 /// Each watch holds a request open; Envoy's default of 1,024 would refuse the next one.
 const MAX_OPEN: u32 = 100_000;
+/// Requests of one connection to an API server. Before Envoy has read how many the server takes it would send any number, and the server
+/// refuses those beyond: whoever asks for much at once would have the requests of others refused with theirs.
+const MAX_STREAMS_UPSTREAM: u32 = 100;
 
 pub(super) fn cluster(input: &RouteInput<'_>) -> Cluster {
     let tls = input.ca_pem.and_then(|_| upstream_tls(input));
@@ -84,7 +87,11 @@ pub(super) fn is_ip(host: &str) -> bool {
 }
 
 fn as_downstream() -> UseDownstreamHttpConfig {
-    let http2 = Http2ProtocolOptions { connection_keepalive: Some(http2_keepalive()), ..Default::default() };
+    let http2 = Http2ProtocolOptions {
+        max_concurrent_streams: number(MAX_STREAMS_UPSTREAM),
+        connection_keepalive: Some(http2_keepalive()),
+        ..Default::default()
+    };
     UseDownstreamHttpConfig {
         http_protocol_options: Some(Http1ProtocolOptions::default()),
         http2_protocol_options: Some(http2),
