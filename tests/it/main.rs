@@ -19,6 +19,7 @@ mod ext_authz_gone;
 mod fixture;
 mod fuzz_corpus;
 mod identities;
+mod limits;
 mod live_reload;
 mod managed_envoy;
 mod manifests;

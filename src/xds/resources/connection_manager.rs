@@ -31,7 +31,16 @@ pub(super) const WEBSOCKET: &str = "websocket";
 
 /// Above what a client sends and the lines that ext_authz adds.
 const MAX_HEADERS: u32 = 300;
-const MAX_HEADER_KIB: u32 = 60;
+const MAX_HEADER_BYTES: u32 = 60 * 1024;
+/// Requests of one HTTP/2 connection at a time.
+const MAX_STREAMS: u32 = 100;
+/// What a client may send on one stream, and on all of a connection, before somebody has taken it.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// For the headers of a request to be there whole.
+const HEADERS_SECONDS: u64 = 10;
+/// Of a connection without a request.
+const IDLE_SECONDS: u64 = 3600;
 
 /// What a connection manager takes for the address that a request came from.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +95,8 @@ pub(super) fn connection_manager(stat_prefix: &str, source: Source<'_>, routes: 
         strip_trailing_host_dot: true,
         common_http_protocol_options: Some(common_options()),
         http2_protocol_options: Some(http2_options()),
-        max_request_headers_kb: number(MAX_HEADER_KIB),
-        request_headers_timeout: seconds(10),
+        max_request_headers_kb: number(MAX_HEADER_BYTES / 1024),
+        request_headers_timeout: seconds(HEADERS_SECONDS),
         // A quiet `logs -f` or watch is not a dead one: keepalives tell.
         stream_idle_timeout: seconds(0),
         request_timeout: seconds(0),
@@ -111,7 +120,7 @@ fn common_options() -> HttpProtocolOptions {
     use HeadersWithUnderscoresAction::{Allow, RejectRequest};
     let underscores = if off(Defence::UnderscoreRefusal) { Allow } else { RejectRequest };
     HttpProtocolOptions {
-        idle_timeout: seconds(3600),
+        idle_timeout: seconds(IDLE_SECONDS),
         max_headers_count: number(MAX_HEADERS),
         // `impersonate_user` means `Impersonate-User` to some servers.
         headers_with_underscores_action: underscores.into(),
@@ -121,9 +130,9 @@ fn common_options() -> HttpProtocolOptions {
 
 fn http2_options() -> Http2ProtocolOptions {
     Http2ProtocolOptions {
-        max_concurrent_streams: number(100),
-        initial_stream_window_size: number(64 * 1024),
-        initial_connection_window_size: number(1024 * 1024),
+        max_concurrent_streams: number(MAX_STREAMS),
+        initial_stream_window_size: number(STREAM_WINDOW_BYTES),
+        initial_connection_window_size: number(CONNECTION_WINDOW_BYTES),
         connection_keepalive: Some(http2_keepalive()),
         ..Default::default()
     }

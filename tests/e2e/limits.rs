@@ -1,0 +1,49 @@
+//! Limits of Envoy at their edges: what fits is served by the API server, one more is refused before anybody sees it. The README names them all.
+
+use super::rows::{ROWS, Row, for_each_row};
+use super::shared::world;
+use super::support::raw::Connection;
+use super::support::world::World;
+
+/// Header lines, and how many of them are added on the way at most; and bytes of all of them.
+const LINES: usize = 300;
+const ADDED: usize = 24;
+const BYTES: usize = 60 * 1024;
+/// What a request has besides what is put in here, and what is added on its way: on one of the routes a signed token.
+const ROOM: usize = 4 * 1024;
+
+#[test]
+fn header_lines_and_bytes_have_their_edge() {
+    let world = world();
+    let foo = world.person("foo");
+    let tokens = ROWS.map(|row| (row.route, foo.session_token(&world.url(row.host))));
+    for_each_row(&world, |world, row| {
+        let token = &tokens.iter().find(|(route, _)| *route == row.route).unwrap().1;
+        let check = |what: &str, more: &[(String, String)], want: u16| {
+            let path = format!("/version?limits={what}-{}", row.route);
+            assert_eq!(get(world, row, token, &path, more), Some(want), "{what} on {}", row.route);
+            let seen = || row.cluster(world).audit_events().iter().any(|event| event["requestURI"] == path.as_str());
+            if want == 200 {
+                super::support::wait::eventually(what, std::time::Duration::from_secs(5), || seen().then_some(()));
+            } else {
+                assert!(!seen(), "{what} came to the API server of {}", row.route);
+            }
+        };
+        // `host` and `authorization` are lines as well.
+        let lines = |count: usize| (0..count - 2).map(|number| (format!("x-line-{number}"), "x".to_owned())).collect::<Vec<_>>();
+        check("lines-that-fit", &lines(LINES - ADDED), 200);
+        check("no-room-for-what-is-added", &lines(LINES), 500);
+        check("a-line-too-many", &lines(LINES + 1), 431);
+        let bytes = |count: usize| vec![("x-filler".to_owned(), "x".repeat(count - token.len()))];
+        check("bytes-that-fit", &bytes(BYTES - ROOM), 200);
+        check("bytes-too-many", &bytes(BYTES), 431);
+    });
+}
+
+fn get(world: &World, row: Row, token: &str, path: &str, more: &[(String, String)]) -> Option<u16> {
+    let authorization = format!("Bearer {token}");
+    let own = [("host", row.host), ("authorization", authorization.as_str())];
+    let headers: Vec<(&str, &str)> = own.into_iter().chain(more.iter().map(|(name, value)| (name.as_str(), value.as_str()))).collect();
+    let mut connection = Connection::open(world.port, row.host, world.authority.pem());
+    connection.request("GET", path, &headers).answer().map(|answer| answer.status)
+}
