@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak bench bench-report bench-parts bench-xds instructions profile lint fuzz tools build
+.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak faults bench bench-report bench-parts bench-xds instructions profile lint fuzz tools build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-images: tools ## the images by the Dockerfile's own stages, started with wh
 
 soak: tools ## 1,000 mixed changes under open streams, with kubepass started again and its link to Envoy cut (about 15 minutes)
 	KUBEPASS_TEST_SOAK=1000 $(CARGO) test --test e2e soak:: -- --nocapture
+
+faults: tools ## every part fails once under load, then kubepass is killed 100 times; and floods of 20 seconds each (about 20 minutes)
+	KUBEPASS_TEST_FAULTS=100 $(CARGO) test --test e2e fault_script:: -- --nocapture
+	KUBEPASS_TEST_FLOODS=20 $(CARGO) test --test e2e floods:: -- --nocapture
 
 bench: tools ## what kubepass adds to a request, beside Envoy alone and the API server itself (about 12 minutes; QUICK=1 takes 4)
 	@command -v h2load > /dev/null || { echo "h2load is not there: apt-get install nghttp2-client (Debian, Ubuntu), brew install nghttp2 (macOS)" >&2; exit 1; }

@@ -10,7 +10,29 @@ pub fn unix_now() -> u64 {
 
 /// Time since the Unix epoch.
 pub fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    #[cfg(debug_assertions)]
+    let now = jump::of(now);
+    now
+}
+
+/// A clock that jumps, for tests of what then happens; no part of a release.
+#[cfg(debug_assertions)]
+mod jump {
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+    use std::time::Duration;
+
+    /// The file that this variable names holds seconds by which the clock is wrong, as they are at the moment.
+    const VARIABLE: &str = "KUBEPASS_TEST_CLOCK_FILE";
+
+    pub(super) fn of(now: Duration) -> Duration {
+        static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+        let file = FILE.get_or_init(|| std::env::var_os(VARIABLE).map(PathBuf::from));
+        let seconds = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse::<i64>().ok()).unwrap_or_default();
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 { now.saturating_sub(by) } else { now.saturating_add(by) }
+    }
 }
 
 /// RFC 3339 in UTC with microseconds, for example `2026-01-02T03:04:05.000006Z`.

@@ -300,6 +300,11 @@ fn readiness(world: &World) -> (u16, String) {
     (answer.status().as_u16(), answer.text().unwrap())
 }
 
+pub(super) fn assert_ready(world: &World) {
+    let (status, text) = readiness(world);
+    assert_eq!(status, 200, "{text}");
+}
+
 fn sessions(world: &World) -> String {
     world.operator(&["session", "list"]).ok()
 }

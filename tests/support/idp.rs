@@ -20,6 +20,8 @@ use super::{http, wait};
 pub const CLIENT_ID: &str = "kubepass";
 pub const CLIENT_SECRET: &str = "a client secret for tests only";
 
+const ISSUED: &str = "issued.jsonl";
+
 /// What a provider is started with.
 #[derive(Clone, Default)]
 pub struct IdpOptions {
@@ -63,7 +65,7 @@ impl Idp {
         let client = json!({"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "redirect_uris": options.redirect_uris});
         let config = json!({
             "modules": tools.idp_dir().join("node_modules"), "issuer": issuer, "port": port, "tls": tls, "clients": [client],
-            "users": dir.join("users.json"), "keys": dir.join("keys.json"),
+            "users": dir.join("users.json"), "keys": dir.join("keys.json"), "issued": dir.join(ISSUED),
         });
         run.write(&format!("{name}/config.json"), config.to_string());
         let mut idp = Self {
@@ -95,6 +97,12 @@ impl Idp {
         let path = self.dir.join("users.json");
         let part = self.dir.join("users.part");
         std::fs::write(&part, users.to_string()).and_then(|()| std::fs::rename(&part, &path)).expect("the users file");
+    }
+
+    /// Every answer of its token endpoint so far: ID tokens, access tokens.
+    pub fn issued(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.dir.join(ISSUED)).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 
     /// A new signing key; the old one is no longer published.

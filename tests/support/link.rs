@@ -4,16 +4,35 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// The way. Dropping it leaves it as it is.
 #[derive(Clone, Default)]
-pub struct Link(Arc<Mutex<State>>);
+pub struct Link(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// What becomes of what the server says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Answers {
+    #[default]
+    PassedOn,
+    /// Each part of it comes that much later.
+    Late(Duration),
+    /// It waits here until this changes, or the way is cut.
+    Held,
+}
 
 #[derive(Default)]
 struct State {
     cut: bool,
+    answers: Answers,
     carried: usize,
     /// Ends each connection that goes this way.
     open: Vec<Box<dyn Fn() + Send>>,
@@ -54,22 +73,28 @@ impl Link {
 
     /// Ends every connection; new ones end at once, until [`Link::mend`].
     pub fn cut(&self) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.0.state.lock().unwrap();
         state.cut = true;
         state.open.drain(..).for_each(|end| end());
+        self.0.changed.notify_all();
     }
 
     pub fn mend(&self) {
-        self.0.lock().unwrap().cut = false;
+        self.0.state.lock().unwrap().cut = false;
+    }
+
+    pub fn answers(&self, answers: Answers) {
+        self.0.state.lock().unwrap().answers = answers;
+        self.0.changed.notify_all();
     }
 
     /// How many connections have gone this way so far.
     pub fn carried(&self) -> usize {
-        self.0.lock().unwrap().carried
+        self.0.state.lock().unwrap().carried
     }
 
     fn pass<E: End>(&self, client: E, connect: impl Fn() -> io::Result<E>) {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.0.state.lock().unwrap();
         if state.cut {
             return;
         }
@@ -78,14 +103,30 @@ impl Link {
         let Ok((client_end, server_end, from_client, to_server)) = twins() else { return };
         state.carried += 1;
         state.open.push(Box::new(move || [&client_end, &server_end].into_iter().for_each(|end| end.end(Shutdown::Both))));
-        thread::spawn(move || copy(from_client, to_server));
-        thread::spawn(move || copy(server, client));
+        thread::spawn(move || copy(from_client, to_server, || ()));
+        let link = self.clone();
+        thread::spawn(move || copy(server, client, || link.wait()));
+    }
+
+    /// Before a part of what the server says goes on.
+    fn wait(&self) {
+        let state = self.0.state.lock().unwrap();
+        let answers = state.answers;
+        match answers {
+            Answers::PassedOn => {}
+            Answers::Late(by) => {
+                drop(state);
+                thread::sleep(by);
+            }
+            Answers::Held => drop(self.0.changed.wait_while(state, |state| state.answers == Answers::Held && !state.cut).unwrap()),
+        }
     }
 }
 
-fn copy<E: End>(mut from: E, mut to: E) {
+fn copy<E: End>(mut from: E, mut to: E, before: impl Fn()) {
     let mut part = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut part) {
+        before();
         if to.write_all(&part[..read]).is_err() {
             break;
         }

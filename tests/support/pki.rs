@@ -62,6 +62,14 @@ impl Authority {
         self.sign(node(names), ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A server certificate whose time is over.
+    pub fn expired_server(&self, names: &[&str]) -> Pair {
+        let mut params = named(names[0], &[]);
+        params.subject_alt_names = names.iter().map(|name| alternative(name)).collect();
+        (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2021, 1, 1));
+        self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     /// One whose time is over.
     pub fn expired_node(&self, names: &[&str]) -> Pair {
         let mut params = node(names);

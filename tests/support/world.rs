@@ -3,6 +3,7 @@
 //! It is set up as the README tells an operator to: a configuration file; on each cluster `cluster rbac` applied and a token made, or the API
 //! server started with what `cluster authentication-config` prints; `up`.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +71,7 @@ pub struct WorldOptions {
     pub top_level: String,
     /// Of both clusters.
     pub api_server_flags: Vec<String>,
-    /// kubepass's environment besides.
+    /// kubepass's environment besides this process's own.
     pub server_env: Vec<(String, String)>,
 }
 
@@ -318,7 +319,8 @@ impl World {
     /// `kubepass-server VERB ...` on this installation's configuration.
     pub fn operator(&self, args: &[&str]) -> Output {
         let config = self.config_path().display().to_string();
-        Kubectl::command(&server_binary(), &self.run.dir("operator")).env("KUBEPASS_CONFIG", &config).run(args)
+        let command = Kubectl::command(&server_binary(), &self.run.dir("operator")).env("KUBEPASS_CONFIG", &config);
+        self.options.server_env.iter().fold(command, |command, (name, value)| command.env(name, value)).run(args)
     }
 
     /// `kubepass-server up`; returns when it is ready.
@@ -333,11 +335,23 @@ impl World {
         self.until_ready();
     }
 
+    /// The same by a program that becomes kubepass.
+    pub fn start_server_as(&mut self, program: &[&str], verb: &[&str]) {
+        self.launch(program, verb);
+        self.until_ready();
+    }
+
     /// The same without the wait.
     pub fn launch_server(&mut self, verb: &[&str]) {
-        let mut command = leash::command(server_binary());
-        command.args(verb).arg("--config").arg(self.config_path());
-        command.current_dir(self.run.dir("kubepass")).envs(self.options.server_env.iter().cloned());
+        self.launch(&[], verb);
+    }
+
+    fn launch(&mut self, program: &[&str], verb: &[&str]) {
+        let binary = server_binary();
+        let words: Vec<&OsStr> = program.iter().map(OsStr::new).chain([binary.as_os_str()]).collect();
+        let mut command = leash::command(words[0]);
+        command.args(&words[1..]).args(verb).arg("--config").arg(self.config_path());
+        command.envs(self.options.server_env.iter().cloned()).current_dir(self.run.dir("kubepass"));
         self.server = Some(self.run.start("kubepass-server", command));
     }
 

@@ -5,7 +5,7 @@
 //
 // CONFIG.json: modules (directory that holds node_modules), issuer, port, tls ({cert, key}: paths) or null, clients (metadata as in
 // OpenID Connect Dynamic Client Registration), users (path of a JSON file, login name -> claims; read again at every login),
-// keys (path; signing keys survive a restart there), id_token_ttl (seconds).
+// keys (path; signing keys survive a restart there), issued (path; every answer of the token endpoint, one a line), id_token_ttl (seconds).
 //
 // POST /-/settings with a JSON object changes what the provider does from the next request on:
 //   rotate: true                 new signing key; the old one is gone from the JWKS
@@ -14,7 +14,7 @@
 //   fail: {discovery|jwks|authorization|token|userinfo: {status, body}}  that endpoint answers so instead
 //   id_token: {claims, header, sign: "right" | "unpublished" | "none"}   the ID token is altered and signed again; a claim of null is left out
 // `null` puts a setting back.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import { createRequire } from 'node:module';
@@ -106,6 +106,7 @@ function build() {
 
 async function alter(ctx, next) {
   await next();
+  if (ctx.oidc?.route === 'token' && ctx.body?.id_token) appendFileSync(config.issued, `${JSON.stringify(ctx.body)}\n`, { mode: 0o600 });
   if (ctx.oidc?.route === 'token' && settings.id_token && ctx.body?.id_token) {
     ctx.body = { ...ctx.body, id_token: await altered(ctx.body.id_token, settings.id_token) };
   }
