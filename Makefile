@@ -77,8 +77,18 @@ lint: ## formatting, clippy, licences and sources of dependencies
 	$(CARGO) fetch --locked --quiet
 	@tests/tools/cargo-deny --offline --config .deny.toml check bans licenses sources
 
-fuzz: ## run the fuzz targets for a minute each (needs a nightly toolchain and cargo-fuzz)
-	@tests/fuzz/run
+FUZZ_SECONDS ?= 60
+fuzz: ## run each fuzz target for FUZZ_SECONDS, a minute by default (needs a nightly toolchain and cargo-fuzz)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run
+
+advisories: ## known vulnerabilities of dependencies; says aloud, and fails, when it could not look them up (needs the network)
+	@tests/tools/advisories
+
+sbom: ## what the programs are built from, as CycloneDX: target/sbom
+	@tests/tools/sbom
+
+reproducible: ## that two release builds of the last commit are the same bytes (about 25 minutes)
+	@tests/tools/reproducible
 
 tools:
 	@tests/tools/ensure > /dev/null

@@ -24,6 +24,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use token_cache::understood as understood_cache_file;
+
 /// Runs the command that the process' arguments name.
 pub fn main() -> ExitCode {
     let arguments = arguments::Arguments::parse();

@@ -227,7 +227,7 @@ impl TokenCache {
 
     /// A file that cannot be read or understood is as good as none: the next login replaces it.
     fn read<T: DeserializeOwned>(&self, path: &Path) -> Option<T> {
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        parse(&std::fs::read(path).ok()?)
     }
 
     fn write<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), CacheError> {
@@ -241,6 +241,24 @@ impl TokenCache {
             _ => Ok(()),
         }
     }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// The kinds of cache file (`login`, `session`, `trust`) that these bytes are taken for. For the fuzz target: a file may have been cut short, or come
+/// from another version.
+pub fn understood(bytes: &[u8], now: u64) -> Vec<&'static str> {
+    let session = parse::<CachedSession>(bytes).map(|mut session| {
+        session.hand_to(None);
+        // Nobody is handed a token that may be the refused one.
+        debug_assert!(!session.is_good_for(None, now));
+        "session"
+    });
+    let login = parse::<CachedLogin>(bytes).map(|_| "login");
+    let trust = parse::<RememberedTrust>(bytes).map(|_| "trust");
+    [login, session, trust].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

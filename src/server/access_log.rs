@@ -1,7 +1,7 @@
 //! Envoy's gRPC access log: how a request went on after its decision, as completion lines of the audit trail. Entries are what an Envoy
 //! claims, without acknowledgement and possibly lost, so nothing is decided on them; a bad one is counted and passed over.
 
-mod convert;
+pub mod convert;
 mod flags;
 
 #[cfg(test)]

@@ -1,16 +1,26 @@
 //! What the fuzzers call: any bytes end in a value, and some things hold for every input. Used by the fuzz targets and, over the corpus, by an
 //! ordinary test.
-#![allow(unreachable_pub, reason = "the fuzz targets and a test include this module")]
+#![allow(unreachable_pub, dead_code, reason = "the fuzz targets and a test include this module, each for a part of it")]
 
+#[path = "decision.rs"]
+pub mod decision;
 #[path = "xds_stream.rs"]
 pub mod xds_stream;
 
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::data::accesslog::v3::HttpAccessLogEntry;
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use kubepass::access::request::{Credential, RequestHeaders};
+use kubepass::audit::AuditEvent;
+use kubepass::cli;
 use kubepass::config;
+use kubepass::identity::IdentityMapping;
 use kubepass::kubernetes::request_info::RequestInfo;
-use kubepass::policy::{Effect, Policy, RuleSource};
+use kubepass::policy::{Effect, Policy, PolicyInput, RequestView, RouteView, RuleResult, RuleSource, UserView};
+use kubepass::server::access_log::convert::{Converted, completion};
 use kubepass::server::ext_authz::question;
+use kubepass::session::{ROUTE_COOKIE, open_route_cookie};
 use kubepass::snapshot::NodeView;
 use kubepass::token::{JwkSet, Secret, TokenKeys};
 use prost::Message as _;
@@ -19,14 +29,21 @@ use prost::Message as _;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// One entry for each target.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 14] = [
     ("check_request", check_request),
+    ("decision", decision::run),
     ("request_info", request_info),
     ("request_headers", request_headers),
     ("configuration", configuration),
     ("expression", expression),
+    ("evaluation", evaluation),
     ("token", token),
+    ("cookies", cookies),
+    ("access_log", access_log),
+    ("cache_file", cache_file),
     ("xds_stream", xds_stream::run),
+    ("xds_delta", xds_stream::delta),
+    ("xds_state_of_the_world", xds_stream::state_of_the_world),
 ];
 
 /// Envoy's question, encoded: what `prost` takes is taken too, and says the same.
@@ -90,6 +107,40 @@ pub fn expression(data: &[u8]) {
     }
 }
 
+/// First line the claims as JSON, the rest a rule's source or what a name is made of.
+pub fn evaluation(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (claims, source) = text.split_once('\n').unwrap_or(("{}", text));
+    let Ok(claims) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(claims) else { return };
+    if let Ok(mapping) = IdentityMapping::compile(source, Some(source), None)
+        && let Ok(identity) = mapping.map("corp", &claims)
+    {
+        assert!(!identity.username.trim().is_empty(), "a name that is none of {text:?}");
+    }
+    let rule = |name, effect| RuleSource { name, effect, source, message: None };
+    let Ok(policy) = Policy::compile(&[rule("allow", Effect::Allow), rule("deny", Effect::Deny)]) else { return };
+    let (groups, labels) = (["sre".to_owned(), "team-a".to_owned()], BTreeMap::from([("tier".to_owned(), "production".to_owned())]));
+    let info = RequestInfo::parse("GET", "/api/v1/namespaces/web/pods/a/log?follow=true").expect("a request");
+    let input = PolicyInput {
+        user: UserView { name: "foo", email: "foo@example.com", groups: &groups, claims: &claims, idp: "corp", session_age: 60 },
+        request: RequestView {
+            info: &info,
+            method: "GET",
+            host: "prod.k8s.example.com",
+            source_ip: "192.0.2.1",
+            user_agent: "kubectl",
+            time: 9,
+        },
+        route: RouteView { name: "prod", labels: &labels },
+    };
+    // One source as both: whatever it says, its deny comes first.
+    let verdict = policy.evaluate(&input);
+    assert_eq!(verdict, policy.evaluate(&input), "{text:?} says one thing and then another");
+    assert!(!verdict.allowed, "{text:?} allows though its deny holds as much as its allow");
+    let matched = policy.explain(&input).iter().any(|trace| trace.effect == Effect::Deny && trace.result != RuleResult::NotMatched);
+    assert_eq!(verdict.rule.as_deref() == Some("deny"), matched, "{text:?}");
+}
+
 /// The key of RFC 7517, A.1, under its thumbprint: nobody signs with it here.
 const PUBLISHED: &str = r#"{"keys": [{"kid": "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s", "use": "sig", "alg": "ES256", "kty": "EC", "crv": "P-256",
     "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
@@ -104,4 +155,38 @@ pub fn token(data: &[u8]) {
     let jwks: JwkSet = serde_json::from_str(PUBLISHED).expect("a JWKS");
     assert!(jwks.verify_upstream_token(text, "https://pass.example.com", "prod", 1_767_225_600).is_err());
     assert!(jwks.verify_assertion_token(text, "https://pass.example.com", "https://wiki.example.com", 1_767_225_600).is_err());
+}
+
+/// Lines of `cookie`.
+pub fn cookies(data: &[u8]) {
+    let read = RequestHeaders::read(data.split(|byte| *byte == b'\n').map(|line| ("cookie", line)));
+    let upstream = read.cookies.for_upstream();
+    let text = upstream.as_ref().map_or("", |cookies| cookies.as_str());
+    assert!(!text.to_ascii_lowercase().contains("__host-kubepass"), "an upstream sees {text:?}");
+    assert!(!text.contains(char::is_control), "{text:?} is no line");
+    let keys = TokenKeys::derive(&[Secret::new("a key that no corpus entry was sealed with, long enough").expect("long enough")]);
+    if let Some(value) = read.cookies.only(ROUTE_COOKIE) {
+        assert!(open_route_cookie(&keys, "wiki.example.com", value).is_none());
+    }
+}
+
+/// An entry of Envoy's access log, encoded.
+pub fn access_log(data: &[u8]) {
+    let Ok(entry) = HttpAccessLogEntry::decode(data) else { return };
+    let event = match completion(&entry) {
+        Converted::Event(event) => event,
+        Converted::Skipped => return,
+        Converted::Malformed(why) => return assert!(!why.is_empty()),
+    };
+    assert!((1..=128).contains(&event.request_id.len()) && event.request_id.is_ascii(), "{:?}", event.request_id);
+    assert!(event.route.chars().count() <= 253 && event.ended_by.chars().count() <= 256, "{event:?}");
+    let line = serde_json::to_string(&AuditEvent::Completion(Box::new(event))).expect("a line");
+    assert!(!line.contains(['\n', '\r']), "an audit line of several lines: {line:?}");
+}
+
+/// A file of the CLI's cache.
+pub fn cache_file(data: &[u8]) {
+    for kind in cli::understood_cache_file(data, 1_767_225_600) {
+        assert!(matches!(kind, "login" | "session" | "trust"));
+    }
 }

@@ -1,5 +1,6 @@
-//! An xDS stream under any requests, in both protocols. A line is a command (`set`, `ask`, `ack`, `nack`, `stale`, `reconnect`, as in the
-//! scripts of `xds::stream`), or else the bytes of a request message.
+//! An xDS stream under any requests. `run`: in both protocols; a line is a command (`set`, `ask`, `ack`, `nack`, `stale`, `reconnect`, as in the
+//! scripts of `xds::stream`), or else the bytes of a request message. `delta` and `state_of_the_world`: messages of one protocol alone, each with its
+//! length before it, while the resources change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +40,33 @@ pub fn run(data: &[u8]) {
                     whole.request(request, &set);
                 }
             }
+        }
+    }
+}
+
+/// What is in force one after the other.
+const SETS: [&str; 4] =
+    ["cds/a=1 cds/b=1 eds/a=1 lds/a=1 rds/a=1 srds/a=1 sds/a=1", "cds/a=2 eds/a=1 lds/a=1 rds/b=1 sds/a=2 sds/b=1", "", "cds/a=1 ecds/a=1"];
+
+/// Messages of the incremental protocol.
+pub fn delta(data: &[u8]) {
+    messages::<Delta>(data);
+}
+
+/// Messages of the other.
+pub fn state_of_the_world(data: &[u8]) {
+    messages::<StateOfTheWorld>(data);
+}
+
+fn messages<P: Wire<Request: Message + Default>>(mut data: &[u8]) {
+    let mut driven = Driven::<P>::new();
+    let sets = SETS.map(|words| set_of(&words.split(' ').collect::<Vec<_>>()));
+    for set in sets.iter().cycle() {
+        driven.publish(set);
+        // Several between two changes.
+        for _ in 0..3 {
+            let Ok(request) = P::Request::decode_length_delimited(&mut data) else { return };
+            driven.request(request, set);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The fuzz targets over their corpora, on the stable toolchain: what a fuzzer once found stays found.
 
+mod encoded;
 #[path = "../fuzz/entry.rs"]
 mod entry;
 
@@ -17,6 +18,54 @@ fn every_corpus_entry_ends_in_a_value() {
         for path in entries {
             run(&std::fs::read(path).unwrap());
         }
+    }
+}
+
+/// A target that has no program is one that nobody fuzzes.
+#[test]
+fn every_target_has_its_program() {
+    let folder = fixture::root().join("tests/fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    for (target, _) in entry::ALL {
+        let program = std::fs::read_to_string(folder.join("targets").join(format!("{target}.rs"))).unwrap();
+        assert!(program.contains("fuzz_target!(|data: &[u8]| entry::"), "{target}");
+        assert!(manifest.contains(&format!("name = \"{target}\"\npath = \"targets/{target}.rs\"")), "{target} is not in Cargo.toml");
+    }
+    assert_eq!(std::fs::read_dir(folder.join("targets")).unwrap().count(), entry::ALL.len(), "a program whose corpus is not run");
+}
+
+/// Entries that are encoded messages: `UPDATE_GOLDEN=1 cargo test --test it fuzz_corpus` writes them anew.
+#[test]
+fn encoded_entries_are_what_they_are_called() {
+    for (target, name, bytes) in encoded::entries() {
+        let path = fixture::root().join("tests/fuzz/corpus").join(target).join(name);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        assert!(std::fs::read(&path).is_ok_and(|found| found == bytes), "{target}/{name} is another; UPDATE_GOLDEN=1 writes it anew");
+    }
+}
+
+/// The corpus reaches what it is there for: each kind of answer, and a session that is found.
+#[test]
+fn the_decisions_of_the_corpus_are_of_every_kind() {
+    let scene = entry::decision::Scene::get();
+    let mut seen = std::collections::BTreeSet::new();
+    for (_, name, bytes) in encoded::entries().into_iter().filter(|(target, ..)| *target == "decision") {
+        seen.insert((name, scene.outcome(&bytes)));
+    }
+    let of = |name: &str| seen.iter().find(|(entry, _)| *entry == name).map(|(_, outcome)| *outcome);
+    for (name, outcome) in [
+        ("get-pods", "allow"),
+        ("wiki", "allow"),
+        ("wiki-admin", "allow"),
+        ("no-credential", "challenge"),
+        ("impersonation", "deny"),
+        ("other-host", "deny"),
+        ("web", "web"),
+    ] {
+        assert_eq!(of(name), Some(outcome), "{name}");
     }
 }
 

@@ -21,11 +21,13 @@ const MAX_ROUTE: usize = 253;
 /// Longest text that says why a request ended, in characters.
 const MAX_DETAILS: usize = 256;
 
+/// What an entry says.
 #[derive(Debug, PartialEq)]
-pub(super) enum Converted {
+pub enum Converted {
     Event(CompletionEvent),
     /// See `EntryResult::Skipped`.
     Skipped,
+    /// Why.
     Malformed(&'static str),
 }
 
@@ -35,7 +37,7 @@ enum Phase {
     End,
 }
 
-pub(super) fn completion(entry: &HttpAccessLogEntry) -> Converted {
+pub fn completion(entry: &HttpAccessLogEntry) -> Converted {
     let Some(common) = &entry.common_properties else {
         return Converted::Malformed("it has no common properties");
     };
