@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak faults bench bench-report bench-parts bench-xds instructions profile lint fuzz tools build
+.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak faults bench bench-report bench-parts bench-xds instructions profile lint fuzz advisories sbom reproducible tools build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,5 +1,7 @@
 //! Compiles kubepass's own API. Needs no `protoc`: protox is a compiler in Rust.
 
+#![forbid(unsafe_code)]
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     #[cfg(feature = "server")]

@@ -6,6 +6,8 @@
 //! Then the shell (`server`), which moves bytes and keeps time, and the two programs' verbs (`operator`, `cli`).
 //! Which module may use which is a fixed table, held by `tests/it/structure.rs`.
 
+#![forbid(unsafe_code)]
+
 // What the security suite turns off to show that it is needed.
 pub mod defence;
 

@@ -300,3 +300,13 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// `[lints]` says it too, but a crate must not depend on how it is built.
+#[test]
+fn every_crate_root_forbids_unsafe_code() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["src/lib.rs", "src/bin/kubepass.rs", "src/bin/kubepass-server.rs", "proto/build.rs"] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        assert!(text.lines().any(|line| line == "#![forbid(unsafe_code)]"), "{file}");
+    }
+}
