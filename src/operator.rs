@@ -26,6 +26,7 @@ use crate::server::{clock, own_process, publisher};
 use crate::snapshot::Snapshot;
 use crate::token::SigningAlgorithm;
 use crate::xds::bootstrap::NodeName;
+use crate::xds::resource::TypeUrl;
 
 /// Identity-aware access proxy for Kubernetes API servers.
 #[derive(Debug, Parser)]
@@ -71,7 +72,7 @@ enum Verb {
     /// The sessions of a running kubepass.
     #[command(subcommand)]
     Session(SessionVerb),
-    /// What Envoys have of the configuration.
+    /// What Envoys have of the configuration, and what they are given.
     #[command(subcommand)]
     Xds(XdsVerb),
     /// What a running kubepass has in force: configuration, Envoy, identity providers, audit trail.
@@ -267,6 +268,20 @@ enum XdsVerb {
         #[command(flatten)]
         config: ConfigArg,
     },
+    /// What an Envoy is given by a running kubepass, as JSON in the form of Envoy's config dump, without secrets.
+    Dump {
+        /// A node of the configuration, or the id of a connected Envoy; where the configuration has no nodes, all are given the same.
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
+        /// Only this type.
+        #[arg(long = "type", value_name = "TYPE", value_parser = TypeUrl::ALL.map(TypeUrl::short_name))]
+        kind: Option<String>,
+        /// Only resources whose names contain this.
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+        #[command(flatten)]
+        running: RunningArg,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -325,6 +340,7 @@ pub fn main() -> ExitCode {
         Verb::Session(SessionVerb::Revoke { id, user, running }) => print(session::revoke(&running.into(), id.as_deref(), user.as_deref())),
         Verb::Xds(XdsVerb::Status(running)) => print(xds::status(&running.into())),
         Verb::Xds(XdsVerb::Diff { file, config }) => print(xds::diff(&config.config, &file)),
+        Verb::Xds(XdsVerb::Dump { node, kind, name, running }) => print(xds::dump(&running.into(), xds::Wanted { node, kind, name })),
         Verb::State(running) => print(session::state(&running.into())),
     }
 }

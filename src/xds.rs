@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 pub mod difference;
+pub mod dump;
 pub mod resource;
 pub mod resources;
 pub mod stream;

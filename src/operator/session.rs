@@ -61,7 +61,11 @@ pub fn state(running: &Running) -> Result<String, String> {
     serde_json::to_string_pretty(&value).map_err(|error| error.to_string())
 }
 
-fn ask<T, F: Future<Output = Result<tonic::Response<T>, tonic::Status>>>(
+/// Puts one question to a running kubepass.
+///
+/// # Errors
+/// A text for the operator.
+pub(super) fn ask<T, F: Future<Output = Result<tonic::Response<T>, tonic::Status>>>(
     running: &Running,
     question: impl FnOnce(AdminClient<Channel>) -> F,
 ) -> Result<T, String> {

@@ -1,15 +1,20 @@
-//! `xds status` and `xds diff`: what Envoys have, and what a configuration would change for them. No secret is shown: only names and versions.
+//! `xds status`, `xds diff` and `xds dump`: what Envoys have, what a configuration would change for them, and what they are given. No secret is shown.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use super::session::{self, Running, table};
+use crate::server::admin::v1::admin_client::AdminClient;
+use crate::server::admin::v1::{DumpResourcesRequest, DumpedResource};
 use crate::server::publisher;
 use crate::snapshot::NodeView;
 use crate::xds::difference::{self, Difference, What};
-use crate::xds::resource::ResourceSet;
+use crate::xds::dump::{Shown, document};
+use crate::xds::resource::{ResourceSet, TypeUrl};
 use crate::xds::resources::{self, NodeResources};
 
 /// Digits of a version that are shown.
@@ -34,6 +39,49 @@ pub fn diff(current: &Path, file: &Path) -> Result<String, String> {
         resources::build_all(&snapshot).map_err(|error| error.to_string())
     };
     Ok(diff_of_nodes(&resources(current)?, &resources(file)?))
+}
+
+/// Which resources are shown.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Whose.
+    pub node: Option<String>,
+    /// Only this type, by its short name.
+    pub kind: Option<String>,
+    /// Only those whose names contain this.
+    pub name: Option<String>,
+}
+
+/// What an Envoy of a running kubepass is given, as JSON in the form of Envoy's config dump. kubepass leaves secrets out before it sends it.
+///
+/// # Errors
+/// A text for the operator.
+pub fn dump(running: &Running, wanted: Wanted) -> Result<String, String> {
+    let is_part = wanted.kind.is_some() || wanted.name.is_some();
+    let Wanted { node, kind, name } = wanted;
+    let request = DumpResourcesRequest { node: node.unwrap_or_default(), r#type: kind.unwrap_or_default(), name: name.unwrap_or_default() };
+    let dumped = session::ask(running, async |admin: AdminClient<Channel>| collect(admin, request).await)?;
+    if dumped.is_empty() && is_part {
+        return Err("it is given no such resource; without --type and --name all are shown".to_owned());
+    }
+    let shown: Vec<Shown> = dumped.into_iter().map(read).collect::<Result<_, _>>()?;
+    serde_json::to_string_pretty(&document(&shown)).map_err(|error| error.to_string())
+}
+
+async fn collect(mut admin: AdminClient<Channel>, request: DumpResourcesRequest) -> Result<Response<Vec<DumpedResource>>, Status> {
+    let mut stream = admin.dump_resources(request).await?.into_inner();
+    let mut dumped = Vec::new();
+    while let Some(resource) = stream.message().await? {
+        dumped.push(resource);
+    }
+    Ok(Response::new(dumped))
+}
+
+fn read(dumped: DumpedResource) -> Result<Shown, String> {
+    let DumpedResource { type_url, name, version, json } = dumped;
+    let kind = TypeUrl::from_wire(&type_url)
+        .ok_or_else(|| format!("kubepass shows a resource of the type {type_url:?}, which this program does not know"))?;
+    Ok(Shown { kind, name, version, message: serde_json::from_str(&json).map_err(|error| error.to_string())? })
 }
 
 /// For every node that is in one of the two; nodes that are told the same stand together.

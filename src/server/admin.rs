@@ -1,9 +1,11 @@
-//! The operator's window: readiness and metrics on TCP, state and session operations on a Unix socket (0600). Decides nothing.
+//! The operator's window: readiness and metrics on TCP; state, sessions and what Envoys are given on a Unix socket (0600). Decides nothing.
 
 pub mod client;
+pub mod given;
 pub mod http;
 pub mod service;
 
+pub use given::GivenResources;
 pub use service::AdminService;
 
 /// The API of `proto/kubepass/admin/v1/admin.proto`.

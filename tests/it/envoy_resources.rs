@@ -1,6 +1,7 @@
 //! What kubepass tells Envoy for every example configuration: golden files for people to read, and the pinned Envoy to accept them.
 //! `UPDATE_GOLDEN=1 cargo test --test it envoy_resources` rewrites them.
 
+mod dump;
 mod readable;
 mod static_bootstrap;
 

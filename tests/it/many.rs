@@ -50,6 +50,7 @@ impl Scene {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let mut scene = Self { installation, runtime, clients: Vec::new(), apart: Vec::new(), resident: 0 };
         scene.all_have("the Envoys begin", |_| true);
+        scene.installation.is_shown_to_the_operator_alone();
         let before = scene.installation.resident_mib();
         scene.clients = scene.connect();
         scene.all_have("everybody begins", |held| held.names("cds").len() == ROUTES);

@@ -92,7 +92,8 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("managed_envoy", &["xds", "config"]),
-    ("admin", &["ending", "snapshot", "session", "store", "ads", "publisher", "audit", "trail", "oidc", "token"]),
+    // `xds` for what Envoys are given.
+    ("admin", &["ending", "snapshot", "session", "store", "ads", "publisher", "audit", "trail", "oidc", "token", "xds"]),
     ("app", &["*"]),
     ("operator", &["*"]),
     ("cli", &["kubernetes"]),

@@ -1,14 +1,16 @@
-//! The operator API's server: lists and ends sessions, shows state. Who may speak to it is decided by the socket's mode and the peer's uid.
+//! The operator API's server: lists and ends sessions, shows state and what Envoys are given. Who may speak to it is decided by the socket's mode and the peer's uid.
 
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
+use super::given::GivenResources;
 use crate::server::admin::v1::admin_server::Admin;
 use crate::server::admin::v1::revoke_sessions_request::Which;
 use crate::server::admin::v1::{
-    GetStateRequest, GetStateResponse, ListSessionsRequest, ListSessionsResponse, RevokeSessionsRequest, RevokeSessionsResponse,
-    Session as ListedSession,
+    DumpResourcesRequest, DumpedResource, GetStateRequest, GetStateResponse, ListSessionsRequest, ListSessionsResponse,
+    RevokeSessionsRequest, RevokeSessionsResponse, Session as ListedSession,
 };
 use crate::server::ending::{EndError, SessionEnder};
 use crate::session::Session;
@@ -21,6 +23,7 @@ pub type StateReader = dyn Fn() -> serde_json::Value + Send + Sync;
 pub struct AdminService {
     ender: SessionEnder,
     state: Arc<StateReader>,
+    given: GivenResources,
 }
 
 impl std::fmt::Debug for AdminService {
@@ -30,8 +33,8 @@ impl std::fmt::Debug for AdminService {
 }
 
 impl AdminService {
-    pub fn new(ender: SessionEnder, state: Arc<StateReader>) -> Self {
-        Self { ender, state }
+    pub fn new(ender: SessionEnder, state: Arc<StateReader>, given: GivenResources) -> Self {
+        Self { ender, state, given }
     }
 
     fn sessions(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Arc<Session>> {
@@ -43,6 +46,8 @@ impl AdminService {
 
 #[tonic::async_trait]
 impl Admin for AdminService {
+    type DumpResourcesStream = BoxStream<'static, Result<DumpedResource, Status>>;
+
     async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<GetStateResponse>, Status> {
         Ok(Response::new(GetStateResponse { json: (self.state)().to_string() }))
     }
@@ -51,6 +56,10 @@ impl Admin for AdminService {
         let user = request.into_inner().user;
         let sessions = self.sessions(|session| user.is_empty() || session.identity.username == user);
         Ok(Response::new(ListSessionsResponse { sessions: sessions.iter().map(|session| listed(session)).collect() }))
+    }
+
+    async fn dump_resources(&self, request: Request<DumpResourcesRequest>) -> Result<Response<Self::DumpResourcesStream>, Status> {
+        self.given.shown(&request.into_inner()).map(Response::new)
     }
 
     async fn revoke_sessions(&self, request: Request<RevokeSessionsRequest>) -> Result<Response<RevokeSessionsResponse>, Status> {
@@ -113,7 +122,7 @@ mod tests {
             ender.sessions().insert(session(id, user)).unwrap();
         }
         std::fs::remove_dir_all(folder.path().join("audit")).unwrap();
-        let admin = AdminService::new(ender.clone(), Arc::new(|| serde_json::Value::Null));
+        let admin = AdminService::new(ender.clone(), Arc::new(|| serde_json::Value::Null), GivenResources::default());
         let request = RevokeSessionsRequest { which: Some(Which::User("foo".into())) };
         let status = admin.revoke_sessions(Request::new(request)).await.unwrap_err();
         assert!(status.message().starts_with("3 sessions have ended"), "{status}");

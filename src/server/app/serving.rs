@@ -13,7 +13,7 @@ use super::{Parts, StartError, state};
 use crate::server::access_log::{AccessLog, AccessLogCounts};
 use crate::server::admin::http::Readiness;
 use crate::server::admin::v1::admin_server::AdminServer;
-use crate::server::admin::{self, AdminService};
+use crate::server::admin::{self, AdminService, GivenResources};
 use crate::server::ads::{Admission, Ads, AdsLimits};
 use crate::server::door::{self, Door, DoorCounts, Speech};
 use crate::server::ending::SessionEnder;
@@ -87,7 +87,9 @@ impl Parts {
 
     fn serve_admin(&self, socket: UnixSocket, tasks: &Tasks, readiness: &Arc<Readiness>) {
         let ender = SessionEnder::new(Arc::clone(&self.sessions), self.store.clone(), self.trail.clone());
-        let service = AdminServer::new(AdminService::new(ender, state::reader(self, readiness)));
+        let built = self.built.subscribe();
+        let given = GivenResources::new(Arc::new(move || Arc::clone(&built.borrow().resources)), self.ads.clone());
+        let service = AdminServer::new(AdminService::new(ender, state::reader(self, readiness), given));
         tasks.spawn("admin", serve_grpc(service, socket.into_incoming(), tasks.clone()));
     }
 

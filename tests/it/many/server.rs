@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::http;
-use crate::support::kubectl::Kubectl;
+use crate::support::kubectl::{Kubectl, Output};
 use crate::support::leash::{self, Process};
 use crate::support::pki::Authority;
 use crate::support::ports::free_port;
@@ -137,9 +137,42 @@ impl Installation {
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
     }
 
+    /// What an operator sees of what an Envoy is given, and that it is nowhere else to be had.
+    pub(super) fn is_shown_to_the_operator_alone(&self) {
+        let given: Value = serde_json::from_str(&self.operator(&["xds", "dump", "--node", "envoy-1"])).unwrap();
+        let configs = given["configs"].as_array().unwrap();
+        let of = |name: &str| configs.iter().find(|config| config["@type"].as_str().unwrap().ends_with(name)).unwrap();
+        assert_eq!(of("ClustersConfigDump")["dynamic_active_clusters"].as_array().unwrap().len(), ROUTES);
+        let text = given.to_string();
+        for secret in ["first-token", "PRIVATE KEY"] {
+            assert!(!text.contains(secret), "{secret} is shown");
+        }
+        let secrets = self.operator(&["xds", "dump", "--type", "sds"]);
+        assert_eq!(secrets.matches("[redacted]").count(), ROUTES + 1, "a token for each route, and a key");
+        let part: Value = serde_json::from_str(&self.operator(&["xds", "dump", "--type", "sds", "--name", "token:r07"])).unwrap();
+        assert_eq!(part["configs"][0]["dynamic_active_secrets"].as_array().unwrap().len(), 1, "{part}");
+        for (args, said) in [
+            (&["--node", "nobody"][..], "no Envoy is connected as \"nobody\""),
+            (&["--name", "nothing"], "it is given no such resource"),
+            (&["--type", "vhds"], "invalid value 'vhds'"),
+        ] {
+            let error = self.run_operator(&[&["xds", "dump"], args].concat()).err();
+            assert!(error.contains(said), "{error}");
+        }
+        let url = format!("http://127.0.0.1:{}/kubepass.admin.v1.Admin/DumpResources", self.admin_port);
+        assert_eq!(http::client(&[]).post(url).send().unwrap().status().as_u16(), 404);
+        let socket = self.xds_socket().display().to_string();
+        let elsewhere = self.run_operator(&["xds", "dump", "--socket", &socket]).err();
+        assert!(!elsewhere.contains("configs"), "{elsewhere}");
+    }
+
     fn operator(&self, args: &[&str]) -> String {
+        self.run_operator(args).ok()
+    }
+
+    fn run_operator(&self, args: &[&str]) -> Output {
         let config = self.run.file("kubepass/kubepass.yaml").display().to_string();
-        Kubectl::command(&server_binary(), &self.run.dir("operator")).env("KUBEPASS_CONFIG", &config).run(args).ok()
+        Kubectl::command(&server_binary(), &self.run.dir("operator")).env("KUBEPASS_CONFIG", &config).run(args)
     }
 }
 
