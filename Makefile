@@ -24,8 +24,9 @@ test: lint tools ## every check and test; needs no cluster and no Envoy of yours
 test-security: tools ## attacks on the real parts, judged by the API servers' audit logs and a recording upstream
 	@$(CARGO) test --quiet --test security -- run
 
-test-security-long: tools ## the same with the attacks that take long
+test-security-long: tools ## the same with the attacks that take long, and each defence turned off to see what gets through without it (some 15 minutes)
 	@$(CARGO) test --quiet --test security -- long
+	@$(CARGO) test --quiet --test security -- defences
 
 test-matrix: tools ## the end-to-end stories against other versions of Kubernetes and Envoy, and the long quiet streams
 	@tests/tools/ensure --matrix > /dev/null

@@ -75,6 +75,8 @@ defences! {
     MutationRules "mutation-rules",
     /// Every `impersonate-*` line of the client goes before ours are written.
     LatePrefixStrip "late-prefix-strip",
+    /// No trailer of the client goes upstream.
+    TrailerStrip "trailer-strip",
     /// `x-forwarded-for` is the one address that is believed.
     SourceOverwrite "source-overwrite",
     /// The client's `authorization` does not go upstream.

@@ -18,6 +18,8 @@ mod support;
 
 mod attack;
 mod attacks;
+mod change;
+mod defences;
 mod false_check;
 mod judge;
 mod recorder;
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         ["run"] => run::run(run::Length::Short, None),
         ["run", filter] => run::run(run::Length::Short, Some(filter)),
         ["long"] => run::run(run::Length::Long, None),
+        ["defences"] => defences::run(None),
+        ["defences", filter] => defences::run(Some(filter)),
         ["long", filter] => run::run(run::Length::Long, Some(filter)),
         // Cargo and nextest list the tests of every binary; this one has none.
         _ => ExitCode::SUCCESS,

@@ -83,7 +83,7 @@ fn tell(row: &Row, requests: usize, began: Instant) {
     println!("{word:<8} {name:<34} {source:<34} {sent} -> {how} ({requests} requests, {:.1} s)", began.elapsed().as_secs_f32());
 }
 
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("it panicked").to_owned()
 }

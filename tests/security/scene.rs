@@ -21,6 +21,9 @@ use super::trial::Trial;
 
 pub(super) const RECORDER_HOST: &str = "recorder.k8s.localhost";
 pub(super) const LEDGER_HOST: &str = "ledger.k8s.localhost";
+/// Of web pages, which the attacks that need them add to the configuration.
+pub(super) const WIKI_HOST: &str = "wiki.k8s.localhost";
+pub(super) const DOCS_HOST: &str = "docs.k8s.localhost";
 /// No Envoy of the suite serves it.
 const VAULT_HOST: &str = "vault.k8s.localhost";
 /// The service account's token of the route `recorder`.
@@ -123,11 +126,12 @@ impl Scene {
         let mut world = World::prepare(Tools::ensure(), Run::new("security"), options);
         let near = world.authority.server(&["127.0.0.1"]);
         let (recorder, ledger) = (Recorder::start(&near), Recorder::start(&near));
-        let pair = world.authority.server(&[PUBLIC_HOST, PROD_HOST, STAGING_HOST, RECORDER_HOST, LEDGER_HOST, VAULT_HOST]);
+        let pair =
+            world.authority.server(&[PUBLIC_HOST, PROD_HOST, STAGING_HOST, RECORDER_HOST, LEDGER_HOST, VAULT_HOST, WIKI_HOST, DOCS_HOST]);
         world.run.write("kubepass/tls.crt", &pair.cert);
         world.secret("tls.key", &pair.key);
         world.secret("recorder-token", RECORDER_TOKEN);
-        for host in [RECORDER_HOST, LEDGER_HOST] {
+        for host in [RECORDER_HOST, LEDGER_HOST, WIKI_HOST, DOCS_HOST] {
             world.proxy.map(&format!("{host}:443"), world.port);
         }
         let services = [(); 4].map(|()| free_port());
@@ -180,6 +184,15 @@ impl Scene {
             *check = Some(FalseCheck::instead_of_kubepass(&self.world));
         }
         (Trial::new(self, name), check)
+    }
+
+    /// Starts kubepass and its Envoy anew; clusters, sessions and tokens stay.
+    pub(super) fn restart_kubepass(&mut self, server_env: Vec<(String, String)>) {
+        self.real_check();
+        self.world.stop_kubepass(true);
+        self.world.set_server_env(server_env);
+        self.world.start_kubepass();
+        self.server = self.world.server().id();
     }
 
     fn real_check(&self) {

@@ -362,6 +362,11 @@ impl World {
         self.server().until("kubepass is ready", Duration::from_secs(30), ready);
     }
 
+    /// kubepass's environment besides, from its next start on.
+    pub fn set_server_env(&mut self, server_env: Vec<(String, String)>) {
+        self.options.server_env = server_env;
+    }
+
     pub fn server(&mut self) -> &mut Process {
         self.server.as_mut().expect("kubepass runs")
     }

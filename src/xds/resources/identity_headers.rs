@@ -34,7 +34,8 @@ pub(super) fn for_all_routes() -> HeaderMutation {
     ];
     let mutations = source.into_iter().chain(own).chain(forged).chain(identity).chain(groups(0..GROUP_SLOTS)).collect();
     // A server may read trailers as headers (RFC 9110, 6.5.1), and nothing has judged them: they come when the body is over.
-    let request_trailers_mutations = vec![remove_headers_matching(".*")];
+    let trailers = Some(remove_headers_matching(".*")).filter(|_| !off(Defence::TrailerStrip));
+    let request_trailers_mutations = trailers.into_iter().collect();
     let mutations = Mutations { request_mutations: mutations, request_trailers_mutations, ..Default::default() };
     HeaderMutation { mutations: Some(mutations), most_specific_header_mutations_wins: false }
 }

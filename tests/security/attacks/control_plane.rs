@@ -223,7 +223,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("admin-by-rebinding", "DNS rebinding", "metrics and readiness asked for under a foreign name", |scene| {
         let port = scene.world.admin_port;
         let good = http(port, &format!("GET /metrics HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nconnection: close\r\n\r\n"));
-        assert!(good.contains("kubepass_decisions_total"), "the control: {good}");
+        assert!(good.contains("kubepass_store_healthy"), "the control: {good}");
         let mut findings = Vec::new();
         for host in [
             "host: evil.example",

@@ -1,5 +1,6 @@
 //! All attacks, by what they go against.
 
+mod behind;
 mod control_plane;
 mod credentials;
 mod headers;
@@ -9,9 +10,13 @@ mod hosts;
 mod http2;
 mod impersonation;
 mod leaks;
+mod login_steps;
+mod logins;
 mod logs;
 mod methods;
 mod names;
+mod pages;
+mod parts;
 mod paths;
 mod policy;
 mod sessions;
@@ -41,6 +46,10 @@ const ALL: &[&[Attack]] = &[
     logs::ATTACKS,
     control_plane::ATTACKS,
     the_check::ATTACKS,
+    behind::ATTACKS,
+    pages::ATTACKS,
+    logins::ATTACKS,
+    parts::ATTACKS,
 ];
 
 pub(super) fn all() -> impl Iterator<Item = Attack> {

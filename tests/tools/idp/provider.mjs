@@ -12,6 +12,7 @@
 //   claims_in: "id_token" | "userinfo"
 //   delay_ms: N                  every answer waits that long
 //   fail: {discovery|jwks|authorization|token|userinfo: {status, body}}  that endpoint answers so instead
+//   pkce_required: false         clients may leave PKCE out
 //   id_token: {claims, header, sign: "right" | "unpublished" | "none"}   the ID token is altered and signed again; a claim of null is left out
 // `null` puts a setting back.
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -50,7 +51,7 @@ class Memory {
   }
 }
 
-const settings = { claims_in: 'id_token', delay_ms: 0, fail: {}, id_token: null };
+const settings = { claims_in: 'id_token', delay_ms: 0, fail: {}, id_token: null, pkce_required: true };
 let keys = await storedKeys();
 let provider = build();
 
@@ -89,7 +90,7 @@ function build() {
     },
     scopes: ['openid', 'email', 'profile', 'groups', 'offline_access'],
     conformIdTokenClaims: settings.claims_in === 'userinfo',
-    pkce: { required: () => true },
+    pkce: { required: () => settings.pkce_required },
     cookies: {
       keys: ['only for tests'],
       // Cookies do not tell ports apart: two providers on one address need names of their own.
