@@ -18,6 +18,7 @@ mod headers_spellings;
 mod hosting;
 mod jwt;
 mod keys;
+mod leaks;
 mod limits;
 mod live;
 mod logins;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::support::cluster::{Cluster, ClusterOptions};
+use super::support::document::blocks;
 use super::support::http;
 use super::support::idp::{CLIENT_SECRET, Idp, IdpOptions};
 use super::support::kubectl::Kubectl;
@@ -26,7 +27,7 @@ const SIGNED_SECTION: &str = "### Your own cluster, with signed tokens";
 #[test]
 fn the_own_cluster_part_of_the_readme_works_as_written() {
     let reader = Reader::new("readme", |_| ClusterOptions { name: "own".into(), ..ClusterOptions::default() });
-    let blocks = blocks(SECTION);
+    let blocks = blocks("README.md", SECTION);
     let kinds: Vec<&str> = blocks.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds, ["build", "", "", "", "", "up", "user"], "the section has other blocks than this test knows");
     let mut server = None;
@@ -51,7 +52,7 @@ fn the_part_with_signed_tokens_works_as_written() {
         api_server_env: vec![("HTTPS_PROXY".to_owned(), proxy.url())],
         ..ClusterOptions::default()
     });
-    let common = blocks(SECTION);
+    let common = blocks("README.md", SECTION);
     let (written, rest) = common.split_at(3);
     assert!(
         written[2].1.contains("cat > kubepass.yaml") && rest[0].1.contains("cluster rbac"),
@@ -60,7 +61,7 @@ fn the_part_with_signed_tokens_works_as_written() {
     for (_, text) in &written[1..] {
         reader.administrator(text);
     }
-    let signed = blocks(SIGNED_SECTION);
+    let signed = blocks("README.md", SIGNED_SECTION);
     assert_eq!(signed.len(), 2, "the section has other blocks than this test knows");
     for (_, text) in &signed {
         reader.administrator(text);
@@ -147,20 +148,4 @@ impl Reader {
         let output = shell.run(&["-ec", &self.script(text)]).ok();
         assert!(output.contains("foo@example.com") && output.contains("[group1 system:authenticated]"), "{output}");
     }
-}
-
-/// The `sh` blocks of a section of the README, with the word behind `sh`.
-fn blocks(heading: &str) -> Vec<(String, String)> {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let section = readme.split(&format!("\n{heading}\n")).nth(1).expect("the section").split("\n## ").next().unwrap();
-    let section = section.split("\n### ").next().unwrap();
-    let mut found = Vec::new();
-    let mut rest = section;
-    while let Some((_, after)) = rest.split_once("```sh") {
-        let (kind, after) = after.split_once('\n').expect("a block");
-        let (text, after) = after.split_once("\n```").expect("the end of a block");
-        found.push((kind.trim().to_owned(), text.to_owned()));
-        rest = after;
-    }
-    found
 }

@@ -27,6 +27,7 @@ mod many;
 mod mutual_tls;
 mod nodes;
 mod policy_explain;
+mod security_document;
 mod structure;
 mod web;
 mod web_pages;

@@ -128,6 +128,16 @@ impl Idp {
         self.set(&json!({"delay_ms": 0, "fail": {}, "id_token": null, "claims_in": "id_token"}));
     }
 
+    /// The client's secret is another from now on. Who was logged in at the provider is not any more.
+    pub fn set_client_secret(&mut self, secret: &str) {
+        let path = self.dir.join("config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("the configuration")).expect("JSON");
+        config["clients"][0]["client_secret"] = secret.into();
+        std::fs::write(&path, config.to_string()).expect("the configuration");
+        self.stop();
+        self.start_again();
+    }
+
     pub fn stop(&mut self) {
         self.process = None;
     }

@@ -14,6 +14,7 @@
 
 pub mod browser;
 pub mod cluster;
+pub mod document;
 pub mod echo;
 pub mod fake_idp;
 pub mod header_attacks;
