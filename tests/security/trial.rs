@@ -38,6 +38,7 @@ pub(super) struct Trial<'s> {
     start: usize,
     awaited: Vec<String>,
     ends: BTreeMap<String, usize>,
+    patience: Duration,
     /// What is sent next, many at a time.
     waiting: Vec<Job>,
     forbidden: Vec<Forbidden>,
@@ -87,6 +88,7 @@ impl<'s> Trial<'s> {
             start: scene.judge.position(),
             awaited: Vec::new(),
             ends: BTreeMap::new(),
+            patience: PATIENCE,
             waiting: Vec::new(),
             forbidden: Vec::new(),
             findings: Vec::new(),
@@ -100,6 +102,12 @@ impl<'s> Trial<'s> {
 
     pub(super) fn on(mut self, targets: &[Target]) -> Self {
         self.targets = targets.to_vec();
+        self
+    }
+
+    /// How long it waits for each answer.
+    pub(super) fn patient_for(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -175,19 +183,19 @@ impl<'s> Trial<'s> {
         self.flush();
         self.wait_raw(target, server_name, template, must);
         let job = self.waiting.pop().expect("the request");
-        let sent = job.send(self.scene);
+        let sent = job.send(self.scene, self.patience);
         self.ended(sent)
     }
 
     /// Sends what waits.
     pub(super) fn flush(&mut self) {
-        let (jobs, scene) = (std::mem::take(&mut self.waiting), self.scene);
+        let (jobs, scene, patience) = (std::mem::take(&mut self.waiting), self.scene, self.patience);
         let (next, sent) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         std::thread::scope(|scope| {
             for _ in 0..LANES.min(jobs.len()) {
                 scope.spawn(|| {
                     while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let answered = job.send(scene);
+                        let answered = job.send(scene, patience);
                         sent.lock().unwrap_or_else(PoisonError::into_inner).push(answered);
                     }
                 });
@@ -363,10 +371,10 @@ impl<'s> Trial<'s> {
 }
 
 impl Job {
-    fn send(&self, scene: &Scene) -> Sent {
+    fn send(&self, scene: &Scene, patience: Duration) -> Sent {
         let answer = match &self.bytes {
             Bytes::Text(bytes) => {
-                let mut connection = open(scene, self.target, self.server_name.as_deref());
+                let mut connection = open(scene, self.target, self.server_name.as_deref()).within(patience);
                 let mut answer = connection.send(bytes).answer();
                 while answer.as_ref().is_some_and(|answer| answer.status != 101 && answer.status < 200) {
                     answer = connection.answer();

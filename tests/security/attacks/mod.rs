@@ -19,6 +19,7 @@ mod pages;
 mod parts;
 mod paths;
 mod policy;
+mod random;
 mod sessions;
 mod smuggling;
 mod the_check;
@@ -45,6 +46,7 @@ const ALL: &[&[Attack]] = &[
     names::ATTACKS,
     logs::ATTACKS,
     control_plane::ATTACKS,
+    random::ATTACKS,
     the_check::ATTACKS,
     behind::ATTACKS,
     pages::ATTACKS,
