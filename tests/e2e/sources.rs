@@ -38,6 +38,7 @@ struct Scene {
 #[test]
 fn the_source_of_a_request_is_true_and_cannot_be_forged() {
     let mut scene = Scene::start();
+    scene.has_no_findings();
     scene.forgeries();
     scene.real_hops();
     scene.logins();
@@ -59,6 +60,13 @@ impl Scene {
         foo.set_up(&world.url(PROD_HOST)).ok();
         let token = foo.session_token(&world.url(PROD_HOST));
         Self { world, ports, foo, token }
+    }
+
+    /// Of `check-envoy`: who is believed is told by who connects.
+    fn has_no_findings(&self) {
+        let socket = self.world.run.file("kubepass/run/envoy-admin.sock");
+        let said = self.world.operator(&["check-envoy", &format!("unix:{}", socket.display())]);
+        assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
     }
 
     fn port(&self, listener: Listener) -> u16 {

@@ -6,11 +6,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 use serde_json::{Value, json};
 
 use super::support::browser::Page;
+use super::support::kubectl::Kubectl;
 use super::support::person::Person;
 use super::support::raw::{Answer, Connection};
 use super::support::run::Run;
 use super::support::site::{CLUSTER_HOST, DOCS_HOST, SYSTEM_ROOTS_HOST, Site, WIKI_HOST, WRONG_CA_HOST, WRONG_NAME_HOST};
 use super::support::tools::Tools;
+use super::support::world::server_binary;
 
 const COOKIE: &str = "__Host-kubepass-route";
 
@@ -54,6 +56,16 @@ fn people_log_in_with_their_browsers_and_the_upstream_knows_who_came() {
     the_trail_tells_it(&site, claims["kubepass_session"].as_str().unwrap());
     the_policy_holds(&site, &foo);
     what_ends_a_session_ends_it_here(&site, &foo);
+}
+
+/// As of clusters: see `own_envoy`.
+#[test]
+fn what_kubepass_configures_for_web_pages_has_no_findings() {
+    let site = site();
+    let socket = format!("unix:{}", site.run.file("kubepass/run/envoy-admin.sock").display());
+    let said = Kubectl::command(&server_binary(), &site.run.dir("operator")).run(&["check-envoy", &socket]);
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("http:wiki@") && said.stdout.contains("http:docs@"), "{}", said.stdout);
 }
 
 fn the_trail_tells_it(site: &Site, session: &str) {
