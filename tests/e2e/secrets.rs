@@ -121,11 +121,12 @@ fn use_it(world: &World, people: &[Person; 2]) -> Vec<(String, String)> {
     }
     let changed = world.run.write("kubepass/changed.yaml", configuration(world).replace("name: staging", "name: other"));
     let changed = changed.display().to_string();
-    let verbs: [&[&str]; 12] = [
+    let verbs: [&[&str]; 13] = [
         &["state"],
         &["session", "list"],
         &["keys", "list"],
         &["xds", "status"],
+        &["xds", "dump"],
         &["xds", "diff", &changed],
         &["check-config"],
         &["bootstrap", "--node", "one"],
