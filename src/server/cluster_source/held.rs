@@ -15,9 +15,11 @@ use crate::config::objects::{Kind, Material, Object, ObjectId, Objects};
 use crate::config::{MaterialId, MaterialKind};
 
 /// Objects, Secrets and ConfigMaps that are held at one time, and their bytes; further ones are left out.
-const MAX: Taken = Taken { count: 100_000, bytes: 256 << 20 };
+const MAX_HELD: usize = 100_000;
+const MAX_BYTES: usize = 256 << 20;
 /// Of these, of one namespace other than the operator's.
-const MAX_OF_ONE: Taken = Taken { count: 25_000, bytes: 32 << 20 };
+const MAX_HELD_OF_ONE: usize = 25_000;
+const MAX_BYTES_OF_ONE: usize = 32 << 20;
 /// About what a value, or an object with nothing in it, takes in memory.
 const BYTES_OF_A_VALUE: usize = 32;
 const BYTES_OF_AN_OBJECT: usize = 512;
@@ -176,7 +178,7 @@ impl Held {
                 (all, own) = (all.without(before.bytes), own.without(before.bytes));
             }
         }
-        all.is_within(MAX) && own.is_within(MAX_OF_ONE)
+        all.is_within(MAX_HELD, MAX_BYTES) && own.is_within(MAX_HELD_OF_ONE, MAX_BYTES_OF_ONE)
     }
 
     pub(super) fn objects(&self) -> Objects {
@@ -280,8 +282,8 @@ impl Taken {
         Self { count: self.count.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
     }
 
-    fn is_within(self, limit: Self) -> bool {
-        self.count <= limit.count && self.bytes <= limit.bytes
+    fn is_within(self, count: usize, bytes: usize) -> bool {
+        self.count <= count && self.bytes <= bytes
     }
 }
 
@@ -433,9 +435,9 @@ mod tests {
     #[test]
     fn objects_without_content_are_counted_too() {
         let mut held = held();
-        for number in 0..MAX_OF_ONE.count + 10 {
+        for number in 0..MAX_HELD_OF_ONE + 10 {
             held.take(0, Event::Apply(object("greedy", &number.to_string(), 0)));
         }
-        assert_eq!(names(&held).len(), MAX_OF_ONE.count);
+        assert_eq!(names(&held).len(), MAX_HELD_OF_ONE);
     }
 }
