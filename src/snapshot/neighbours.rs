@@ -10,15 +10,18 @@ use crate::config::{Config, KubernetesTarget, Route, Target};
 #[derive(Debug, Default)]
 pub(super) struct Neighbours(HashMap<String, Vec<Arc<Route>>>);
 
+/// A route and the API server that it leads to.
+type ToServer<'c> = (&'c Arc<Route>, &'c KubernetesTarget);
+
 impl Neighbours {
     pub(super) fn of(config: &Config) -> Self {
-        let mut at_server: HashMap<(&str, u16), Vec<(&Arc<Route>, &KubernetesTarget)>> = HashMap::new();
+        let mut at_server: HashMap<(&str, u16), Vec<ToServer<'_>>> = HashMap::new();
         for route in &config.routes {
             if let Target::Kubernetes(target) = &route.target {
                 at_server.entry((&target.server.host, target.server.port)).or_default().push((route, target));
             }
         }
-        let of = |(route, target): &(&Arc<Route>, &KubernetesTarget), all: &[(&Arc<Route>, &KubernetesTarget)]| {
+        let of = |(route, target): &ToServer<'_>, all: &[ToServer<'_>]| {
             let longer = all.iter().filter(|(_, other)| goes_on(target, other)).map(|(other, _)| Arc::clone(other)).collect::<Vec<_>>();
             (!longer.is_empty()).then(|| (route.id().to_owned(), longer))
         };
