@@ -56,7 +56,12 @@ pub(super) fn is_same_origin(headers: &HeaderMap, origin: &str) -> bool {
     if off(Defence::FormOrigin) {
         return true;
     }
-    let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    // No browser says it twice; who does is none of ours.
+    let value = |name: &str| {
+        let mut all = headers.get_all(name).iter();
+        let first = all.next().map(|value| value.to_str().unwrap_or("?"));
+        if all.next().is_some() { Some("?") } else { first }
+    };
     match (value("sec-fetch-site"), value(header::ORIGIN.as_str())) {
         // With `Referrer-Policy: no-referrer` browsers send `Origin: null` for our own forms too; this header they cannot be made to forge.
         (Some(site), sent) => site == "same-origin" && sent.is_none_or(|sent| sent == origin || sent == "null"),
@@ -101,6 +106,13 @@ mod tests {
             origin.map(|origin| headers.insert("origin", HeaderValue::from_static(origin)));
             assert_eq!(is_same_origin(&headers, "https://pass.example.com"), expected, "{site:?} {origin:?}");
         };
+        for (name, said) in [("sec-fetch-site", "same-origin"), ("origin", "https://pass.example.com")] {
+            for other in [said, "cross-site", "https://evil.example"] {
+                let twice = [said, other].map(|value| (name.parse().unwrap(), HeaderValue::from_static(value)));
+                let headers = HeaderMap::from_iter::<[(header::HeaderName, HeaderValue); 2]>(twice);
+                assert!(!is_same_origin(&headers, "https://pass.example.com"), "{name}: {said}, {other}");
+            }
+        }
         check(Some("same-origin"), Some("https://pass.example.com"), true);
         check(Some("same-origin"), Some("null"), true);
         check(Some("same-origin"), None, true);
