@@ -31,11 +31,23 @@ fn case() -> impl Strategy<Value = Case> {
     (shape(), people, prop::collection::vec(asks::ask(), 4..24)).prop_map(|(shape, people, asks)| Case { shape, people, asks })
 }
 
+/// Names defences that are missing in this process, for [`without_a_defence_the_properties_do_not_hold`].
+#[cfg(debug_assertions)]
+const WITHOUT: &str = "IDENTITIES_WITHOUT";
+
 /// Runs a property with its seeds kept, and asks for a least number of what it looks for: one that never looks proves nothing.
 #[track_caller]
 fn hold<S: Strategy>(cases: u32, strategy: S, least: usize, check: impl Fn(S::Value) -> usize) {
     let seen = AtomicUsize::new(0);
-    let mut runner = TestRunner::new(ProptestConfig { cases, ..ProptestConfig::with_source_file("tests/it/identities.rs") });
+    #[cfg_attr(not(debug_assertions), allow(unused_mut, reason = "see below"))]
+    let mut config = ProptestConfig { cases, ..ProptestConfig::with_source_file("tests/it/identities.rs") };
+    // Release builds have no such switches.
+    #[cfg(debug_assertions)]
+    if let Some(names) = std::env::var_os(WITHOUT) {
+        kubepass::defence::turn_off(names.to_str().unwrap()).unwrap();
+        (config.failure_persistence, config.max_shrink_iters) = (None, 0);
+    }
+    let mut runner = TestRunner::new(config);
     let result = runner.run(&strategy, |value| {
         seen.fetch_add(check(value), Ordering::Relaxed);
         Ok(())
@@ -165,6 +177,44 @@ fn the_same_address_at_two_providers_is_two_people() {
     }
     let together = Shape { same_server: true, ..plain_shape(Apart::Lists) };
     assert!(Installation::of(&together).is_none(), "two routes of one server, each for one provider, with no prefix");
+}
+
+/// The properties can fail: each is run again without a defence that it rests on, and without its second layer where it has one.
+#[test]
+#[cfg(debug_assertions)]
+fn without_a_defence_the_properties_do_not_hold() {
+    const ARRIVES: &str = "what_reaches_an_api_server_is_what_was_granted";
+    const FORGED: &str = "what_a_client_sends_is_gone_whatever_ext_authz_made_of_it";
+    const CLAIMS: &str = "claims_become_the_names_that_they_are_or_none";
+    let run = |property: &str, without: Option<&str>| {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", &format!("identities::{property}")]).env("RUST_BACKTRACE", "0");
+        if let Some(without) = without {
+            command.env(WITHOUT, without);
+        }
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("running 1 test"), "{text}");
+        output.status.success()
+    };
+    let mut unseen = Vec::new();
+    for (without, property) in [
+        ("late-prefix-strip", FORGED),
+        ("late-prefix-strip,impersonation-refusal", ARRIVES),
+        ("early-strip", ARRIVES),
+        ("cookie-strip", ARRIVES),
+        ("source-overwrite", ARRIVES),
+        ("credential-overwrite", ARRIVES),
+        ("system-names", ARRIVES),
+        ("login-names", CLAIMS),
+        ("login-names,header-value", ARRIVES),
+    ] {
+        if run(property, Some(without)) {
+            unseen.push((without, property));
+        }
+    }
+    assert_eq!(unseen, []);
+    assert!(run(CLAIMS, Some("")), "with all of them it holds");
 }
 
 /// Two routes to one server: the name that the one makes by its prefix is not taken by the other from somebody who is called so.
