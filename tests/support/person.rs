@@ -166,6 +166,10 @@ impl Desk {
     fn go_through(&mut self, url: &str) -> Page {
         let mut page = self.browser.open(url);
         for _ in 0..MAX_PAGES {
+            // Where there is a choice, people have their account at the first.
+            if let Some(choice) = page.links().into_iter().find(|link| link.href.starts_with("/login?idp=")) {
+                page = self.browser.follow(&page, &choice);
+            }
             let at_provider = page.url.starts_with(&self.issuer);
             let form =
                 if at_provider { page.form_with("prompt") } else { page.forms().into_iter().find(|form| !form.action.contains("logout")) };

@@ -10,6 +10,7 @@ mod hosts;
 mod http2;
 mod impersonation;
 mod leaks;
+mod login_attacks;
 mod login_steps;
 mod logins;
 mod logs;
@@ -52,6 +53,11 @@ const ALL: &[&[Attack]] = &[
     pages::ATTACKS,
     logins::ATTACKS,
     parts::ATTACKS,
+    login_attacks::BROWSERS,
+    login_attacks::PAGES,
+    login_attacks::PROGRAMS,
+    login_attacks::PROVIDERS,
+    login_attacks::POMERIUM,
 ];
 
 pub(super) fn all() -> impl Iterator<Item = Attack> {
