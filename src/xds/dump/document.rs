@@ -69,7 +69,7 @@ fn place(kind: TypeUrl) -> Place {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use prost_reflect::DynamicMessage;
 
