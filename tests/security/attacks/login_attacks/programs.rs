@@ -337,7 +337,7 @@ fn as_token(scene: &Scene) -> Verdict {
     for text in [&code, &login, &session, &login_cookie, &form, &value(&at_provider, "state"), &value(&back, "code"), VERIFIER] {
         stage.opens_nothing(text);
         stage.opens_nothing(&format!("Pomerium-{text}"));
-        let renewed = (text != &login).then(|| session_token(&stage, text, PROD_HOST)).flatten();
+        let renewed = (*text != login).then(|| session_token(&stage, text, PROD_HOST)).flatten();
         stage.expect(renewed.is_none(), format!("{text:?} passes for a login token"));
     }
     // The other way round: what is for an API server gets nothing from the login pages.
