@@ -186,6 +186,8 @@ fn without_a_defence_the_properties_do_not_hold() {
     const ARRIVES: &str = "what_reaches_an_api_server_is_what_was_granted";
     const FORGED: &str = "what_a_client_sends_is_gone_whatever_ext_authz_made_of_it";
     const CLAIMS: &str = "claims_become_the_names_that_they_are_or_none";
+    /// One run in three misses the rarest.
+    const TRIES: usize = 10;
     let run = |property: &str, without: Option<&str>| {
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", &format!("identities::{property}")]).env("RUST_BACKTRACE", "0");
@@ -209,7 +211,8 @@ fn without_a_defence_the_properties_do_not_hold() {
         ("login-names", CLAIMS),
         ("login-names,header-value", ARRIVES),
     ] {
-        if run(property, Some(without)) {
+        // One run may not come upon a name that needs the defence.
+        if (0..TRIES).all(|_| run(property, Some(without))) {
             unseen.push((without, property));
         }
     }
