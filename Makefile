@@ -56,7 +56,7 @@ bench: tools ## what kubepass adds to a request, beside Envoy alone and the API 
 bench-report: ## the README's table and the plot from the last `make bench`
 	@$(CARGO) test --quiet --release --test bench -- report
 
-bench-xds: tools ## what a change costs among 10,000 routes, beside go-control-plane (some 20 minutes; QUICK=1 stops at 1,000 routes)
+bench-xds: tools ## what a change costs among 10,000 routes, beside go-control-plane (some 10 minutes; QUICK=1 stops at 1,000 routes)
 	@$(CARGO) test --quiet --release --test bench -- xds
 
 bench-parts: ## the parts of a check and of a reload by themselves, with their allocations

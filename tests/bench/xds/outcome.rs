@@ -29,6 +29,8 @@ pub(super) struct Outcome {
     pub(super) samples: BTreeMap<Change, Vec<Sample>>,
     pub(super) memory_mb: f64,
     pub(super) start_cpu_seconds: f64,
+    /// Why there are no figures.
+    pub(super) failure: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
