@@ -20,7 +20,6 @@ mod attack;
 mod attacks;
 mod change;
 mod defences;
-mod false_check;
 mod judge;
 mod recorder;
 mod rogue_node;

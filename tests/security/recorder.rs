@@ -6,15 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::Response;
 use bytes::Bytes;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::support::https;
 use super::support::pki::Pair;
 
 type Tls = TlsStream<TcpStream>;
@@ -63,7 +61,7 @@ impl Recorder {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let (kept, acceptor) = (Arc::new(Kept::default()), TlsAcceptor::from(Arc::new(config(pair))));
+        let (kept, acceptor) = (Arc::new(Kept::default()), TlsAcceptor::from(Arc::new(https::tls(pair, &[b"h2", b"http/1.1"]))));
         let keeping = Arc::clone(&kept);
         runtime.spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
@@ -316,14 +314,4 @@ async fn answer_http2(mut body: h2::RecvStream, mut respond: h2::server::SendRes
     if let Ok(mut stream) = respond.send_response(answer, false) {
         let _ = stream.send_data(Bytes::from_static(b"{}"), true);
     }
-}
-
-fn config(pair: &Pair) -> ServerConfig {
-    let chain = CertificateDer::pem_slice_iter(pair.cert.as_bytes()).collect::<Result<Vec<_>, _>>().expect("a certificate");
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a private key");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS versions");
-    let mut config = versions.with_no_client_auth().with_single_cert(chain, key).expect("a certificate and its key");
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config
 }

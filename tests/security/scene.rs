@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::false_check::FalseCheck;
 use super::judge::Judge;
 use super::recorder::Recorder;
 use super::support::cluster::Cluster;
+use super::support::false_check::FalseCheck;
 use super::support::odd_names::{ODD, ODD_NAME, REFUSED};
 use super::support::person::Person;
 use super::support::ports::free_port;

@@ -60,7 +60,7 @@ impl Server {
     }
 
     fn start(pair: &Pair, find: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static) -> Self {
-        let (config, find) = (Arc::new(config(pair)), Arc::new(find));
+        let (config, find) = (Arc::new(tls(pair, &[b"http/1.1"])), Arc::new(find));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let server = Self { port: listener.local_addr().expect("bound").port(), asked: Arc::default() };
         let asked = Arc::clone(&server.asked);
@@ -84,13 +84,14 @@ impl Server {
     }
 }
 
-fn config(pair: &Pair) -> ServerConfig {
+/// A server's side of TLS with this certificate, which speaks these protocols, the best first.
+pub fn tls(pair: &Pair, protocols: &[&[u8]]) -> ServerConfig {
     let chain = CertificateDer::pem_slice_iter(pair.cert.as_bytes()).collect::<Result<Vec<_>, _>>().expect("a certificate");
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("a private key");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS versions");
     let mut config = versions.with_no_client_auth().with_single_cert(chain, key).expect("a certificate and its key");
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     config
 }
 

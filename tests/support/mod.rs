@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod document;
 pub mod echo;
 pub mod fake_idp;
+pub mod false_check;
 pub mod header_attacks;
 pub mod html;
 pub mod http;

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::super::attack::{Attack, Verdict};
 use super::super::judge::Must;
 use super::super::scene::Scene;
+use super::super::support::false_check::FalseCheck;
 use super::super::support::processes;
 use super::super::trial::{Trial, usual_fields};
 
@@ -76,8 +77,12 @@ fn answers(scene: &Scene, name: &'static str, bad: Vec<fn(&str, CheckResponse) -
         check.answer(move |target, _| Ok(change(target, good(target))));
         all_ways(&mut trial, Must::Stop);
     }
-    let last = good.clone();
-    check.answer(move |target, _| Ok(last(target)));
+    good_at_last(trial, check, good)
+}
+
+/// The false check answers as kubepass would: that arrives.
+fn good_at_last(mut trial: Trial<'_>, check: &mut FalseCheck, good: impl Fn(&str) -> CheckResponse + Send + Sync + 'static) -> Verdict {
+    check.answer(move |target, _| Ok(good(target)));
     trial.plain("accept: */*", Must::AsSelf);
     trial.judged()
 }
@@ -121,10 +126,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         let check = check.as_mut().expect("a false check");
         check.gone();
         all_ways(&mut trial, Must::Stop);
-        let good = good(scene);
-        check.answer(move |target, _| Ok(good(target)));
-        trial.plain("accept: */*", Must::AsSelf);
-        trial.judged()
+        good_at_last(trial, check, good(scene))
     }),
     Attack::new(
         "check-that-talks-nonsense",
@@ -149,10 +151,7 @@ pub(super) const ATTACKS: &[Attack] = &[
                 check.answer(move |_, _| Err(tonic::Status::new(status, "no answer")));
                 all_ways(&mut trial, Must::Stop);
             }
-            let good = good(scene);
-            check.answer(move |target, _| Ok(good(target)));
-            trial.plain("accept: */*", Must::AsSelf);
-            trial.judged()
+            good_at_last(trial, check, good(scene))
         },
     ),
     Attack::new(

@@ -12,9 +12,9 @@ use tokio::runtime::Runtime;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
-use super::support::processes::{envoys, kill};
-use super::support::wait::eventually;
-use super::support::world::{STAGING_HOST, World};
+use super::processes::{envoys, kill};
+use super::wait::eventually;
+use super::world::{STAGING_HOST, World};
 
 /// Of who starts Envoy again: the more often it was killed, the longer the pause.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The answer to a check, from the target of its route and its message.
 type Answer = Box<dyn Fn(&str, &CheckRequest) -> Result<CheckResponse, Status> + Send + Sync>;
 
-pub(super) struct FalseCheck {
+/// Stands in the place of kubepass's own check until [`FalseCheck::end`].
+pub struct FalseCheck {
     socket: PathBuf,
     answer: Arc<Mutex<Answer>>,
     /// Whether somebody answers checks.
@@ -35,7 +36,7 @@ struct Answers(Arc<Mutex<Answer>>);
 
 impl FalseCheck {
     /// Envoy keeps its connection to kubepass, so it is started anew.
-    pub(super) fn instead_of_kubepass(world: &World) -> Self {
+    pub fn instead_of_kubepass(world: &World) -> Self {
         let socket = world.run.file("kubepass/run/ext_authz.sock");
         std::fs::rename(&socket, away(&socket)).expect("kubepass's socket");
         let refuse: Answer = Box::new(|_, _| Err(Status::unavailable("not yet")));
@@ -46,7 +47,7 @@ impl FalseCheck {
     }
 
     /// What the next checks are answered.
-    pub(super) fn answer(&mut self, answer: impl Fn(&str, &CheckRequest) -> Result<CheckResponse, Status> + Send + Sync + 'static) {
+    pub fn answer(&mut self, answer: impl Fn(&str, &CheckRequest) -> Result<CheckResponse, Status> + Send + Sync + 'static) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(answer);
         if !self.answering {
             self.answers();
@@ -61,7 +62,7 @@ impl FalseCheck {
     }
 
     /// Nobody is there.
-    pub(super) fn gone(&mut self) {
+    pub fn gone(&mut self) {
         self.answering = false;
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -70,7 +71,7 @@ impl FalseCheck {
     }
 
     /// Somebody who says these bytes to whoever connects, and then nothing or good-bye.
-    pub(super) fn says(&mut self, bytes: &'static [u8], hangs_up: bool) {
+    pub fn says(&mut self, bytes: &'static [u8], hangs_up: bool) {
         let (runtime, listener) = self.listen();
         runtime.spawn(async move {
             let mut kept = Vec::new();
@@ -93,7 +94,7 @@ impl FalseCheck {
     }
 
     /// kubepass's own check again.
-    pub(super) fn end(mut self, world: &World) {
+    pub fn end(mut self, world: &World) {
         self.gone();
         std::fs::rename(away(&self.socket), &self.socket).expect("kubepass's socket");
         restart_envoy(world);
