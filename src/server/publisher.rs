@@ -3,6 +3,7 @@
 //! A change with a mistake changes nothing: it is logged whole, shown in [`ReloadState`] and told to the audit trail, and the last good
 //! snapshot stays. It decides no request and knows nothing of Envoy; who needs the snapshot reads it from the shared place.
 
+mod events;
 mod load;
 mod overlay;
 mod paths;

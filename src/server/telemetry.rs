@@ -50,9 +50,8 @@ impl Seldom {
 
 /// Installs the subscriber for the process. `filter` is a `tracing_subscriber::EnvFilter` directive such as `info` or `kubepass=debug`.
 pub fn install(format: LogFormat, filter: &str) -> Result<(), String> {
-    // The library that watches files logs every swap of a Kubernetes mount as a failure to stop watching what is gone; the one that watches an
-    // API server logs every connection that ends, which `cluster_source` tells once.
-    let quiet: String = [("notify", "error"), ("kube_client", "off"), ("kube_runtime", "off")]
+    // The library that watches an API server logs every connection that ends, which `cluster_source` tells once.
+    let quiet: String = [("kube_client", "off"), ("kube_runtime", "off")]
         .iter()
         .filter(|(library, _)| !filter.contains(library))
         .map(|(library, level)| format!(",{library}={level}"))

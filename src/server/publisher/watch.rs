@@ -4,14 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use super::events::{Events, Touched};
 use super::paths;
 
 /// What the system says of a file: device, inode, size, time of content and of metadata (ns).
@@ -19,10 +16,9 @@ type Stamp = (u64, u64, u64, i128, i128);
 
 pub(super) struct Watch {
     /// `None` where the system gives no events; then only `files_differ` sees changes.
-    watcher: Option<RecommendedWatcher>,
-    event: Arc<Notify>,
+    events: Option<Events>,
     /// Entries that matter; others in the same directories (an audit file, say) do not.
-    entries: Arc<Mutex<BTreeSet<PathBuf>>>,
+    entries: BTreeSet<PathBuf>,
     /// Watched directories, each with its inode: a directory that was made anew needs a new watch.
     directories: BTreeMap<PathBuf, u64>,
     stamps: BTreeMap<PathBuf, Option<Stamp>>,
@@ -36,31 +32,29 @@ impl std::fmt::Debug for Watch {
 
 impl Watch {
     pub(super) fn new() -> Self {
-        let event = Arc::new(Notify::new());
-        let entries = Arc::new(Mutex::new(BTreeSet::new()));
-        let (told, relevant) = (Arc::clone(&event), Arc::clone(&entries));
-        let watcher = notify::recommended_watcher(move |result: notify::Result<notify::Event>| {
-            let matters = match result {
-                Ok(event) => concerns(&event, &relevant.lock().unwrap_or_else(PoisonError::into_inner)),
-                Err(_) => true,
-            };
-            if matters {
-                told.notify_one();
-            }
-        });
-        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "config.watch_unavailable")).ok();
-        Self { watcher, event, entries, directories: BTreeMap::new(), stamps: BTreeMap::new() }
+        let events = Events::new().inspect_err(|error| tracing::warn!(%error, "config.watch_unavailable")).ok();
+        Self { events, entries: BTreeSet::new(), directories: BTreeMap::new(), stamps: BTreeMap::new() }
     }
 
-    /// Waits for an event that concerns one of the files.
-    pub(super) async fn changed(&self) {
-        self.event.notified().await;
+    /// Waits for an event that concerns one of the files. What it has waited for is not lost when the wait is broken off.
+    pub(super) async fn changed(&mut self) {
+        while let Some(events) = &mut self.events {
+            match events.next().await {
+                Ok(touched) if concerns(&touched, &self.entries) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "config.watch_failed");
+                    self.events = None;
+                }
+            }
+        }
+        std::future::pending().await
     }
 
     /// Waits until no event came for `quiet`, at most `longest`.
-    pub(super) async fn settle(&self, quiet: Duration, longest: Duration) {
+    pub(super) async fn settle(&mut self, quiet: Duration, longest: Duration) {
         let end = Instant::now() + longest;
-        while Instant::now() < end && timeout(quiet, self.event.notified()).await.is_ok() {}
+        while Instant::now() < end && timeout(quiet, self.changed()).await.is_ok() {}
     }
 
     /// Whether a file is not what it was at the last `follow` or `note_files`.
@@ -86,23 +80,22 @@ impl Watch {
         let directories = entries.iter().filter_map(|entry| entry.parent());
         let directories: BTreeMap<PathBuf, u64> =
             directories.filter_map(|directory| Some((directory.to_owned(), std::fs::metadata(directory).ok()?.ino()))).collect();
-        *self.entries.lock().unwrap_or_else(PoisonError::into_inner) = entries;
+        self.entries = entries;
         self.rewatch(directories);
         new
     }
 
     fn rewatch(&mut self, wanted: BTreeMap<PathBuf, u64>) {
-        let Some(watcher) = &mut self.watcher else { return };
+        let Some(events) = &mut self.events else { return };
         for (directory, inode) in &self.directories {
             if wanted.get(directory) != Some(inode) {
-                // It may be gone, and its watch with it.
-                let _ = watcher.unwatch(directory);
+                events.unwatch(directory);
             }
         }
         let mut watched = BTreeMap::new();
         for (directory, inode) in wanted {
             if self.directories.get(&directory) != Some(&inode)
-                && let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive)
+                && let Err(error) = events.watch(&directory)
             {
                 tracing::warn!(directory = %directory.display(), %error, "config.watch_failed");
                 continue;
@@ -113,11 +106,12 @@ impl Watch {
     }
 }
 
-/// Reading is no change; and in a directory that holds other files too, only the named entries count.
-fn concerns(event: &notify::Event, entries: &BTreeSet<PathBuf>) -> bool {
-    let is_change = !matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
-    let is_named = |path: &PathBuf| entries.contains(path) || entries.iter().any(|entry| entry.parent() == Some(path.as_path()));
-    event.need_rescan() || (is_change && (event.paths.is_empty() || event.paths.iter().any(is_named)))
+/// In a directory that holds other files too, only the named entries count.
+fn concerns(touched: &Touched, entries: &BTreeSet<PathBuf>) -> bool {
+    match touched {
+        Touched::Entry(path) => entries.contains(path),
+        Touched::Directory | Touched::Anything => true,
+    }
 }
 
 fn stamp_of(file: &Path) -> Option<Stamp> {
@@ -139,7 +133,7 @@ mod tests {
         std::fs::write(&target, "one").unwrap();
         std::os::unix::fs::symlink(&target, &file).unwrap();
         let mut watch = Watch::new();
-        watch.watcher = None;
+        watch.events = None;
         assert!(watch.follow(&BTreeSet::from([file.clone()])), "the file is new");
         assert!(!watch.follow(&BTreeSet::from([file.clone()])), "the file is known");
         let mut check = |what: &str, change: &dyn Fn()| {
@@ -158,17 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn reading_and_other_files_are_no_change() {
+    fn other_files_are_no_change() {
         let entries = BTreeSet::from([PathBuf::from("/mount/..data")]);
-        let check = |kind: EventKind, path: &str, want: bool| {
-            let event = notify::Event::new(kind).add_path(PathBuf::from(path));
-            assert_eq!(concerns(&event, &entries), want, "{event:?}");
-        };
-        check(EventKind::Create(notify::event::CreateKind::Any), "/mount/..data", true);
-        check(EventKind::Access(AccessKind::Open(AccessMode::Any)), "/mount/..data", false);
-        check(EventKind::Access(AccessKind::Close(AccessMode::Read)), "/mount/..data", false);
-        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), "/mount/..data", true);
-        check(EventKind::Modify(notify::event::ModifyKind::Any), "/mount/audit.jsonl", false);
-        check(EventKind::Remove(notify::event::RemoveKind::Folder), "/mount", true);
+        let check = |touched: Touched, want: bool| assert_eq!(concerns(&touched, &entries), want, "{touched:?}");
+        check(Touched::Entry("/mount/..data".into()), true);
+        check(Touched::Entry("/mount/audit.jsonl".into()), false);
+        check(Touched::Directory, true);
+        check(Touched::Anything, true);
     }
 }
