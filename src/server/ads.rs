@@ -8,6 +8,7 @@ mod announce;
 mod dispatch;
 mod pace;
 mod services;
+mod shares;
 mod state;
 mod stream_task;
 
@@ -15,9 +16,8 @@ mod stream_task;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -27,6 +27,8 @@ use crate::server::telemetry::Seldom;
 use crate::xds::resource::TypeUrl;
 use crate::xds::resources::NodeResources;
 use crate::xds::stream::{Limits, Protocol};
+
+use shares::Shares;
 
 pub use admission::Admission;
 pub use announce::announce_drains;
@@ -41,10 +43,14 @@ const OUTBOUND: usize = 16;
 pub struct AdsLimits {
     /// Streams at one time. An Envoy with aggregated discovery has one, one without has one for each cluster and secret.
     pub streams: usize,
+    /// Of these, of one node of the configuration.
+    pub streams_of_one_node: usize,
     /// Bytes of one request: a reconnecting Envoy lists all that it holds.
     pub request_bytes: usize,
     /// Bytes of memory for the names that all streams together make kubepass keep.
     pub name_cost: usize,
+    /// Of these, for the streams of one node of the configuration.
+    pub name_cost_of_one_node: usize,
     /// Requests that a stream may send at once, besides those for what there is ([`AdsLimits::burst_for`]), and how many more in each second
     /// after. Further ones are not read before their time.
     pub burst: u32,
@@ -56,8 +62,10 @@ impl Default for AdsLimits {
     fn default() -> Self {
         Self {
             streams: 4096,
+            streams_of_one_node: 1024,
             request_bytes: 8 << 20,
             name_cost: 512 << 20,
+            name_cost_of_one_node: 128 << 20,
             burst: 1000,
             requests_per_second: 100,
             stream: Limits::default(),
@@ -82,9 +90,7 @@ pub struct Ads {
     resources: watch::Receiver<Arc<NodeResources>>,
     state: AdsState,
     limits: AdsLimits,
-    streams: Arc<Semaphore>,
-    /// Of all streams; see `AdsLimits`.
-    name_cost: Arc<AtomicUsize>,
+    shares: Arc<Shares>,
     admission: Admission,
     draining: CancellationToken,
     warned: Seldom,
@@ -112,17 +118,8 @@ impl Ads {
         limits: AdsLimits,
         draining: CancellationToken,
     ) -> Services {
-        let streams = Arc::new(Semaphore::new(limits.streams));
-        services::of(Arc::new(Self {
-            resources,
-            state,
-            limits,
-            streams,
-            name_cost: Arc::default(),
-            admission,
-            draining,
-            warned: Seldom::default(),
-        }))
+        let shares = Shares::new(limits);
+        services::of(Arc::new(Self { resources, state, limits, shares, admission, draining, warned: Seldom::default() }))
     }
 
     /// `only`: the type of a service of one type.
@@ -133,23 +130,26 @@ impl Ads {
         P::Response: Send,
     {
         let peer = request.extensions().get::<Peer>().cloned();
-        if let Err(unknown) = Peer::view(peer.as_ref(), self.resources.borrow().nodes()) {
-            if let Some(unsaid) = self.warned.now() {
-                tracing::warn!(%unknown, unsaid, "an xDS stream was refused");
+        let node = match Peer::view(peer.as_ref(), self.resources.borrow().nodes()) {
+            Ok(node) => node.name().cloned(),
+            Err(unknown) => {
+                self.warn(&unknown);
+                return Err(unknown.into());
             }
-            return Err(unknown.into());
-        }
-        let Ok(permit) = Arc::clone(&self.streams).try_acquire_owned() else {
-            tracing::warn!(limit = self.limits.streams, "an xDS stream was refused: too many are open");
-            return Err(Status::resource_exhausted(format!("{} xDS streams are open already", self.limits.streams)));
         };
+        let share = self.shares.open(node.as_ref()).map_err(|full| {
+            self.warn(&full);
+            Status::resource_exhausted(full.to_string())
+        })?;
         let (outbound, responses) = mpsc::channel(OUTBOUND);
-        let task = stream_task::StreamTask::<P>::new(self, peer, only, outbound);
-        let draining = self.draining.clone();
-        tokio::spawn(async move {
-            task.run(request.into_inner(), draining).await;
-            drop(permit);
-        });
+        let task = stream_task::StreamTask::<P>::new(self, peer, only, share, outbound);
+        tokio::spawn(task.run(request.into_inner(), self.draining.clone()));
         Ok(Response::new(ReceiverStream::new(responses)))
+    }
+
+    fn warn(&self, why: &dyn std::fmt::Display) {
+        if let Some(unsaid) = self.warned.now() {
+            tracing::warn!(%why, unsaid, "an xDS stream was refused");
+        }
     }
 }

@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, 
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, DeniedHttpResponse};
+use kubepass::server::ads::AdsLimits;
 use kubepass::xds::resource::TypeUrl;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
@@ -67,6 +68,29 @@ async fn who_is_no_node_or_says_it_is_another_is_told_so() {
         assert_eq!(refused.code(), Code::PermissionDenied, "{sans:?} {id}: {refused}");
         assert!(refused.message().contains(part), "{sans:?} {id}: {refused}");
     }
+}
+
+#[tokio::test]
+async fn one_node_leaves_the_others_their_streams() {
+    let fixture = Fixture::start_with(AdsLimits { streams_of_one_node: 3, ..AdsLimits::default() }).await;
+    let connect = async |san: &str, name: &str| {
+        let mut client = Client::over(DELTA, fixture.channel(&fixture.hello(&[san])).await.unwrap(), name);
+        client.subscribe(TypeUrl::Cluster, &[]).await.map(|()| client)
+    };
+    let mut open = Vec::new();
+    for replica in 0..3 {
+        // What it calls itself is no matter.
+        let mut client = connect(EDGE, &format!("edge-1/replica-{replica}")).await.unwrap();
+        client.take(TypeUrl::Cluster).await;
+        open.push(client);
+    }
+    let refused = connect(EDGE, "edge-1/replica-3").await.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("the node `edge-1` has 3 xDS streams open already"), "{refused}");
+    let mut other = connect(SIDECAR, "staging-sidecar").await.unwrap();
+    other.take(TypeUrl::Cluster).await;
+    open.pop();
+    fixture.until(async || connect(EDGE, "edge-1").await.is_ok()).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! One connected Envoy, from its first message to its last.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use tokio::sync::{mpsc, watch};
@@ -10,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use super::pace::Pace;
+use super::shares::Share;
 use super::state::AdsState;
 use super::{Admission, Ads, AdsLimits, admission};
 use crate::server::peer::Peer;
@@ -35,9 +35,7 @@ pub(super) struct StreamTask<P: Protocol> {
     /// It was, by its first request.
     admitted: bool,
     pace: Pace,
-    /// The sum over all streams, and this stream's part in it.
-    all_name_cost: Arc<AtomicUsize>,
-    name_cost: usize,
+    share: Share,
 }
 
 /// Why a stream ends that the Envoy did not end.
@@ -48,7 +46,13 @@ enum End {
 }
 
 impl<P: Protocol> StreamTask<P> {
-    pub(super) fn new(ads: &Ads, peer: Option<Peer>, only: Option<TypeUrl>, outbound: mpsc::Sender<Result<P::Response, Status>>) -> Self {
+    pub(super) fn new(
+        ads: &Ads,
+        peer: Option<Peer>,
+        only: Option<TypeUrl>,
+        share: Share,
+        outbound: mpsc::Sender<Result<P::Response, Status>>,
+    ) -> Self {
         let limits = ads.limits;
         Self {
             id: ads.state.opened(P::DIALECT, only),
@@ -63,8 +67,7 @@ impl<P: Protocol> StreamTask<P> {
             admission: ads.admission.clone(),
             admitted: false,
             pace: Pace::new(limits.burst, limits.requests_per_second, Instant::now()),
-            all_name_cost: Arc::clone(&ads.name_cost),
-            name_cost: 0,
+            share,
         }
     }
 
@@ -159,7 +162,8 @@ impl<P: Protocol> StreamTask<P> {
             tracing::info!(xds.stream = self.id, xds.node = %self.node, "an Envoy connected");
         }
         let responses = self.stream.on_request(request, set).map_err(|error| refusal(&error))?;
-        self.account()?;
+        let cost = self.stream.machine().name_cost();
+        self.share.names_cost(cost).map_err(|too_much| Status::resource_exhausted(too_much.to_string()))?;
         Ok(responses)
     }
 
@@ -169,21 +173,6 @@ impl<P: Protocol> StreamTask<P> {
         if self.state.turned_away_now(&name, &version, status.message()) {
             tracing::warn!(xds.stream = self.id, xds.node = %name, envoy.version = %version, reason = status.message(), "an Envoy is turned away");
         }
-    }
-
-    /// No client can make kubepass keep more than there is for all of them.
-    fn account(&mut self) -> Result<(), Status> {
-        let before = std::mem::replace(&mut self.name_cost, self.stream.machine().name_cost());
-        if self.name_cost <= before {
-            self.all_name_cost.fetch_sub(before - self.name_cost, Ordering::Relaxed);
-            return Ok(());
-        }
-        let growth = self.name_cost - before;
-        let all = self.all_name_cost.fetch_add(growth, Ordering::Relaxed) + growth;
-        if all > self.limits.name_cost {
-            return Err(Status::resource_exhausted("the names that all clients together subscribe to are more than kubepass keeps"));
-        }
-        Ok(())
     }
 
     fn report(&mut self, set: &ResourceSet) {
@@ -220,7 +209,6 @@ impl<P: Protocol> Drop for StreamTask<P> {
     fn drop(&mut self) {
         // However the stream ends, its place in the registry goes, and its doubts stay.
         self.state.closed(self.id, self.stream.doubts());
-        self.all_name_cost.fetch_sub(self.name_cost, Ordering::Relaxed);
     }
 }
 

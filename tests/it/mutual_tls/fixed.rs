@@ -70,6 +70,10 @@ impl Drop for Fixture {
 
 impl Fixture {
     pub(super) async fn start() -> Self {
+        Self::start_with(AdsLimits::default()).await
+    }
+
+    pub(super) async fn start_with(limits: AdsLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new("the nodes' authority");
         let ports = [free_port(), free_port(), free_port(), free_port()];
@@ -83,16 +87,15 @@ impl Fixture {
             ports,
             folder,
         };
-        fixture.serve().await;
+        fixture.serve(limits).await;
         fixture
     }
 
-    async fn serve(&self) {
+    async fn serve(&self, limits: AdsLimits) {
         let door = |service| Door::bind(service, Speech::Grpc, &self.snapshot, Standing::Local, DoorCounts::default()).unwrap();
         let (xds, checks) = (door("xds"), door("ext_authz"));
         tokio::spawn(door::follow(vec![xds.gate(), checks.gate()], self.changes.subscribe(), self.stop.clone()));
         let admission = Admission::Tested { allowed: EnvoyVersions::default() };
-        let limits = AdsLimits::default();
         let ads = Ads::service_for(admission, self.resources.subscribe(), AdsState::default(), limits, self.stop.clone());
         tokio::spawn(Server::builder().serve_with_incoming_shutdown(ads, Box::pin(xds.into_links()), self.stop.clone().cancelled_owned()));
         let settings = AuditSettings {
