@@ -12,14 +12,15 @@ const MAX_REDIRECT_BYTES: usize = 256;
 const MAX_RETURN_BYTES: usize = 1500;
 /// Below are the ports that only the machine's administrator may listen on: no user's program waits there.
 const FIRST_USER_PORT: u16 = 1024;
-/// `localhost` too: unmodified clients use it. It is the user's own browser that resolves it.
-const LOOPBACK_HOSTS: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"];
+/// Addresses alone. Who else listens at a name (`localhost` is two addresses, and a browser tries the other one first), and what a resolver makes
+/// of it, the program that waits for the code does not decide (RFC 8252, 8.3). pomerium-cli and ours name the address that they listen at.
+const LOOPBACK_HOSTS: [&str; 2] = ["127.0.0.1", "[::1]"];
 /// Pages that a login may lead back to; the query, where there is one, is checked by the page itself.
 const RETURN_PAGES: [&str; 3] = ["/cli/login?", "/pomerium/login?", "/route/login?"];
 
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// `http://127.0.0.1:PORT/path`, `http://[::1]:PORT/path` or `http://localhost:PORT/path`: no query, no fragment, no user name.
+/// `http://127.0.0.1:PORT/path` or `http://[::1]:PORT/path`: no query, no fragment, no user name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LoopbackUri {
     text: String,
@@ -33,7 +34,7 @@ pub(super) struct LoopbackUri {
 pub(super) enum RedirectRefusal {
     #[error("the redirect URI is longer than {MAX_REDIRECT_BYTES} bytes")]
     TooLong,
-    #[error("the redirect URI does not begin with http://127.0.0.1:PORT, http://[::1]:PORT or http://localhost:PORT")]
+    #[error("the redirect URI does not begin with http://127.0.0.1:PORT or http://[::1]:PORT")]
     NotLoopback,
     #[error("the redirect URI has no port from {FIRST_USER_PORT} to 65535")]
     Port,
@@ -166,7 +167,7 @@ mod tests {
 
     #[test]
     fn loopback_with_a_port_of_a_user_is_followed() {
-        for text in ["http://127.0.0.1:8000", "http://127.0.0.1:8000/", "http://localhost:8000/callback", "http://[::1]:8000/a/b-c_d.e~f"] {
+        for text in ["http://127.0.0.1:8000", "http://127.0.0.1:8000/", "http://127.0.0.1:8000/callback", "http://[::1]:8000/a/b-c_d.e~f"] {
             check(text, Ok(8000));
         }
         check("http://127.0.0.1:1024/", Ok(1024));
@@ -200,6 +201,8 @@ mod tests {
             "http://127.1:8000/",
             "http://2130706433:8000/",
             "http://0x7f.1:8000/",
+            "http://localhost:8000/",
+            "http://localhost:8000/callback",
             "http://LOCALHOST:8000/",
             "http://localhost./:8000/",
             "http://[::ffff:127.0.0.1]:8000/",
@@ -255,7 +258,7 @@ mod tests {
         let path = LoopbackUri::parse("http://[::1]:8000/cb").unwrap();
         assert_eq!(path.with_query(&[("a", "b")]), "http://[::1]:8000/cb?a=b");
         assert_eq!(path.csp_source(), "http:");
-        assert_eq!(LoopbackUri::parse("http://localhost:8000/cb").unwrap().csp_source(), "http://localhost:8000");
+        assert_eq!(LoopbackUri::parse("http://127.0.0.1:8000/cb").unwrap().csp_source(), "http://127.0.0.1:8000");
     }
 
     #[test]

@@ -123,6 +123,7 @@ async fn redirect_uris_lead_to_this_computer_alone() {
         "http://127.0.0.1:45123\\@evil.example/",
         "http://127.0.0.1:80/",
         "http://localhost/",
+        "http://localhost:45123/",
         "https://127.0.0.1:45123/",
         "javascript:alert(1)",
         "",
@@ -131,7 +132,7 @@ async fn redirect_uris_lead_to_this_computer_alone() {
         // Not even before the login.
         installation.browser().get(&address(uri, None)).await.is_error_page(StatusCode::BAD_REQUEST, "must not be sent to");
     }
-    for uri in ["http://127.0.0.1:45123", "http://[::1]:45123/callback", "http://localhost:45123/"] {
+    for uri in ["http://127.0.0.1:45123", "http://[::1]:45123/callback", "http://127.0.0.1:45123/"] {
         assert_eq!(browser.get(&address(uri, None)).await.status, StatusCode::OK, "{uri}");
     }
 }

@@ -79,7 +79,8 @@ async fn the_login_api_answers_as_the_client_expects() {
     assert_eq!(status(&login_api(PROD, "https://evil.example")).await, StatusCode::BAD_REQUEST);
     assert_eq!(status(&login_api(PROD, "http://127.0.0.1:45123@evil.example")).await, StatusCode::BAD_REQUEST);
     assert_eq!(status(&login_api("https://prod.k8s.example.com:443", REDIRECT)).await, StatusCode::OK);
-    assert_eq!(status(&login_api(PROD, "http://localhost:45123")).await, StatusCode::OK);
+    assert_eq!(status(&login_api(PROD, "http://[::1]:45123")).await, StatusCode::OK);
+    assert_eq!(status(&login_api(PROD, "http://localhost:45123")).await, StatusCode::BAD_REQUEST);
     assert_eq!(status(&login_api(PARTNER, REDIRECT)).await, StatusCode::NOT_FOUND, "only where the route says so");
     assert_eq!(status(&format!("{PROD}/.pomerium/")).await, StatusCode::NOT_FOUND);
     let post = program(&installation.router, "POST", &login_api(PROD, REDIRECT), None, &[]).await;

@@ -303,6 +303,7 @@ pub(super) fn programs() -> Vec<String> {
         "http://127.0.0.1:45123#@evil.example/",
         "http://127.0.0.1:45123?@evil.example/",
         "http://127.0.0.1.evil.example:45123/",
+        "http://localhost:45123/",
         "http://localhost.evil.example:45123/",
         "http://localhost@evil.example:45123/",
         "http://evil.example:45123/127.0.0.1",
@@ -328,7 +329,7 @@ pub(super) fn programs() -> Vec<String> {
     ELSEWHERE.iter().chain(&more).map(|address| (*address).to_owned()).collect()
 }
 
-const ON_THIS_COMPUTER: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"];
+const ON_THIS_COMPUTER: [&str; 2] = ["127.0.0.1", "[::1]"];
 
 /// The victim is logged in and clicks whatever there is to click.
 pub(super) fn says_yes(stage: &mut Stage<'_>, victim: &mut Browser, asked: &str, address: &str) {
