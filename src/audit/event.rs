@@ -171,7 +171,8 @@ pub struct TokenIssuedEvent {
 pub struct LogoutEvent {
     pub session: String,
     pub user: String,
-    /// `user`, `operator`, `expired`, or `superseded` by a newer session of a person who has very many.
+    /// `user`, `operator`, `expired`, `superseded` by a newer session of a person who has very many, or `identity_changed` where the configuration
+    /// makes another identity of the login's claims now, or none.
     pub by: &'static str,
 }
 

@@ -100,6 +100,21 @@ impl IdentityMapping {
         &self.email_domains
     }
 
+    /// Whether both make the same of any claims.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let groups = |mapping: &Self| mapping.groups.as_ref().map(|groups| groups.expression.source().to_owned());
+        let require = |mapping: &Self| match &mapping.require {
+            Require::Nothing => (false, None),
+            Require::VerifiedEmail => (true, None),
+            Require::Expression(expression) => (false, Some(expression.source().to_owned())),
+        };
+        self.username.source() == other.username.source()
+            && groups(self) == groups(other)
+            && require(self) == require(other)
+            && self.username_prefix == other.username_prefix
+            && self.email_domains == other.email_domains
+    }
+
     /// Names of the claims that the expressions read by name (`claims.name`), so that a client of the provider can tell what is still to be
     /// asked for. A name may stand twice.
     pub fn claims_read(&self) -> impl Iterator<Item = &str> {

@@ -23,6 +23,7 @@ use crate::server::ads::{Admission, AdsState, announce_drains};
 use crate::server::clock;
 use crate::server::cluster_source::ConnectError;
 use crate::server::door::DoorError;
+use crate::server::ending::{SessionEnder, mappings};
 use crate::server::lifecycle::{Failures, TaskFailure, Tasks};
 use crate::server::managed_envoy::{self, EnvoyMetrics, EnvoyProgram, LocateError, SelfTestFailure, Settings};
 use crate::server::oidc::Providers;
@@ -204,6 +205,8 @@ impl Parts {
                 tracing::warn!(%refusal, "a stored session was not taken");
             }
         }
+        let ender = SessionEnder::new(Arc::clone(&sessions), store.clone(), trail.clone());
+        mappings::end_all(&ender, &snapshot.load_full()).await;
         let parts = Self {
             snapshot,
             publisher,
@@ -251,6 +254,8 @@ impl Parts {
         let keys = signing.follow(publisher.subscribe(), store.clone(), trail.clone(), tasks.ending());
         tasks.spawn("signing-keys", keys);
         tasks.spawn("session-keys", housekeeping::follow_keys(publisher.subscribe(), store.clone(), tasks.ending()));
+        let ender = SessionEnder::new(Arc::clone(&sessions), store.clone(), trail.clone());
+        tasks.spawn("session-mappings", mappings::follow(ender, snapshot.load_full(), publisher.subscribe(), tasks.ending()));
         tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, store.clone(), trail.clone(), tasks.ending()));
         tasks.spawn("session-store", housekeeping::watch_store(store, tasks.ending()));
         tasks.spawn("audit-trail", housekeeping::mend_trail(trail.clone(), tasks.ending()));

@@ -8,6 +8,8 @@ use crate::server::store::{Store, StoreError};
 use crate::server::trail::{Trail, TrailError};
 use crate::session::{Session, SessionTable};
 
+pub mod mappings;
+
 /// Ends sessions.
 #[derive(Debug, Clone)]
 pub struct SessionEnder {

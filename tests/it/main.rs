@@ -24,6 +24,7 @@ mod live_reload;
 mod managed_envoy;
 mod manifests;
 mod many;
+mod mappings;
 mod mutual_tls;
 mod nodes;
 mod policy_explain;

@@ -48,7 +48,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("door", &["peer", "config", "snapshot"]),
     // `config` for the versions of Envoy that it names.
     ("ads", &["peer", "xds", "snapshot", "config"]),
-    ("ending", &["audit", "session", "store", "trail"]),
+    // `config` and `snapshot` for whom the mapping in force makes of a login's claims.
+    ("ending", &["audit", "session", "store", "trail", "config", "snapshot"]),
     (
         "ext_authz",
         &[

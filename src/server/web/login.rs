@@ -16,6 +16,7 @@ use crate::audit::{AuditEvent, LoginEvent, LoginRefusedEvent};
 use crate::config::IdentityProvider;
 use crate::defence::{Defence, off};
 use crate::identity::{Identity, Principal};
+use crate::server::ending::mappings::is_still;
 use crate::server::oidc::{AuthorizationAnswer, LoginProof, OidcError};
 use crate::session::{InsertRefusal, Session, SessionId};
 use crate::snapshot::Snapshot;
@@ -219,6 +220,11 @@ async fn finish(
     let code = query.code.ok_or(WebError::Parameter { name: "code", problem: "it is missing" })?;
     let identity = identify(web, snapshot, settings, under_way, code, query.iss).await?;
     let session = open_session(web, snapshot, origin, identity, return_to.client()).await?;
+    // The configuration may have come to make another of them while the provider was asked; whoever ends such sessions may have looked before.
+    if !is_still(&web.snapshot.load(), &session) {
+        web.ender.end_changed(&session).await;
+        return Err(WebError::LoginUnknown);
+    }
     let mut response = see_other(return_to.as_str())?;
     let lifetime = session.expires_at.saturating_sub(session.created_at);
     let cookie = cookie::set_session(snapshot.token_keys(), session.id, lifetime).map_err(|_| WebError::Internal)?;
