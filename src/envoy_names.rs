@@ -49,6 +49,10 @@ pub const OTHER_REQUEST: [&str; 4] = ["x-rewrite-url", "x-http-method", "x-http-
 /// Groups that the connection manager's own mutation writes; a route with a higher limit adds the rest.
 pub const GROUP_SLOTS: usize = 64;
 
+/// Room for the headers of a request: what a client sends, and what is added on its way.
+pub const MAX_HEADERS: u32 = 300;
+pub const MAX_HEADER_BYTES: u32 = 60 * 1024;
+
 /// In a check, where the request came from, when a proxy said it whom the listener trusts: Envoy's own word for that names the proxy. Nobody else's
 /// header of this name comes so far, and it never leaves Envoy.
 pub const SOURCE: &str = "x-kubepass-source";

@@ -20,5 +20,6 @@ pub mod signing;
 pub mod store;
 pub mod telemetry;
 pub mod trail;
+pub mod under_way;
 pub mod unix_socket;
 pub mod web;

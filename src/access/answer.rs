@@ -96,7 +96,7 @@ impl Form {
 }
 
 fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
-    use Reason::{BadRequest, Forbidden, MisdirectedRequest, ServiceUnavailable};
+    use Reason::{BadRequest, Forbidden, MisdirectedRequest, RequestHeaderFieldsTooLarge, ServiceUnavailable, TooManyRequests};
     match deny {
         DenyReason::UnknownRoute => {
             ("route_unknown", ServiceUnavailable, "kubepass does not know this route at the moment; try again".to_owned())
@@ -150,6 +150,14 @@ fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
             "audit_unavailable",
             ServiceUnavailable,
             "kubepass cannot write its audit trail, so it lets nothing through; try again".to_owned(),
+        ),
+        DenyReason::TooManyChecks => {
+            ("too_many_checks", TooManyRequests, "you send more requests at once than one person may; try again in a moment".to_owned())
+        }
+        DenyReason::NoRoomForHeaders => (
+            "headers_too_large",
+            RequestHeaderFieldsTooLarge,
+            "the headers of the request leave no room for those that say who you are; send fewer, or shorter ones".to_owned(),
         ),
     }
 }

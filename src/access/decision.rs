@@ -126,6 +126,10 @@ pub enum DenyReason {
     TokenUnavailable,
     /// The audit line could not be written.
     AuditUnavailable,
+    /// As many requests of this person, or address, are being decided as may be.
+    TooManyChecks,
+    /// With what is added the headers would be more than Envoy lets through.
+    NoRoomForHeaders,
 }
 
 /// Who reads a refusal, and so in which form it is given.

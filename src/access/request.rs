@@ -98,7 +98,28 @@ pub struct RequestHeaders<'a> {
     pub accepts_discovery: bool,
     /// The first `impersonate-*` name that the client sent.
     pub impersonates: Option<&'a str>,
+    pub size: HeaderSize,
     pub malformed: Option<Malformed>,
+}
+
+/// What headers take of the room that Envoy has for them, the lines that Envoy itself adds included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HeaderSize {
+    pub lines: usize,
+    pub bytes: usize,
+}
+
+impl HeaderSize {
+    pub fn add(&mut self, name: &str, value: &[u8]) {
+        self.lines += 1;
+        self.bytes = self.bytes.saturating_add(name.len()).saturating_add(value.len());
+    }
+
+    /// Whether Envoy has room for both.
+    pub fn fits_with(self, added: Self) -> bool {
+        let (lines, bytes) = (self.lines.saturating_add(added.lines), self.bytes.saturating_add(added.bytes));
+        lines <= names::MAX_HEADERS as usize && bytes <= names::MAX_HEADER_BYTES as usize
+    }
 }
 
 /// What the client shows to say who it is. `Debug` never prints it.
@@ -167,6 +188,7 @@ pub struct HeaderReading<'a> {
 impl<'a> HeaderReading<'a> {
     pub fn add(&mut self, name: &'a str, value: &'a [u8]) {
         let read = &mut self.read;
+        read.size.add(name, value);
         if has_prefix(name, impersonation::PREFIX) {
             read.impersonates.get_or_insert(name);
             return;

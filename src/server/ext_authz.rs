@@ -3,12 +3,14 @@
 
 pub mod convert;
 mod grpc;
+mod places;
 pub mod question;
 mod refusal;
 pub mod serve;
 pub mod service;
 mod wire;
 
+pub use places::Arrived;
 pub use serve::serve;
 pub use service::ExtAuthz;
 pub use wire::WireError;

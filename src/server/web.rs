@@ -44,12 +44,13 @@ use crate::server::signing::Signing;
 use crate::server::store::Store;
 use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
+use crate::server::under_way::{Source, UnderWay};
 use crate::session::{Session, SessionTable};
 use crate::snapshot::Snapshot;
 
 use codes::OneTimeCodes;
 use error::WebError;
-use limits::{RateLimit, Source, UnderWay, UsedStates};
+use limits::{RateLimit, UsedStates};
 
 pub use serve::serve;
 

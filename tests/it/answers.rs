@@ -83,6 +83,8 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Deny(DenyReason::Rule { rule: "no-secrets".into(), message: None }),
         Outcome::Deny(DenyReason::NoRuleMatched),
         Outcome::Deny(DenyReason::AuditUnavailable),
+        Outcome::Deny(DenyReason::TooManyChecks),
+        Outcome::Deny(DenyReason::NoRoomForHeaders),
     ];
     outcomes.extend(tokens.map(|token| Outcome::Challenge(Challenge::Token(token))));
     outcomes.extend(malformed.map(|malformed| Outcome::Deny(DenyReason::Malformed(malformed))));

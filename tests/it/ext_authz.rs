@@ -30,6 +30,8 @@ struct Bench {
     signing: Arc<Signing>,
     runtime: tokio::runtime::Runtime,
     token: String,
+    /// Of somebody else.
+    other_token: String,
     _folder: tempfile::TempDir,
 }
 
@@ -56,10 +58,10 @@ impl Bench {
             durability: Durability::Written,
         };
         let now = clock::unix_now();
-        let session = Session {
-            id: SessionId::from_random([9; 16]),
+        let session = |subject: &str, id: u8| Session {
+            id: SessionId::from_random([id; 16]),
             identity: Identity {
-                principal: Principal { idp: "corp".into(), subject: "s".into() },
+                principal: Principal { idp: "corp".into(), subject: subject.into() },
                 username: "sre@example.com".into(),
                 email: "sre@example.com".into(),
                 groups: groups.iter().map(|group| (*group).to_owned()).collect::<Groups>(),
@@ -70,16 +72,31 @@ impl Bench {
             client: "kubepass".into(),
             source_ip: String::new(),
         };
-        let claims = session.session_token_claims(&snapshot.route(route).unwrap().host, "jti".into(), now);
-        let token = snapshot.token_keys().sign_session_token(&claims).unwrap();
         let sessions = Arc::new(SessionTable::new());
-        sessions.insert(Arc::new(session)).unwrap();
+        let [token, other_token] = [("s", 9), ("other", 8)].map(|(subject, id)| {
+            let session = session(subject, id);
+            let claims = session.session_token_claims(&snapshot.route(route).unwrap().host, "jti".into(), now);
+            sessions.insert(Arc::new(session)).unwrap();
+            snapshot.token_keys().sign_session_token(&claims).unwrap()
+        });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let store = Store::open(&folder.path().join("kubepass.db"), Arc::clone(snapshot.token_keys())).unwrap();
         let signing = runtime.block_on(Signing::open(snapshot.config(), &store, now)).unwrap();
         let trail = Trail::open(&settings).unwrap();
         let service = ExtAuthz::new(Arc::new(ArcSwap::new(snapshot)), sessions, Arc::clone(&signing), trail, Arc::new(Metrics::default()));
-        Self { service, signing, runtime, token, _folder: folder }
+        Self { service, signing, runtime, token, other_token, _folder: folder }
+    }
+
+    /// Asks all at once, and gives the answers in the order of the questions.
+    fn ask_at_once(&self, checks: &[CheckRequest]) -> Vec<CheckResponse> {
+        let ask = |check: &CheckRequest| {
+            let (arrived, message) = (self.service.arrive(), check.encode_to_vec());
+            async move {
+                let _arrived = arrived;
+                CheckResponse::decode(self.service.check(&message, None).await.unwrap().as_slice()).unwrap()
+            }
+        };
+        self.runtime.block_on(futures::future::join_all(checks.iter().map(ask)))
     }
 
     /// Asks through the encoding of both messages.
@@ -233,6 +250,65 @@ fn groups_that_do_not_fit_into_a_token_are_a_refusal_that_says_so() {
     assert_eq!((verdict(&answer, ""), text(&answer, "reason")), (None, Some("token_too_large")));
     let Some(HttpResponse::DeniedResponse(denied)) = &answer.http_response else { panic!("{answer:?}") };
     assert!(denied.body.contains("with your 32 groups the token that this route needs would be too large"), "{}", denied.body);
+}
+
+/// A question with a good credential, under an id of its own.
+fn asked_by(token: &str, path: &str, id: usize) -> CheckRequest {
+    let bearer = vec![("authorization".to_owned(), format!("Bearer {token}").into_bytes())];
+    let mut question = check("kubernetes:prod", "GET", path, &bearer);
+    let http = question.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap();
+    http.header_map.as_mut().unwrap().headers[0].raw_value = format!("id-{id}").into_bytes();
+    question
+}
+
+fn reasons(answers: &[CheckResponse]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for answer in answers {
+        let word = if verdict(answer, "kubernetes:prod").is_some() { "allow" } else { text(answer, "reason").unwrap() };
+        *counts.entry(word).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn one_person_leaves_the_others_their_checks() {
+    let bench = Bench::new(&["sre"]);
+    let flood = (0..2_000).map(|id| asked_by(&bench.token, "/version", id));
+    let others = (0..20).map(|id| asked_by(&bench.other_token, "/version", 5_000 + id));
+    let strangers = (0..600).map(|id| asked_by("no-token", "/version", 6_000 + id));
+    let questions: Vec<_> = flood.chain(others).chain(strangers).collect();
+    let answers = bench.ask_at_once(&questions);
+    assert_eq!(reasons(&answers[..2_000]), [("allow", 512), ("too_many_checks", 1_488)].into());
+    assert_eq!(reasons(&answers[2_000..2_020]), [("allow", 20)].into());
+    assert_eq!(reasons(&answers[2_020..]), [("token_invalid", 512), ("too_many_checks", 88)].into());
+    let Some(HttpResponse::DeniedResponse(denied)) = &answers[1_999].http_response else { panic!("{:?}", answers[1_999]) };
+    assert_eq!(denied.status.as_ref().unwrap().code, 429);
+    // What was answered takes no place.
+    assert_eq!(reasons(&bench.ask_at_once(&questions[..512])), [("allow", 512)].into());
+}
+
+#[test]
+fn headers_that_leave_no_room_are_a_refusal_that_says_so() {
+    for bench in [Bench::new(&["sre"]), Bench::with_tokens(&["sre"])] {
+        let ask = |lines: usize, bytes: usize| {
+            let filler = (0..lines).map(|_| ("x".to_owned(), b"y".to_vec())).chain([("x-filler".to_owned(), vec![b'x'; bytes])]);
+            let bearer = ("authorization".to_owned(), format!("Bearer {}", bench.token).into_bytes());
+            let headers: Vec<_> = std::iter::once(bearer).chain(filler).collect();
+            bench.ask(&check("kubernetes:prod", "GET", "/version", &headers))
+        };
+        let tokens = usize::from(bearer_of(&ask(0, 0)).is_some());
+        let token_bytes = bearer_of(&ask(0, 0)).map_or(0, str::len);
+        // The id, the credential and the filler are lines too, and two are added.
+        let most = 300 - 3 - 2 - tokens;
+        assert_eq!(verdict(&ask(most, 0), "kubernetes:prod"), Some(true));
+        let refused = ask(most + 1, 0);
+        assert_eq!((verdict(&refused, ""), text(&refused, "reason")), (None, Some("headers_too_large")));
+        let Some(HttpResponse::DeniedResponse(denied)) = &refused.http_response else { panic!("{refused:?}") };
+        assert_eq!(denied.status.as_ref().unwrap().code, 431);
+        let room = 60 * 1024 - token_bytes - bench.token.len();
+        assert_eq!(verdict(&ask(0, room - 300), "kubernetes:prod"), Some(true));
+        assert_eq!(text(&ask(0, room), "reason"), Some("headers_too_large"));
+    }
 }
 
 /// The value of a header that an answer sets.

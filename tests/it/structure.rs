@@ -33,6 +33,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("unix_socket", &[]),
     ("file_modes", &[]),
     ("own_process", &[]),
+    ("under_way", &[]),
     ("store", &["session", "token"]),
     ("trail", &["audit", "config"]),
     // `snapshot`: it follows the identity providers of the configuration in force.
@@ -105,7 +106,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const EVERYWHERE: &[&str] = &["defence"];
 
 /// Shell modules that any shell module may use.
-const EVERYWHERE_IN_THE_SHELL: &[&str] = &["clock", "telemetry", "lifecycle", "unix_socket", "file_modes"];
+const EVERYWHERE_IN_THE_SHELL: &[&str] = &["clock", "telemetry", "lifecycle", "unix_socket", "file_modes", "under_way"];
 
 const PURE: &[&str] = &[
     "defence",

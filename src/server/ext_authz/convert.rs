@@ -7,6 +7,7 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
+use crate::access::request::HeaderSize;
 use crate::access::upstream::UpstreamIdentity;
 use crate::access::{AccessRequest, Answer, Form, Grant};
 use crate::config::{KubernetesTarget, Method, Target};
@@ -22,6 +23,9 @@ mod tests;
 const GRPC_PERMISSION_DENIED: u32 = 7;
 /// `HeaderValueOption.HeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD`.
 const OVERWRITE_IF_EXISTS_OR_ADD: u32 = 2;
+const BEARER: &str = "Bearer ";
+/// The longest number of milliseconds.
+const STREAM_DURATION_BYTES: usize = 20;
 /// Bytes that a usual answer has, names and all.
 const USUAL_BYTES: usize = 2_048;
 
@@ -48,7 +52,7 @@ pub fn grant(grant: &Grant, minted: &Minted, request_id: &str) -> Vec<u8> {
         headers.overwrite(names::STREAM_DURATION, grant.stream_limit_ms());
         match (&grant.route().target, minted) {
             (Target::Kubernetes(KubernetesTarget { method: Method::Jwt(_), .. }), Minted::Upstream(token)) => {
-                headers.overwrite(names::UPSTREAM_AUTHORIZATION, format_args!("Bearer {}", token.expose()));
+                headers.overwrite(names::UPSTREAM_AUTHORIZATION, format_args!("{BEARER}{}", token.expose()));
             }
             (Target::Http(_), Minted::Assertion(token)) => assertion(grant, token, headers),
             (Target::Kubernetes(_) | Target::Http(_), _) => {}
@@ -62,6 +66,25 @@ pub fn grant(grant: &Grant, minted: &Minted, request_id: &str) -> Vec<u8> {
             metadata.identity(grant.identity());
         }
     })
+}
+
+/// What [`grant`] adds to the headers.
+pub fn added(grant: &Grant, minted: &Minted, request_id: &str) -> HeaderSize {
+    let mut size = HeaderSize::default();
+    size.add(names::AUDIT_ID, request_id.as_bytes());
+    size.add(names::STREAM_DURATION, &[0; STREAM_DURATION_BYTES]);
+    match minted {
+        Minted::Nothing => {}
+        Minted::Upstream(token) => {
+            size.add(names::UPSTREAM_AUTHORIZATION, token.expose().as_bytes());
+            size.bytes += BEARER.len();
+        }
+        Minted::Assertion(token) => size.add(names::UPSTREAM_ASSERTION, token.expose().as_bytes()),
+    }
+    if let Some(cookies) = grant.cookies() {
+        size.add(names::UPSTREAM_COOKIE, cookies.as_str().as_bytes());
+    }
+    size
 }
 
 /// For the upstream of a plain HTTP route: a token that says who it is, and the upstream's own cookies.
@@ -86,7 +109,7 @@ pub fn refuse(answer: &Answer, request: &AccessRequest<'_>, public_url: &str) ->
         if matches!(answer.form, Form::ApiServerPage | Form::Page) {
             headers.overwrite("content-security-policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'");
         }
-        if refusal.code == 503 {
+        if matches!(refusal.code, 429 | 503) {
             headers.overwrite("retry-after", "1");
         }
         if let Some(location) = &refusal.location {

@@ -41,7 +41,10 @@ impl Service<http::Request<Body>> for Checks {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let check = Check(Arc::clone(&self.0));
+        // From here on, not from when a thread comes to it.
+        let arrived = self.0.arrive();
         Box::pin(async move {
+            let _arrived = arrived;
             if request.uri().path() != CHECK {
                 return Ok(Status::unimplemented("there is nothing but Check").into_http());
             }

@@ -6,13 +6,14 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tonic::Status;
 
-use crate::access::{AccessRequest, Answer, Challenge, Decision, DenyReason, Grant, Outcome, authenticate, decide};
+use crate::access::{AccessRequest, Answer, Challenge, Decision, DenyReason, Evidence, Grant, Outcome, SessionState, authenticate, decide};
 use crate::audit::{AuditEvent, decision_event};
 use crate::config::{HttpTarget, Jwt, KubernetesTarget, Method, OnAuditFailure, Target};
 use crate::defence::{Defence, off};
 use crate::header::HeaderValue;
 use crate::server::clock;
 use crate::server::ext_authz::convert::{self, Minted};
+use crate::server::ext_authz::places::{Arrived, Places};
 use crate::server::ext_authz::question;
 use crate::server::peer::{Peer, UnknownPeer};
 use crate::server::signing::{AssertionTokenRequest, MintRefusal, Signing, UpstreamTokenRequest};
@@ -29,6 +30,7 @@ pub struct ExtAuthz {
     signing: Arc<Signing>,
     trail: Trail,
     metrics: Arc<Metrics>,
+    places: Arc<Places>,
     warned: Arc<Seldom>,
 }
 
@@ -40,7 +42,13 @@ impl ExtAuthz {
         trail: Trail,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { snapshot, sessions, signing, trail, metrics, warned: Arc::default() }
+        let places = Arc::new(Places::new());
+        Self { snapshot, sessions, signing, trail, metrics, places, warned: Arc::default() }
+    }
+
+    /// A check has come, and will be looked at. It counts until what this gives is dropped.
+    pub fn arrive(&self) -> Arrived {
+        self.places.arrive()
     }
 
     /// Answers a `CheckRequest` of this peer with a `CheckResponse`, both encoded.
@@ -57,9 +65,19 @@ impl ExtAuthz {
 
     async fn answer(&self, snapshot: &Snapshot, request: &AccessRequest<'_>, started: Instant) -> Vec<u8> {
         let now = clock::unix_now();
-        let session = authenticate(snapshot, request, &self.sessions, now);
-        let mut decision = decide(snapshot, request, session, now);
+        let mut session = authenticate(snapshot, request, &self.sessions, now);
+        let place = self.places.take(&session, request.source_ip);
+        if place.is_some() && self.places.is_crowded() {
+            // Others have come, and are to have their places before this one is answered.
+            tokio::task::yield_now().await;
+            session = authenticate(snapshot, request, &self.sessions, now);
+        }
+        let mut decision = match place {
+            Some(_) => decide(snapshot, request, session, now),
+            None => without_place(session),
+        };
         let token = self.mint(snapshot, &mut decision, now);
+        refuse_without_room(request, &mut decision, &token);
         let mut answer = Answer::to(&decision);
         if !matches!(decision.outcome, Outcome::Web) && !self.recorded(snapshot, request, &decision, answer.as_ref()).await {
             decision.outcome = Outcome::Deny(DenyReason::AuditUnavailable);
@@ -120,6 +138,23 @@ impl ExtAuthz {
         self.metrics.decided(route, outcome, reason, started.elapsed());
         tracing::debug!(request.id = request.request_id, route.name = route, decision = outcome, deny.reason = reason, "decided");
     }
+}
+
+/// Where Envoy has no room for the headers with what the grant adds, it would answer for itself, and not say why.
+fn refuse_without_room(request: &AccessRequest<'_>, decision: &mut Decision<'_>, token: &Minted) {
+    let Outcome::Allow(grant) = &decision.outcome else { return };
+    if !request.headers.size.fits_with(convert::added(grant, token, request.request_id)) {
+        decision.outcome = Outcome::Deny(DenyReason::NoRoomForHeaders);
+    }
+}
+
+/// Whose checks fill their places: told, and nothing else looked at.
+fn without_place<'a>(session: SessionState) -> Decision<'a> {
+    let session = match session {
+        SessionState::Live(authenticated) | SessionState::LiveByCookie(authenticated) => Some(authenticated.session),
+        SessionState::NoCredential | SessionState::Rejected(_) => None,
+    };
+    Decision { outcome: Outcome::Deny(DenyReason::TooManyChecks), evidence: Evidence { session, ..Evidence::default() } }
 }
 
 fn token_request<'a>(snapshot: &'a Snapshot, grant: &'a Grant, jwt: &'a Jwt) -> UpstreamTokenRequest<'a, HeaderValue> {

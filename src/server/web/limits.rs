@@ -1,10 +1,11 @@
-//! What the web part bounds, each by name, and the small tables that hold the bounds: requests of one source, states that were used. Time comes as an argument.
+//! What the web part bounds, each by name, and the small tables that hold the bounds: requests of one source in a minute, states that were used.
+//! Time comes as an argument.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::server::under_way::Source;
 
 /// The largest body of a request, in bytes: our forms are a few hundred.
 pub(super) const BODY_BYTES: usize = 64 * 1024;
@@ -45,23 +46,6 @@ pub(super) const SESSIONS_PER_PERSON: usize = 100;
 /// A session with less than this to live, in seconds, is not handed to a client: its user logs in again instead.
 pub(super) const LEAST_SESSION_SECONDS: u64 = 60;
 
-/// Who counts as one: an IPv4 address, or the network of an IPv6 address, for one customer has all addresses of a /64.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Source(Option<IpAddr>);
-
-impl Source {
-    /// A text that is no address is one source together with all others that are none.
-    pub(super) fn of(address: &str) -> Self {
-        Self(address.parse().ok().map(|address| match address {
-            IpAddr::V6(address) => match address.to_ipv4_mapped() {
-                Some(address) => IpAddr::V4(address),
-                None => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-            },
-            v4 @ IpAddr::V4(_) => v4,
-        }))
-    }
-}
-
 /// Counts requests by source in windows of a minute.
 #[derive(Debug)]
 pub(super) struct RateLimit {
@@ -95,50 +79,6 @@ impl RateLimit {
         }
         window.count = window.count.saturating_add(1);
         window.count <= self.per_minute
-    }
-}
-
-/// Counts what is under way: the requests of each source, the answers of each identity provider.
-#[derive(Debug)]
-pub(super) struct UnderWay<K: Eq + Hash> {
-    most: u32,
-    counts: Mutex<HashMap<K, u32>>,
-}
-
-/// One of them; counts until it is dropped.
-#[derive(Debug)]
-pub(super) struct OneUnderWay<K: Eq + Hash> {
-    all: Arc<UnderWay<K>>,
-    whose: K,
-}
-
-impl<K: Eq + Hash + Clone> UnderWay<K> {
-    /// `most`: of each.
-    pub(super) fn new(most: u32) -> Arc<Self> {
-        Arc::new(Self { most, counts: Mutex::default() })
-    }
-
-    /// `None` when as many are under way as may be.
-    pub(super) fn begin(self: &Arc<Self>, whose: K) -> Option<OneUnderWay<K>> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(whose.clone()).or_insert(0);
-        if *count >= self.most {
-            return None;
-        }
-        *count += 1;
-        Some(OneUnderWay { all: Arc::clone(self), whose })
-    }
-}
-
-impl<K: Eq + Hash> Drop for OneUnderWay<K> {
-    fn drop(&mut self) {
-        let mut counts = self.all.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.whose) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.whose);
-            }
-        }
     }
 }
 
@@ -197,28 +137,6 @@ mod tests {
         assert!(!limit.allow(&address(SOURCES + 3), 0));
         assert!(limit.allow(&address(0), 0), "a known source keeps its own count");
         assert!(limit.allow(&address(SOURCES + 3), 60), "the next minute has room");
-    }
-
-    #[test]
-    fn a_network_of_ipv6_is_one_source() {
-        let same = |one: &str, other: &str| Source::of(one) == Source::of(other);
-        assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"));
-        assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
-        assert!(!same("192.0.2.1", "192.0.2.2"));
-        assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
-        assert!(!same("", "0.0.0.0") && same("", "nobody"));
-    }
-
-    #[test]
-    fn what_is_under_way_counts_until_it_ends() {
-        let all = UnderWay::new(UNDER_WAY_PER_SOURCE);
-        let mut open: Vec<_> = (0..UNDER_WAY_PER_SOURCE).map(|_| all.begin("one").unwrap()).collect();
-        assert!(all.begin("one").is_none());
-        assert!(all.begin("other").is_some());
-        open.pop();
-        assert!(all.begin("one").is_some());
-        open.clear();
-        assert!(all.counts.lock().unwrap().is_empty(), "nothing is kept of those that left");
     }
 
     #[test]

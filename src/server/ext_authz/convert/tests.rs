@@ -32,7 +32,7 @@ fn by_prost(answer: &Answer, request: &AccessRequest<'_>, public_url: &str) -> C
     if matches!(answer.form, Form::ApiServerPage | Form::Page) {
         headers.push(overwrite("content-security-policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"));
     }
-    if refusal.code == 503 {
+    if matches!(refusal.code, 429 | 503) {
         headers.push(overwrite("retry-after", "1"));
     }
     headers.extend(refusal.location.map(|location| overwrite("location", &location)));
