@@ -35,6 +35,8 @@ defences! {
     UnderscoreRefusal "underscore-refusal",
     /// Envoy normalises the path, and refuses encoded slashes.
     PathNormalisation "path-normalisation",
+    /// Nothing but WebSocket and SPDY is switched to.
+    UpgradeList "upgrade-list",
     /// Routes are chosen by the server name of the connection, not by the request's host.
     HostScope "host-scope",
     /// Only the balancers that a listener names may say by the PROXY protocol who connected.
@@ -59,6 +61,8 @@ defences! {
     CookieKind "cookie-kind",
     /// Nothing goes on without its audit line.
     AuditFirst "audit-first",
+    /// A token that stands in a path or query is none in the audit trail.
+    TrailRedaction "trail-redaction",
 
     // Names.
     /// What is no name makes no identity at a login.
@@ -109,6 +113,8 @@ defences! {
     // Logins.
     /// An identity provider's answer is for the login that its `state` names, in the browser that began it.
     LoginState "login-state",
+    /// A `state` counts once.
+    LoginStateOnce "login-state-once",
     /// The ID token carries this login's `nonce`.
     LoginNonce "login-nonce",
     /// A code of an identity provider is worth something with this login's PKCE verifier only.
@@ -131,6 +137,8 @@ defences! {
     NodeScope "node-scope",
     /// An Envoy that no node is configured for gets nothing.
     NodeIdentity "node-identity",
+    /// What an Envoy calls itself is the node that it is.
+    NodeClaim "node-claim",
     /// The admin address is asked by address, not by a name that was rebound to it.
     AdminHost "admin-host",
 }

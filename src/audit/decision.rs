@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::access::{AccessRequest, Answer, Decision, Outcome, RequestTarget};
 use crate::audit::event::{DecisionEvent, KubernetesWords};
+use crate::defence::{Defence, off};
 use crate::envoy_names as names;
 use crate::kubernetes::request_info::RequestInfo;
 
@@ -95,7 +96,7 @@ fn cut(text: &str, max: usize) -> Cow<'_, str> {
 
 /// A token that a client wrote into a path or query would be good for whoever reads the trail.
 fn cut_path(path: &str) -> Cow<'_, str> {
-    if !path.contains(TOKEN_BEGIN) {
+    if !path.contains(TOKEN_BEGIN) || off(Defence::TrailRedaction) {
         return cut(path, MAX_PATH_CHARS);
     }
     let is_of_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

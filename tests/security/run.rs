@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attack::{Attack, Verdict};
 use super::attacks;
@@ -22,6 +22,7 @@ pub(super) enum Length {
 pub(super) struct Row {
     pub(super) attack: Attack,
     pub(super) ended: Result<Verdict, String>,
+    pub(super) took: Duration,
 }
 
 impl Row {
@@ -54,6 +55,7 @@ pub(super) fn run(length: Length, filter: Option<&str>) -> ExitCode {
     if through > 0 {
         println!("{}", scene.world.run.tails());
     }
+    println!("the slowest: {}", slowest(&rows));
     println!("{} requests sent in {} s", scene.sent(), began.elapsed().as_secs());
     println!("security: {} attacks, {through} got through", rows.len());
     if through == 0 && enough { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -66,21 +68,28 @@ pub(super) fn make(scene: &Scene, chosen: &[Attack]) -> Vec<Row> {
         .map(|attack| {
             let (began, before) = (Instant::now(), scene.sent());
             let ended = catch_unwind(AssertUnwindSafe(|| (attack.run)(scene))).map_err(|panic| text(panic.as_ref()));
-            let row = Row { attack: *attack, ended };
-            tell(&row, scene.sent() - before, began);
+            let row = Row { attack: *attack, ended, took: began.elapsed() };
+            tell(&row, scene.sent() - before);
             row
         })
         .collect()
 }
 
-fn tell(row: &Row, requests: usize, began: Instant) {
+fn slowest(rows: &[Row]) -> String {
+    let mut rows: Vec<&Row> = rows.iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.took));
+    let told = rows.iter().take(10).map(|row| format!("{} {:.1} s", row.attack.name, row.took.as_secs_f32()));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+fn tell(row: &Row, requests: usize) {
     let Attack { name, source, sent, .. } = row.attack;
     let (word, how) = match &row.ended {
         Ok(Verdict::Held(how)) => ("held", how.clone()),
         Ok(Verdict::GotThrough(what)) => ("THROUGH", what.clone()),
         Err(why) => ("THROUGH", format!("it could not be made: {why}")),
     };
-    println!("{word:<8} {name:<34} {source:<34} {sent} -> {how} ({requests} requests, {:.1} s)", began.elapsed().as_secs_f32());
+    println!("{word:<8} {name:<34} {source:<34} {sent} -> {how} ({requests} requests, {:.1} s)", row.took.as_secs_f32());
 }
 
 pub(super) fn text(panic: &(dyn std::any::Any + Send)) -> String {

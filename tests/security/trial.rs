@@ -17,7 +17,7 @@ use super::support::raw_http2::{Field, Http2};
 /// For an answer, and then for what an upstream writes behind it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests at a time: many end only when Envoy has waited a second.
-const LANES: usize = 16;
+const LANES: usize = 40;
 
 const PLAIN: &str = "GET {at} HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\nauthorization: Bearer {token}\r\n";
 const UPGRADE: &str = "GET {exec} HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\nauthorization: Bearer {token}\r\n";
@@ -58,7 +58,12 @@ enum Bytes {
     Text(Vec<u8>),
     /// The fields of an HTTP/2 request without a body.
     Fields(Vec<Field>),
+    /// HTTP/2 otherwise.
+    Frames(Vec<Field>, Frames),
 }
+
+/// Writes frames, and gives the stream whose answer counts.
+type Frames = Box<dyn Fn(&mut Http2, &[Field]) -> u32 + Send + Sync>;
 
 /// A request that was sent, and how it was answered.
 #[derive(Clone, Debug)]
@@ -172,7 +177,7 @@ impl<'s> Trial<'s> {
         }
     }
 
-    fn wait_raw(&mut self, target: Target, server_name: Option<&str>, template: &str, must: Must) {
+    pub(super) fn wait_raw(&mut self, target: Target, server_name: Option<&str>, template: &str, must: Must) {
         let mark = self.mark(target, must);
         let bytes = Bytes::Text(latin_1(&self.fill(template, target, &mark)));
         self.waiting.push(Job { mark, target, server_name: server_name.map(str::to_owned), bytes });
@@ -215,21 +220,17 @@ impl<'s> Trial<'s> {
         }
     }
 
-    /// The same to one route; `send` writes the frames and returns the stream.
-    pub(super) fn http2_to(
+    /// The same to one route; `send` writes the frames and returns the stream. It waits with the others for [`Trial::flush`].
+    pub(super) fn frames(
         &mut self,
         target: Target,
         fields: &[(&str, &str)],
         must: Must,
-        send: impl FnOnce(&mut Http2, &[Field]) -> u32,
-    ) -> Sent {
-        self.flush();
+        send: impl Fn(&mut Http2, &[Field]) -> u32 + Send + Sync + 'static,
+    ) {
         let mark = self.mark(target, must);
-        let fields = self.fields(target, &mark, fields);
-        let mut connection = Http2::open(self.scene.world.port, target.host, self.scene.world.authority.pem());
-        let stream = send(&mut connection, &fields);
-        let answer = connection.answer(stream);
-        self.ended(Sent { mark, answer })
+        let bytes = Bytes::Frames(self.fields(target, &mark, fields), Box::new(send));
+        self.waiting.push(Job { mark, target, server_name: None, bytes });
     }
 
     pub(super) fn fields(&self, target: Target, mark: &str, fields: &[(&str, &str)]) -> Vec<Field> {
@@ -375,7 +376,9 @@ impl Job {
         let answer = match &self.bytes {
             Bytes::Text(bytes) => {
                 let mut connection = open(scene, self.target, self.server_name.as_deref()).within(patience);
-                let mut answer = connection.send(bytes).answer();
+                // What answers HEAD announces a body that does not come.
+                let mut answer =
+                    if bytes.starts_with(b"HEAD ") { connection.send(bytes).answer_to_head() } else { connection.send(bytes).answer() };
                 while answer.as_ref().is_some_and(|answer| answer.status != 101 && answer.status < 200) {
                     answer = connection.answer();
                 }
@@ -384,6 +387,11 @@ impl Job {
             Bytes::Fields(fields) => {
                 let mut connection = Http2::open(scene.world.port, self.target.host, scene.world.authority.pem());
                 let stream = connection.request(fields, true);
+                connection.answer(stream)
+            }
+            Bytes::Frames(fields, send) => {
+                let mut connection = Http2::open(scene.world.port, self.target.host, scene.world.authority.pem());
+                let stream = send(&mut connection, fields);
                 connection.answer(stream)
             }
         };

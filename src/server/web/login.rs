@@ -188,11 +188,11 @@ fn under_way(web: &Web, keys: &TokenKeys, headers: &HeaderMap, state: Option<&st
     }
     let mut hash = [0; 32];
     hash.iter_mut().zip(digest(&SHA256, state.as_bytes()).as_ref()).for_each(|(to, from)| *to = *from);
-    web.used_states.take(hash, under_way.expires_at, now).map_err(|refusal| match refusal {
-        StateRefusal::Used => WebError::LoginUsed,
-        StateRefusal::Full => WebError::Busy,
-    })?;
-    Ok((name, under_way))
+    match web.used_states.take(hash, under_way.expires_at, now) {
+        Err(StateRefusal::Used) if !off(Defence::LoginStateOnce) => Err(WebError::LoginUsed),
+        Err(StateRefusal::Full) => Err(WebError::Busy),
+        Ok(()) | Err(StateRefusal::Used) => Ok((name, under_way)),
+    }
 }
 
 /// The id of the login that a state names.

@@ -23,15 +23,13 @@ use super::message::{ads, cidr_range, enabled, extension, number, seconds};
 use super::names::SCOPE;
 use super::{access_log, local_reply};
 use crate::defence::{Defence, off};
+use crate::envoy_names::{MAX_HEADER_BYTES, MAX_HEADERS};
 
 /// `exec`, `attach` and `port-forward` switch to one of these; nothing else may upgrade.
 pub(super) const UPGRADES: [&str; 2] = [WEBSOCKET, "SPDY/3.1"];
 /// Also a web page's.
 pub(super) const WEBSOCKET: &str = "websocket";
 
-/// Above what a client sends and the lines that ext_authz adds.
-const MAX_HEADERS: u32 = 300;
-const MAX_HEADER_BYTES: u32 = 60 * 1024;
 /// Requests of one HTTP/2 connection at a time.
 const MAX_STREAMS: u32 = 100;
 /// What a client may send on one stream, and on all of a connection, before somebody has taken it.
@@ -100,13 +98,18 @@ pub(super) fn connection_manager(stat_prefix: &str, source: Source<'_>, routes: 
         // A quiet `logs -f` or watch is not a dead one: keepalives tell.
         stream_idle_timeout: seconds(0),
         request_timeout: seconds(0),
-        upgrade_configs: UPGRADES.iter().map(|name| UpgradeConfig { upgrade_type: (*name).to_owned(), ..Default::default() }).collect(),
+        upgrade_configs: upgrades(),
         server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
         local_reply_config: Some(local_reply::local_reply()),
         access_log: vec![access_log::access_log()],
         access_log_options: Some(access_log::options()),
         ..Default::default()
     }
+}
+
+fn upgrades() -> Vec<UpgradeConfig> {
+    let others: &[&str] = if off(Defence::UpgradeList) { &["TLS/1.0", "h2c", "HTTP/2.0"] } else { &[] };
+    UPGRADES.iter().chain(others).map(|name| UpgradeConfig { upgrade_type: (*name).to_owned(), ..Default::default() }).collect()
 }
 
 /// Where the header is missing or cannot be read, the address of the proxy itself counts.

@@ -39,23 +39,32 @@ fn attempts(scene: &Scene, attempts: Vec<(String, RogueNode<'_>, String)>) -> Ve
         assert!(holds(&told), "the second node did not get the token of its own route");
     }
     let (mut findings, mut ends) = (Vec::new(), std::collections::BTreeMap::<String, usize>::new());
-    for (what, node, id) in attempts {
-        for delta in [true, false] {
-            for names in [&[][..], &["*"], &[name.as_str()]] {
-                let end = match node.secrets(&Question { node: &id, delta, names }) {
-                    Ok(told) if holds(&told) => {
-                        findings.push(format!("{what} got the token of another node's route"));
-                        "got it".to_owned()
-                    }
-                    Ok(_) => "told of its own".to_owned(),
-                    Err(end) => end.chars().take(40).collect(),
-                };
-                *ends.entry(end).or_default() += 1;
+    let asked = [&[][..], &["*"], &[name.as_str()]];
+    // All at once, for each waits for what may not come.
+    let told: Vec<(&str, Result<Vec<u8>, String>)> = std::thread::scope(|scope| {
+        let asked = &asked;
+        let asking: Vec<_> = attempts.iter().map(|attempt| scope.spawn(move || told(attempt, asked))).collect();
+        asking.into_iter().flat_map(|one| one.join().expect("an attempt is made")).collect()
+    });
+    for (what, told) in told {
+        let end = match told {
+            Ok(told) if holds(&told) => {
+                findings.push(format!("{what} got the token of another node's route"));
+                "got it".to_owned()
             }
-        }
+            Ok(_) => "told of its own".to_owned(),
+            Err(end) => end.chars().take(40).collect(),
+        };
+        *ends.entry(end).or_default() += 1;
     }
     let ends: Vec<String> = ends.into_iter().map(|(end, count)| format!("{end} x{count}")).collect();
     Verdict::of(&findings, ends.join(", "))
+}
+
+/// What a node is told, whichever way it asks.
+fn told<'a>((what, node, id): &'a (String, RogueNode<'_>, String), asked: &[&[&str]]) -> Vec<(&'a str, Result<Vec<u8>, String>)> {
+    let questions = [true, false].into_iter().flat_map(|delta| asked.iter().map(move |names| Question { node: id, delta, names }));
+    questions.map(|question| (what.as_str(), node.secrets(&question))).collect()
 }
 
 /// What the secret is called, by what its own node is told.

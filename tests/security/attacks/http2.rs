@@ -60,7 +60,7 @@ pub(super) const ATTACKS: &[Attack] = &[
             trial.http2(&[rest, moved].concat(), Must::Stop);
         }
         for target in trial.targets() {
-            trial.http2_to(target, &replaced(":method", "POST"), Must::Either, |connection, fields| {
+            trial.frames(target, &replaced(":method", "POST"), Must::Either, |connection, fields| {
                 let stream = connection.request(fields, false);
                 let trailers = [(b":path".to_vec(), b"/api?smuggled".to_vec()), (b":authority".to_vec(), b"x".to_vec())];
                 connection.headers(stream, &trailers, true);
@@ -145,10 +145,10 @@ pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("http2-headers-in-pieces", "CONTINUATION", "identity split over HEADERS and CONTINUATION frames", |scene| {
         let mut trial = scene.trial("http2-headers-in-pieces");
         for target in trial.targets() {
-            trial.http2_to(target, &usual_fields(), Must::AsSelf, |connection, fields| in_pieces(connection, &block(fields), 7));
+            trial.frames(target, &usual_fields(), Must::AsSelf, |connection, fields| in_pieces(connection, &block(fields), 7));
             let forged = with(&[("impersonate-user", "system:admin")]);
-            trial.http2_to(target, &forged, Must::Stop, |connection, fields| in_pieces(connection, &block(fields), 7));
-            trial.http2_to(target, &forged, Must::Stop, |connection, fields| {
+            trial.frames(target, &forged, Must::Stop, |connection, fields| in_pieces(connection, &block(fields), 7));
+            trial.frames(target, &forged, Must::Stop, |connection, fields| {
                 let bytes = block(fields);
                 in_pieces(connection, &bytes, bytes.len() - 4)
             });
@@ -160,7 +160,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         for (length, body) in [("2", "{}GET /api?smuggled HTTP/1.1\r\n\r\n"), ("50", "{}"), ("0", "{}"), ("-1", "{}"), ("2, 2", "{}")] {
             let fields = [&replaced(":method", "POST")[..], &[("content-length", length)]].concat();
             for target in trial.targets() {
-                trial.http2_to(target, &fields, Must::Either, |connection, fields| {
+                trial.frames(target, &fields, Must::Either, move |connection, fields| {
                     let stream = connection.request(fields, false);
                     connection.data(stream, body.as_bytes(), true);
                     stream
@@ -176,21 +176,21 @@ pub(super) const ATTACKS: &[Attack] = &[
         |scene| {
             let mut trial = scene.trial("http2-frames-out-of-order");
             for target in trial.targets() {
-                trial.http2_to(target, &usual_fields(), Must::Stop, |connection, fields| {
+                trial.frames(target, &usual_fields(), Must::Stop, |connection, fields| {
                     let stream = connection.next_stream();
                     connection.frame(DATA, 0, stream, b"GET /api?smuggled HTTP/1.1\r\n\r\n");
                     connection.headers(stream, fields, true);
                     stream
                 });
-                trial.http2_to(target, &usual_fields(), Must::Stop, |connection, fields| {
+                trial.frames(target, &usual_fields(), Must::Stop, |connection, fields| {
                     connection.headers(2, fields, true);
                     2
                 });
-                trial.http2_to(target, &usual_fields(), Must::Stop, |connection, fields| {
+                trial.frames(target, &usual_fields(), Must::Stop, |connection, fields| {
                     connection.headers(0, fields, true);
                     1
                 });
-                trial.http2_to(target, &usual_fields(), Must::Stop, |connection, fields| {
+                trial.frames(target, &usual_fields(), Must::Stop, |connection, fields| {
                     // A block that never ends, and another request in between.
                     connection.frame(HEADERS, END_STREAM, 1, &block(fields));
                     connection.headers(3, fields, true);

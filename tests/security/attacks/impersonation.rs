@@ -113,7 +113,7 @@ pub(super) const ATTACKS: &[Attack] = &[
                 trial.raw(&format!("{request}{name}: forged\r\n\r\n"), Must::Either);
                 for target in trial.targets() {
                     let fields = with_method("POST");
-                    trial.http2_to(target, &fields, Must::Either, |connection, fields| {
+                    trial.frames(target, &fields, Must::Either, move |connection, fields| {
                         let stream = connection.request(fields, false);
                         connection.data(stream, b"{}", false).headers(stream, &[(name.into(), b"forged".to_vec())], true);
                         stream

@@ -107,6 +107,11 @@ pub(super) const ATTACKS: &[Attack] = &[
             {
                 trial.lines(lines, Must::AsSelf);
             }
+            // In the address, where no client has to have it.
+            let head = "HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\nauthorization: Bearer {token}\r\n\r\n";
+            trial.raw(&format!("GET {{at}}&token={{token}} {head}"), Must::AsSelf);
+            trial.raw(&format!("GET /version/{{token}}?attack={{mark}}. {head}"), Must::Either);
+            trial.flush();
             let token = scene.token("foo", PROD);
             let secrets = [token.as_str(), RECORDER_TOKEN];
             for log in logs(scene).into_iter().chain([scene.world.audit_path()]) {

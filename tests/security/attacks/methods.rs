@@ -37,7 +37,7 @@ pub(super) const ATTACKS: &[Attack] = &[
                 ("sec-websocket-protocol", "v5.channel.k8s.io"),
             ];
             for target in trial.targets() {
-                trial.http2_to(target, &fields, Must::Stop, |connection, fields| {
+                trial.frames(target, &fields, Must::Stop, |connection, fields| {
                     let stream = connection.request(fields, false);
                     connection.data(stream, b"GET /api?smuggled HTTP/1.1\r\n\r\n", true);
                     stream
@@ -70,7 +70,7 @@ pub(super) const ATTACKS: &[Attack] = &[
             // 79 and the host's own length.
             for target in trial.targets() {
                 let length = body.len() - "{host}".len() + target.host.len();
-                trial.raw_to(target, Some(target.host), &format!("{method} {REST}content-length: {length}\r\n\r\n{body}"), Must::Either);
+                trial.wait_raw(target, Some(target.host), &format!("{method} {REST}content-length: {length}\r\n\r\n{body}"), Must::Either);
             }
         }
         trial.verdict()

@@ -2,27 +2,45 @@
 
 use super::super::attack::{Attack, Verdict};
 use super::super::judge::Must;
-use super::super::scene::{ALL, Scene};
+use super::super::scene::{ALL, Scene, Target};
 use super::super::support::odd_names::REFUSED;
 use super::super::support::world::PUBLIC_HOST;
 
 /// People whose logins are among these get nowhere: refused at the login, or at each request.
 fn refused(scene: &Scene, name: &'static str, is_one: fn(&str, &[&str]) -> bool) -> Verdict {
     let mut trial = scene.trial(name);
-    let mut count = 0;
-    for (login, email, groups) in REFUSED.iter().filter(|(_, email, groups)| is_one(email, groups)) {
-        count += 1;
+    let people: Vec<_> = REFUSED.iter().filter(|(_, email, groups)| is_one(email, groups)).collect();
+    let count = people.len();
+    // Some at a time: most of a login is waiting.
+    let logged_in = |login: &'static str| {
         let page = scene.person(login).visit(&format!("{}/login", scene.world.url(PUBLIC_HOST)));
         scene.next();
         if page.status != 200 {
+            return None;
+        }
+        let has_token = |target: &Target| {
+            scene.person(login).kubepass(&token_arguments(scene, target.host).iter().map(String::as_str).collect::<Vec<_>>()).code
+                == Some(0)
+        };
+        Some(ALL.into_iter().filter(has_token).collect::<Vec<_>>())
+    };
+    let mut tokens = Vec::new();
+    for some in people.chunks(4) {
+        tokens.extend(std::thread::scope(|scope| {
+            let logged_in = &logged_in;
+            let logging_in: Vec<_> = some.iter().map(|person| person.0).map(|login| scope.spawn(move || logged_in(login))).collect();
+            logging_in.into_iter().map(|one| one.join().expect("a login is tried")).collect::<Vec<_>>()
+        }));
+    }
+    for ((login, email, groups), tokens) in people.into_iter().zip(tokens) {
+        let Some(tokens) = tokens else {
             // No session, so no token to send.
             trial.ended_as("refused at the login");
             continue;
-        }
+        };
         trial = trial.by(login);
         for target in ALL {
-            let answer = scene.person(login).kubepass(&token_arguments(scene, target.host).iter().map(String::as_str).collect::<Vec<_>>());
-            if answer.code == Some(0) {
+            if tokens.contains(&target) {
                 let request = "GET {at} HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\nauthorization: Bearer {token}\r\n\r\n";
                 let sent = trial.raw_to(target, Some(target.host), request, Must::Stop);
                 if sent.status() == 200 {

