@@ -218,7 +218,7 @@ fn kubeconfig_ca(cache: &TokenCache, told: &Told, route: &RouteAddress) -> Resul
         return Ok(joined(remembered));
     }
     match answer {
-        Err(error @ ProtocolError::NoCluster { .. }) => return Err(error.into()),
+        Err(error @ (ProtocolError::NoCluster { .. } | ProtocolError::Tls(_))) => return Err(error.into()),
         Ok(()) => told.remember(cache, &route.to_string())?,
         Err(error) => say(&format!("Warning: {error}")),
     }

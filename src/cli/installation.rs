@@ -1,5 +1,6 @@
 //! The wire between the CLI and a kubepass installation: JSON over HTTPS, tokens only in the `Authorization` header, no redirects followed.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, RequestBuilder, Response};
@@ -116,17 +117,21 @@ pub(crate) struct CodeExchange<'a> {
     pub(crate) redirect_uri: &'a str,
 }
 
+/// The clients are made when they are first needed: kubectl calls for a cached token far more often than for a login, and the system's roots take
+/// longer to read than all the rest of that call.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    client: Client,
+    certificates: Vec<Certificate>,
+    proxy: Option<Proxy>,
+    client: OnceLock<Client>,
     /// For addresses on this machine: a proxy could not reach them.
-    direct: Client,
+    direct: OnceLock<Client>,
     authorities: Vec<String>,
 }
 
 impl Wire {
     /// # Errors
-    /// An unusable CA bundle or proxy; no roots at all.
+    /// An unusable CA bundle or proxy.
     pub(crate) fn new(transport: &Transport) -> Result<Self, ProtocolError> {
         let mut certificates = Vec::new();
         for bundle in &transport.ca_bundles {
@@ -136,21 +141,9 @@ impl Wire {
             }
             certificates.extend(found);
         }
-        let builder = || {
-            Client::builder()
-                .user_agent(concat!("kubepass/", env!("CARGO_PKG_VERSION")))
-                .redirect(redirect::Policy::none())
-                .connect_timeout(CONNECT_TIMEOUT)
-                .timeout(EXCHANGE_TIMEOUT)
-                .tls_certs_merge(certificates.clone())
-        };
-        let mut proxied = builder();
-        if let Some(proxy) = &transport.proxy {
-            proxied = proxied.proxy(Proxy::all(proxy).map_err(|error| ProtocolError::Proxy(describe(&error)))?);
-        }
-        let build = |builder: reqwest::blocking::ClientBuilder| builder.build().map_err(|error| ProtocolError::Tls(describe(&error)));
+        let proxy = transport.proxy.as_ref().map(|proxy| Proxy::all(proxy).map_err(|error| ProtocolError::Proxy(describe(&error))));
         let authorities = transport.ca_bundles.iter().flat_map(|bundle| fingerprints(bundle)).collect();
-        Ok(Self { client: build(proxied)?, direct: build(builder().no_proxy())?, authorities })
+        Ok(Self { certificates, proxy: proxy.transpose()?, client: OnceLock::new(), direct: OnceLock::new(), authorities })
     }
 
     /// Whom this wire trusts besides the system's roots: a fingerprint of each CA certificate.
@@ -179,7 +172,7 @@ impl Wire {
 
     fn route(&self, route: &RouteAddress) -> Result<(InstallationAddress, RouteKind), ProtocolError> {
         let server = route.to_string();
-        let response = send(self.client(route.is_plain_http()).get(route.configuration()), &server)?;
+        let response = send(self.client(route.is_plain_http())?.get(route.configuration()), &server)?;
         let no_route = |why: &str| ProtocolError::NoRoute { server: server.clone(), why: why.to_owned() };
         if !response.status().is_success() {
             return Err(no_route(&format!("/.kubepass/config answered {}", response.status().as_u16())));
@@ -230,7 +223,7 @@ impl Wire {
     /// Ends the session on the server; one that has ended already is no error.
     pub(crate) fn log_out(&self, installation: &InstallationAddress, login: &Token) -> Result<(), ProtocolError> {
         let server = installation.to_string();
-        let client = self.client(installation.is_plain_http());
+        let client = self.client(installation.is_plain_http())?;
         let response = send(client.post(installation.endpoint("/cli/logout")).bearer_auth(login.expose()), &server)?;
         match refusal(response, &server) {
             Ok(_) | Err(ProtocolError::LoginEnded) => Ok(()),
@@ -244,12 +237,30 @@ impl Wire {
         request: impl FnOnce(&Client) -> RequestBuilder,
     ) -> Result<T, ProtocolError> {
         let server = installation.to_string();
-        let response = send(request(self.client(installation.is_plain_http())), &server)?;
+        let response = send(request(self.client(installation.is_plain_http())?), &server)?;
         read(refusal(response, &server)?, &server)
     }
 
-    fn client(&self, is_plain_http: bool) -> &Client {
-        if is_plain_http { &self.direct } else { &self.client }
+    /// # Errors
+    /// No roots at all.
+    fn client(&self, is_plain_http: bool) -> Result<&Client, ProtocolError> {
+        let client = if is_plain_http { &self.direct } else { &self.client };
+        if let Some(client) = client.get() {
+            return Ok(client);
+        }
+        let builder = Client::builder()
+            .user_agent(concat!("kubepass/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(EXCHANGE_TIMEOUT)
+            .tls_certs_merge(self.certificates.clone());
+        let builder = match &self.proxy {
+            _ if is_plain_http => builder.no_proxy(),
+            Some(proxy) => builder.proxy(proxy.clone()),
+            None => builder,
+        };
+        let built = builder.build().map_err(|error| ProtocolError::Tls(describe(&error)))?;
+        Ok(client.get_or_init(|| built))
     }
 }
 

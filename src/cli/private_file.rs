@@ -29,8 +29,17 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
 /// Replaces the file in one step: a reader sees the old text or the new one, and so does the next boot. The permissions of an existing file
 /// stay; a new one gets 0600.
 pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    replace_with(path, text, File::sync_all)
+}
+
+/// The same without a wait for the disk: after a crash of the machine the file may hold neither text.
+pub(crate) fn replace_unsynced(path: &Path, text: &[u8]) -> io::Result<()> {
+    replace_with(path, text, |_| Ok(()))
+}
+
+fn replace_with(path: &Path, text: &[u8], sync: fn(&File) -> io::Result<()>) -> io::Result<()> {
     let temporary = temporary_beside(path);
-    let result = write_new(&temporary, path, text).and_then(|()| std::fs::rename(&temporary, path));
+    let result = write_new(&temporary, path, text, sync).and_then(|()| std::fs::rename(&temporary, path));
     if result.is_err() {
         // Nothing may stay behind; what went wrong is already known.
         _ = std::fs::remove_file(&temporary);
@@ -45,7 +54,7 @@ fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn write_new(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
+fn write_new(temporary: &Path, path: &Path, text: &[u8], sync: fn(&File) -> io::Result<()>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     private_mode(&mut options);
@@ -54,7 +63,7 @@ fn write_new(temporary: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
         file.set_permissions(metadata.permissions())?;
     }
     file.write_all(text)?;
-    file.sync_all()
+    sync(&file)
 }
 
 #[cfg(unix)]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{InstallationAddress, RouteAddress};
 use super::caller::Caller;
-use super::private_file::{create_private_folder, open_private, replace};
+use super::private_file::{create_private_folder, open_private, replace, replace_unsynced};
 use super::random::sha256_hex;
 use super::trust::RememberedTrust;
 
@@ -139,8 +139,9 @@ impl TokenCache {
         self.read::<CachedSession>(&self.session_path(route)).filter(|session| session.route == route.to_string())
     }
 
+    /// Does not wait for the disk: kubectl waits for this at each of its calls, and a session that is lost with the machine's power is fetched anew.
     pub(crate) fn put_session(&self, route: &RouteAddress, session: &CachedSession) -> Result<(), CacheError> {
-        self.write(&self.session_path(route), session)
+        self.write_by(replace_unsynced, &self.session_path(route), session)
     }
 
     pub(crate) fn login(&self, installation: &InstallationAddress) -> Option<CachedLogin> {
@@ -231,6 +232,10 @@ impl TokenCache {
     }
 
     fn write<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), CacheError> {
+        self.write_by(replace, path, value)
+    }
+
+    fn write_by<T: Serialize>(&self, replace: fn(&Path, &[u8]) -> io::Result<()>, path: &Path, value: &T) -> Result<(), CacheError> {
         let text = serde_json::to_vec(value).map_err(io::Error::from);
         text.and_then(|text| replace(path, &text)).map_err(|source| CacheError::Io { path: path.to_owned(), source })
     }
