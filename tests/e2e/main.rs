@@ -24,6 +24,7 @@ mod live;
 mod logins;
 mod logins_web;
 mod objects;
+mod overload;
 mod own_envoy;
 mod pomerium;
 mod rbac;

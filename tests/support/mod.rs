@@ -16,6 +16,7 @@ pub mod browser;
 pub mod cluster;
 pub mod document;
 pub mod echo;
+pub mod envoy_stats;
 pub mod fake_idp;
 pub mod false_check;
 pub mod header_attacks;

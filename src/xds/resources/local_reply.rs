@@ -1,7 +1,8 @@
 //! Envoy's own answers as a Kubernetes `Status`, which kubectl shows as an error in words. Answers of ext_authz pass as they are.
 
 use envoy_types::pb::envoy::config::accesslog::v3::{AccessLogFilter, ExtensionFilter, access_log_filter, extension_filter};
-use envoy_types::pb::envoy::config::core::v3::{SubstitutionFormatString, substitution_format_string};
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption, SubstitutionFormatString, substitution_format_string};
 use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{LocalReplyConfig, ResponseMapper};
 use envoy_types::util::pack_any;
@@ -15,15 +16,33 @@ struct Reply {
     message: &'static str,
 }
 
+/// A moment, in seconds.
+const RETRY_AFTER: &str = "1";
+
 /// The text of ext_authz's own refusals is complete.
 const OF_EXT_AUTHZ: &str = "response.code_details == 'ext_authz_denied'";
 
-const REPLIES: [Reply; 16] = [
+/// What went nowhere, and may pass a moment later: the client is told to ask again then, which kubectl does by itself, up to ten times. These come
+/// before the others.
+const FOR_A_MOMENT: [Reply; 3] = [
     Reply {
         when: "response.code_details == 'ext_authz_error'",
         reason: "ServiceUnavailable",
         message: "kubepass did not answer the authorization check; nothing was sent to the API server",
     },
+    Reply {
+        when: "response.code_details == 'overload'",
+        reason: "ServiceUnavailable",
+        message: "Envoy has no memory left for this request; nothing was sent to the API server",
+    },
+    Reply {
+        when: "response.code_details.startsWith('upstream_reset_before_response_started{overflow')",
+        reason: "ServiceUnavailable",
+        message: "too many requests to this server are under way; nothing was sent to it",
+    },
+];
+
+const REPLIES: [Reply; 15] = [
     Reply {
         when: "response.code_details.startsWith('rbac_access_denied')",
         reason: "Forbidden",
@@ -74,15 +93,23 @@ const HAS_REQUEST_ID: &str = "request.id.matches('^[0-9a-f-]+$')";
 
 pub(super) fn local_reply() -> LocalReplyConfig {
     let untouched = mapper(OF_EXT_AUTHZ, None);
-    let mapped = REPLIES.iter().flat_map(|reply| {
-        let with_id = mapper(&format!("{} && {HAS_REQUEST_ID}", reply.when), Some(status(reply, "; request id %REQ(X-REQUEST-ID):36%")));
-        [with_id, mapper(reply.when, Some(status(reply, "")))]
-    });
+    let again = FOR_A_MOMENT.iter().flat_map(mappers).map(|mapper| ResponseMapper { headers_to_add: vec![retry_after()], ..mapper });
+    let mapped = again.chain(REPLIES.iter().flat_map(mappers));
     LocalReplyConfig { mappers: std::iter::once(untouched).chain(mapped).collect(), body_format: None }
+}
+
+fn mappers(reply: &Reply) -> [ResponseMapper; 2] {
+    let with_id = mapper(&format!("{} && {HAS_REQUEST_ID}", reply.when), Some(status(reply, "; request id %REQ(X-REQUEST-ID):36%")));
+    [with_id, mapper(reply.when, Some(status(reply, "")))]
 }
 
 fn mapper(when: &str, body_format_override: Option<SubstitutionFormatString>) -> ResponseMapper {
     ResponseMapper { filter: Some(filter(when)), body_format_override, ..Default::default() }
+}
+
+fn retry_after() -> HeaderValueOption {
+    let header = HeaderValue { key: "retry-after".to_owned(), value: RETRY_AFTER.to_owned(), ..Default::default() };
+    HeaderValueOption { header: Some(header), append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(), ..Default::default() }
 }
 
 fn filter(expression: &str) -> AccessLogFilter {
