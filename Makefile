@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak faults bench bench-report bench-parts bench-xds instructions profile lint fuzz advisories sbom reproducible tools build
+.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak faults bench bench-growth bench-overload bench-parts bench-report bench-streams bench-user bench-xds instructions profile lint fuzz advisories sbom reproducible tools build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +53,19 @@ bench: tools ## what kubepass adds to a request, beside Envoy alone and the API 
 	@command -v h2load > /dev/null || { echo "h2load is not there: apt-get install nghttp2-client (Debian, Ubuntu), brew install nghttp2 (macOS)" >&2; exit 1; }
 	@$(CARGO) test --quiet --release --test bench -- run
 
-bench-report: ## the README's table and the plot from the last `make bench`
+bench-streams: tools ## 1,000 watches and 200 execs at once, and downloads of a gigabyte, beside Envoy alone (some 6 minutes; QUICK=1 for a short one)
+	@$(CARGO) test --quiet --release --test bench -- streams
+
+bench-overload: tools ## twice as much offered as can be answered (some 3 minutes; needs h2load)
+	@$(CARGO) test --quiet --release --test bench -- overload
+
+bench-user: tools ## what kubectl waits for: the plugin with a cached token, `get pods` beside direct, round trips of a login (some 2 minutes)
+	@$(CARGO) test --quiet --release --test bench -- user
+
+bench-growth: ## how the cost of a check and of a reload grows with routes, sessions, groups, rules and changes (2 minutes at most)
+	@$(CARGO) test --quiet --release --test bench -- growth
+
+bench-report: ## the README's tables and the plots from the last runs of these
 	@$(CARGO) test --quiet --release --test bench -- report
 
 bench-xds: tools ## what a change costs among 10,000 routes, beside go-control-plane (some 10 minutes; QUICK=1 stops at 1,000 routes)

@@ -27,6 +27,8 @@ const TYPE: &str = "type.googleapis.com/envoy";
 #[derive(Debug)]
 pub(super) struct Floor {
     pub(super) port: u16,
+    /// Of its admin interface.
+    pub(super) admin: PathBuf,
     pub(super) envoy: Process,
     pub(super) authz: Option<Process>,
 }
@@ -60,13 +62,15 @@ impl Floor {
     }
 
     fn start(input: &FloorInput<'_>, name: &str, ext_authz: Option<&PathBuf>) -> Self {
-        let port = free_port();
-        let config = input.run.write(&format!("{name}.json"), bootstrap(input, port, ext_authz.map(PathBuf::as_path)).to_string());
+        let (port, admin) = (free_port(), input.run.file(&format!("{name}.sock")));
+        let mut bootstrap = bootstrap(input, port, ext_authz.map(PathBuf::as_path));
+        bootstrap["admin"] = json!({"address": {"pipe": {"path": admin}}});
+        let config = input.run.write(&format!("{name}.json"), bootstrap.to_string());
         let mut command = leash::command(input.tools.envoy());
         command.arg("--config-path").arg(config).args(["--disable-hot-restart", "--log-level", "warning"]);
         let mut envoy = input.run.start(name, command);
         envoy.until("it listens", START, || std::net::TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
-        Self { port, envoy, authz: None }
+        Self { port, admin, envoy, authz: None }
     }
 }
 
@@ -110,6 +114,9 @@ fn listener(input: &FloorInput<'_>, port: u16, ext_authz: bool) -> Value {
         "stat_prefix": "floor",
         "route_config": {"virtual_hosts": [{"name": "floor", "domains": [HOST, format!("{HOST}:*")], "routes": [route(input, ext_authz)]}]},
         "http_filters": filters,
+        // What `exec` and quiet watches need, and lists of requests do not notice.
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "stream_idle_timeout": "0s",
     });
     json!({
         "name": "floor",
@@ -157,6 +164,8 @@ fn kubernetes(input: &FloorInput<'_>, guarded: bool) -> Value {
     json!({
         "name": "kubernetes",
         "connect_timeout": "5s",
+        // Each open watch is a request.
+        "circuit_breakers": {"thresholds": [{"max_connections": 100_000, "max_pending_requests": 100_000, "max_requests": 100_000}]},
         "load_assignment": {
             "cluster_name": "kubernetes",
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(input.cluster.port())}}]}],

@@ -33,6 +33,32 @@ pub(super) struct Figures {
     pub(super) spread: f64,
 }
 
+/// Single measurements of one thing, in one unit.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Timed {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+    /// Between the tenth and the ninetieth of a hundred, as a part of the median: single measurements have outliers.
+    pub(super) spread: f64,
+}
+
+impl Timed {
+    /// `values` must not be empty.
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let median = median(values.clone());
+        let spread = (percentile(&values, 0.90) - percentile(&values, 0.10)) / median;
+        Self { median, least: values[0], most: values[values.len() - 1], spread }
+    }
+
+    /// `median (least to most)`, marked where it is noise.
+    pub(super) fn shown(&self, digits: usize) -> String {
+        let mark = if self.spread > NOISE { " ~" } else { "" };
+        format!("{:.digits$} ({:.digits$} to {:.digits$}){mark}", self.median, self.least, self.most)
+    }
+}
+
 impl Round {
     /// # Errors
     /// When a request was answered anything but 200, or nothing was answered: a refusal is no fast answer.

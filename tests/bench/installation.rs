@@ -27,6 +27,8 @@ pub(super) struct Installation {
     ext_authz_floor: Floor,
     pub(super) cluster: Cluster,
     service_account_token: String,
+    /// Signs the certificates of kubepass and of the floors.
+    pub(super) authority: String,
     pub(super) run: Run,
 }
 
@@ -46,7 +48,8 @@ impl Installation {
         let certificate = authority.server(&[envoys::HOST]);
         let input = FloorInput { tools, run: &run, cluster: &cluster, certificate: &certificate, token: &service_account_token };
         let (envoy_floor, ext_authz_floor) = (Floor::plain(&input), Floor::with_ext_authz(&input));
-        Self { kubepass, baseline, envoy_floor, ext_authz_floor, cluster, service_account_token, run }
+        let authority = authority.pem().to_owned();
+        Self { kubepass, baseline, envoy_floor, ext_authz_floor, cluster, service_account_token, authority, run }
     }
 
     /// All paths that this kubepass has, in the order in which they add to each other.
@@ -75,6 +78,16 @@ impl Installation {
         let jwt = Path { seen_as: SeenAs::Authenticated, ..through(JWT, &self.kubepass, &self.kubepass.jwt) };
         let baseline = self.baseline.as_ref().map(|baseline| through(BASELINE, baseline, &baseline.impersonate));
         [direct, envoy_floor, ext_authz_floor, impersonate, jwt].into_iter().chain(baseline).collect()
+    }
+
+    /// The admin socket of a path's Envoy.
+    pub(super) fn envoy_admin(&self, path: &Path) -> Option<PathBuf> {
+        match path.name {
+            ENVOY_FLOOR => Some(self.envoy_floor.admin.clone()),
+            EXT_AUTHZ_FLOOR => Some(self.ext_authz_floor.admin.clone()),
+            IMPERSONATE | JWT => Some(self.kubepass.envoy_admin()),
+            _ => None,
+        }
     }
 
     /// Resident megabytes of kubepass and of its Envoy.
@@ -127,7 +140,8 @@ fn fill(cluster: &Cluster) {
     let role = format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n---\n\
          apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: list-pods, namespace: {NAMESPACE}}}\n\
-         rules: [{{apiGroups: [''], resources: [pods], verbs: [list]}}]\n---\n\
+         rules:\n- {{apiGroups: [''], resources: [pods], verbs: [list]}}\n- {{apiGroups: [''], resources: [pods/log, pods/exec], verbs: [get, create]}}\n\
+         - {{apiGroups: [''], resources: [configmaps], verbs: [get, list, watch]}}\n---\n\
          apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: list-pods, namespace: {NAMESPACE}}}\n\
          roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: list-pods}}\n\
          subjects: [{{apiGroup: rbac.authorization.k8s.io, kind: Group, name: {}}}]\n",

@@ -39,7 +39,7 @@ const POLICY: &str = r#"
   - {name: suspended, deny: '"suspended" in user.groups', message: "this account is suspended"}
   - {name: no-secrets, deny: 'k8s.resource == "secrets" && !("sre" in user.groups)', message: "ask the SRE on call"}
   - {name: on-call, allow: 'user.groups.exists(g, g.startsWith("oncall-"))'}
-  - {name: staff-reads, allow: 'user.email.endsWith("@example.com") && k8s.read_only'}
+  - {name: staff-reads, allow: 'user.email.endsWith("@example.com") && (k8s.read_only || k8s.verb == "exec")'}
   - {name: root, allow: 'user.name == "root@example.com"'}
 "#;
 
@@ -94,6 +94,11 @@ impl Kubepass {
 
     pub(super) fn trail(&self) -> PathBuf {
         self.folder.join("audit.jsonl")
+    }
+
+    /// Of its Envoy.
+    pub(super) fn envoy_admin(&self) -> PathBuf {
+        self.folder.join("run/envoy-admin.sock")
     }
 }
 

@@ -32,34 +32,64 @@ pub(super) enum Amount {
     FromEachClient(usize),
 }
 
+/// More than is answered: what is offered does not wait for answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    pub(super) clients: usize,
+    /// Requests of one client that may be under way; beyond that even this load waits.
+    pub(super) streams: usize,
+    /// Of all clients together.
+    pub(super) per_second: f64,
+    pub(super) time: Duration,
+}
+
 /// Sends requests over `clients` connections, one at a time on each.
 ///
 /// # Errors
 /// When h2load fails, or an answer is not 200.
 pub(super) fn round(way: &Way, path: &str, clients: usize, amount: Amount, log: &Path) -> Result<Round, String> {
-    let _ = std::fs::remove_file(log);
-    let mut command = leash::command("h2load");
-    command.args(["-t", "1", "-m", "1", "-c", &clients.to_string()]);
+    let mut arguments = vec![format!("-c{clients}"), "-m1".to_owned()];
     match amount {
         Amount::Time(time) => {
-            command.arg(format!("--duration={}ms", time.as_millis())).arg(format!("--warm-up-time={}ms", WARM_UP.as_millis()))
+            arguments.push(format!("--duration={}ms", time.as_millis()));
+            arguments.push(format!("--warm-up-time={}ms", WARM_UP.as_millis()));
         }
-        Amount::FromEachClient(count) => command.arg(format!("--requests={}", count * clients)),
-    };
+        Amount::FromEachClient(count) => arguments.push(format!("--requests={}", count * clients)),
+    }
+    let (mut requests, text) = h2load(way, path, &arguments, log)?;
+    drop_unfinished(&mut requests, clients);
+    Round::of(&requests).map_err(|error| format!("{error}\n{text}"))
+}
+
+/// Offers requests at a fixed rate; returns all, however they were answered. Those that were not have a status below 200.
+///
+/// # Errors
+/// When h2load fails.
+pub(super) fn offer(way: &Way, path: &str, offer: &Offer, log: &Path) -> Result<Vec<Request>, String> {
+    let Offer { clients, streams, per_second, time } = offer;
+    let rate = per_second / *clients as f64;
+    let arguments =
+        [format!("-c{clients}"), format!("-m{streams}"), format!("--rps={rate:.1}"), format!("--duration={}ms", time.as_millis())];
+    Ok(h2load(way, path, &arguments, log)?.0)
+}
+
+/// Its log of every request, and what it says of all.
+fn h2load(way: &Way, path: &str, arguments: &[String], log: &Path) -> Result<(Vec<Request>, String), String> {
+    let _ = std::fs::remove_file(log);
+    let mut command = leash::command("h2load");
+    command.args(["-t", "1"]).args(arguments);
     command.arg(format!("--log-file={}", log.display())).arg(format!("--connect-to=127.0.0.1:{}", way.port));
     for (name, value) in &way.headers {
         command.arg("-H").arg(format!("{name}: {value}"));
     }
     command.arg(format!("https://{}:{}{path}", way.host, way.port));
     let output = command.stdin(Stdio::null()).output().map_err(|_| MISSING.to_owned())?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         return Err(format!("h2load failed: {text}{}", String::from_utf8_lossy(&output.stderr)));
     }
     let requests = std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))?;
-    let mut requests: Vec<Request> = requests.lines().map(request).collect::<Result<_, _>>()?;
-    drop_unfinished(&mut requests, clients);
-    Round::of(&requests).map_err(|error| format!("{error}\n{text}"))
+    Ok((requests.lines().map(request).collect::<Result<_, _>>()?, text))
 }
 
 /// When the time is over h2load logs what each connection still waited for, with the status 0.

@@ -1,18 +1,21 @@
-//! `make bench-report`: the table of the README and a plot, from the summary of the last run.
+//! `make bench-report`: the tables of the README and the plots, from the summary of the last runs.
+
+mod parts;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::multiples;
 use super::paths::CLIENTS;
 use super::summary;
 use super::table::{ROWS, figures};
 
 /// Between these lines of the README stands what this writes.
-const BEGIN: &str = "<!-- make bench-report: begin -->";
-const END: &str = "<!-- make bench-report: end -->";
+const PATHS: [&str; 2] = ["<!-- make bench-report: begin -->", "<!-- make bench-report: end -->"];
+const PARTS: [&str; 2] = ["<!-- make bench-report, parts: begin -->", "<!-- make bench-report, parts: end -->"];
 
 /// Pixels.
 const WIDTH: f64 = 760.0;
@@ -32,15 +35,25 @@ pub(super) fn run() -> ExitCode {
 
 fn report() -> Result<(), String> {
     let summary = summary::read()?;
+    let path = root().join("README.md");
+    let mut readme = std::fs::read_to_string(&path).map_err(|error| format!("README.md: {error}"))?;
+    let of_others = "figures of a quick run are for nobody else to read: run it without QUICK";
     if summary["quick"] == true {
-        return Err("the last run was a quick one, whose figures are for nobody else to read: run `make bench`".to_owned());
+        println!("left out, the paths: {of_others}");
+    } else if summary["paths"].is_object() {
+        write(&root().join("tests/bench/report.svg"), &svg(&summary))?;
+        readme = replaced(&readme, PATHS, &markdown(&summary))?;
     }
-    let plot = root().join("tests/bench/report.svg");
-    write(&plot, &svg(&summary))?;
-    let readme = root().join("README.md");
-    let text = std::fs::read_to_string(&readme).map_err(|error| format!("README.md: {error}"))?;
-    write(&readme, &replaced(&text, &markdown(&summary))?)?;
-    println!("written: {} and the table in {}", plot.display(), readme.display());
+    parts::quick(&summary).for_each(|key| println!("left out, {key}: {of_others}"));
+    if let Some(curves) = parts::curves(&summary) {
+        write(&root().join("tests/bench/growth.svg"), &multiples::svg(&curves))?;
+    }
+    let said = parts::markdown(&summary);
+    if !said.is_empty() {
+        readme = replaced(&readme, PARTS, &said)?;
+    }
+    write(&path, &readme)?;
+    println!("written: the plots in tests/bench and the tables in {}", path.display());
     Ok(())
 }
 
@@ -76,11 +89,11 @@ fn markdown(summary: &Value) -> String {
     text
 }
 
-fn replaced(readme: &str, table: &str) -> Result<String, String> {
-    let missing = || format!("README.md lacks the lines {BEGIN:?} and {END:?}");
-    let (before, rest) = readme.split_once(BEGIN).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(END).ok_or_else(missing)?;
-    Ok(format!("{before}{BEGIN}\n{table}{END}{after}"))
+fn replaced(readme: &str, [begin, end]: [&str; 2], text: &str) -> Result<String, String> {
+    let missing = || format!("README.md lacks the lines {begin:?} and {end:?}");
+    let (before, rest) = readme.split_once(begin).ok_or_else(missing)?;
+    let (_, after) = rest.split_once(end).ok_or_else(missing)?;
+    Ok(format!("{before}{begin}\n{text}{end}{after}"))
 }
 
 /// Two bar charts below each other: throughput and latency.
@@ -133,7 +146,7 @@ fn chart(body: &mut String, mut top: f64, title: &str, groups: &[(String, Vec<(&
     top + 24.0
 }
 
-fn write(path: &PathBuf, text: &str) -> Result<(), String> {
+fn write(path: &Path, text: &str) -> Result<(), String> {
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 

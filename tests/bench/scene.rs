@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, HeaderMap, HeaderValue, SocketAddress};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request as AttributeRequest, TlsSession};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use envoy_types::pb::google::protobuf::Timestamp;
 use kubepass::config::{AuditSettings, AuditSink, Config, Durability, OnAuditFailure};
 use kubepass::identity::{Groups, Identity, Principal};
@@ -22,6 +23,8 @@ use kubepass::server::trail::Trail;
 use kubepass::session::{Session, SessionTable};
 use kubepass::snapshot::Snapshot;
 use kubepass::token::SessionId;
+use kubepass::xds::resource::{ResourceSet, TypeUrl};
+use kubepass::xds::stream::{DeltaStream, Limits};
 use prost::Message as _;
 
 use super::fixture;
@@ -49,9 +52,14 @@ pub(crate) enum Method {
     Jwt,
 }
 
-/// The text of a configuration with `routes` routes, each with `rules` rules.
+/// The text of a configuration with `routes` routes, each with the same `rules` rules.
 pub(crate) fn configuration(routes: usize, rules: usize, method: Method) -> String {
     let policy = policy(rules);
+    configuration_with(routes, method, |_| policy.clone())
+}
+
+/// The same with what a policy is by the number of its route.
+pub(crate) fn configuration_with(routes: usize, method: Method, policy: impl Fn(usize) -> String) -> String {
     let route = |number: usize| {
         let method = match method {
             Method::Impersonate => "impersonate: {token: {file: token}}".to_owned(),
@@ -59,9 +67,10 @@ pub(crate) fn configuration(routes: usize, rules: usize, method: Method) -> Stri
         };
         format!(
             "- name: route-{number}\n  host: route-{number}.k8s.example.com\n  kubernetes:\n    server: https://10.{}.{}.1:6443\n    \
-             ca: {{file: ca.crt}}\n    {method}\n  policy:\n{policy}",
+             ca: {{file: ca.crt}}\n    {method}\n  policy:\n{}",
             number / 250,
-            number % 250
+            number % 250,
+            policy(number)
         )
     };
     format!(
@@ -102,7 +111,7 @@ impl Scene {
         Self::at(snapshot(routes, rules, Method::Impersonate), sessions, groups)
     }
 
-    fn at(snapshot: Arc<Snapshot>, sessions: usize, groups: usize) -> Self {
+    pub(crate) fn at(snapshot: Arc<Snapshot>, sessions: usize, groups: usize) -> Self {
         let now = clock::unix_now();
         let table = Arc::new(SessionTable::new());
         let route = snapshot.route(&format!("route-{}", snapshot.config().routes.len() / 2)).expect("a route");
@@ -177,6 +186,23 @@ impl Scene {
         let snapshot = Arc::new(ArcSwap::new(Arc::clone(&self.snapshot)));
         (ExtAuthz::new(snapshot, Arc::clone(&self.sessions), signing, trail, Arc::new(Metrics::default())), folder)
     }
+}
+
+/// A stream whose Envoy has taken all of a set.
+pub(crate) fn subscribed(set: &ResourceSet) -> DeltaStream {
+    let mut stream = DeltaStream::new(Limits::default());
+    for kind in TypeUrl::ALL {
+        let wildcard = matches!(kind, TypeUrl::Cluster | TypeUrl::Listener);
+        let names = if wildcard { Vec::new() } else { set.resources(kind).map(|resource| resource.name.to_string()).collect() };
+        let ask =
+            DeltaDiscoveryRequest { type_url: kind.as_str().into(), resource_names_subscribe: names, ..DeltaDiscoveryRequest::default() };
+        let mut answers = stream.on_request(ask, set).unwrap();
+        while let Some(DeltaDiscoveryResponse { type_url, nonce, .. }) = answers.pop() {
+            let ack = DeltaDiscoveryRequest { type_url, response_nonce: nonce, ..DeltaDiscoveryRequest::default() };
+            answers.extend(stream.on_request(ack, set).unwrap());
+        }
+    }
+    stream
 }
 
 fn session(number: usize, groups: usize, now: u64) -> Session {

@@ -9,6 +9,7 @@ use super::figures::{Figures, Round, difference, noisy_rounds, ratio};
 use super::installation::Installation;
 use super::kubepass::{ROUTES, SESSIONS};
 use super::machine;
+use super::part;
 use super::paths::{ASKED, CLIENTS, EXT_AUTHZ_FLOOR, METHODS, Path};
 use super::run::Plan;
 
@@ -23,7 +24,7 @@ pub(super) struct Measured {
 }
 
 pub(super) fn of(measured: &Measured, installation: &Installation, plan: &Plan, machine: Value, load_before: f64) -> Value {
-    json!({
+    let mut summary = json!({
         "schema": "kubepass.bench/v1",
         "quick": plan.quick,
         "rounds": plan.rounds,
@@ -37,9 +38,14 @@ pub(super) fn of(measured: &Measured, installation: &Installation, plan: &Plan, 
         "memory_mb": installation.memory_mb(),
         "cpu_us_per_request": cpu(measured),
         "start_to_ready_ms": installation.kubepass.start_to_ready.as_millis() as u64,
-        "streams": null,
         "noisy_rounds": noise(measured),
-    })
+    });
+    // What other commands measured stays, each with its own machine and load.
+    let before = read().unwrap_or_default();
+    for key in part::KEYS {
+        summary[key] = before[key].clone();
+    }
+    summary
 }
 
 /// # Errors
