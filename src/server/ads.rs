@@ -5,8 +5,8 @@
 
 mod admission;
 mod announce;
-mod dispatch;
 mod pace;
+mod response;
 mod services;
 mod shares;
 mod state;
@@ -18,21 +18,20 @@ mod tests;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use crate::server::peer::Peer;
 use crate::server::telemetry::Seldom;
 use crate::xds::resource::TypeUrl;
 use crate::xds::resources::NodeResources;
-use crate::xds::stream::{Limits, Protocol};
+use crate::xds::stream::{Limits, Protocol, Push};
 
 use shares::Shares;
 
 pub use admission::Admission;
 pub use announce::announce_drains;
-pub use dispatch::Services;
+pub use services::Services;
 pub use state::{AdsState, StreamView, Taker, TurnedAway, TypeCounts, TypeView};
 
 /// Responses that may wait for an Envoy to read. A stream has at most one in flight for each of its seven types, so this never fills.
@@ -96,7 +95,8 @@ pub struct Ads {
     warned: Seldom,
 }
 
-type Responses<P> = ReceiverStream<Result<<P as Protocol>::Response, Status>>;
+/// What a stream sends, until it ends with a status.
+type Responses = mpsc::Receiver<Result<Push, Status>>;
 
 impl Ads {
     /// Serves to each Envoy what `resources` holds for the node that it is. When `draining` is cancelled, or the sender of `resources` is gone, streams end with `Unavailable`;
@@ -119,17 +119,15 @@ impl Ads {
         draining: CancellationToken,
     ) -> Services {
         let shares = Shares::new(limits);
-        services::of(Arc::new(Self { resources, state, limits, shares, admission, draining, warned: Seldom::default() }))
+        Services(Arc::new(Self { resources, state, limits, shares, admission, draining, warned: Seldom::default() }))
     }
 
     /// `only`: the type of a service of one type.
-    fn open<P>(&self, only: Option<TypeUrl>, request: Request<Streaming<P::Request>>) -> Result<Response<Responses<P>>, Status>
+    fn open<P>(&self, only: Option<TypeUrl>, peer: Option<Peer>, requests: Streaming<P::Request>) -> Result<Responses, Status>
     where
         P: Protocol + 'static,
         P::Request: Send,
-        P::Response: Send,
     {
-        let peer = request.extensions().get::<Peer>().cloned();
         let node = match Peer::view(peer.as_ref(), self.resources.borrow().nodes()) {
             Ok(node) => node.name().cloned(),
             Err(unknown) => {
@@ -143,8 +141,8 @@ impl Ads {
         })?;
         let (outbound, responses) = mpsc::channel(OUTBOUND);
         let task = stream_task::StreamTask::<P>::new(self, peer, only, share, outbound);
-        tokio::spawn(task.run(request.into_inner(), self.draining.clone()));
-        Ok(Response::new(ReceiverStream::new(responses)))
+        tokio::spawn(task.run(requests, self.draining.clone()));
+        Ok(responses)
     }
 
     fn warn(&self, why: &dyn std::fmt::Display) {

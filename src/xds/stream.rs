@@ -13,6 +13,7 @@ mod sub_stream;
 mod subscription;
 mod unsettled;
 mod whole;
+mod wire;
 
 #[cfg(test)]
 mod bug_tests;
@@ -35,8 +36,9 @@ use super::resource::{MAX_NAME_LENGTH, ResourceSet, TypeUrl};
 
 pub use delta::Delta;
 pub use machine::{Machine, TypeState};
-pub use protocol::{Dialect, Protocol};
+pub use protocol::{Dialect, Protocol, Push};
 pub use state_of_the_world::StateOfTheWorld;
+pub use wire::Outgoing;
 
 /// One stream. Give it every request, and every new set; send what it returns, in that order.
 #[derive(Debug)]
@@ -68,14 +70,13 @@ impl<P: Protocol> Stream<P> {
     ///
     /// # Errors
     /// The client asks for more than it may, or for what is not served here: the stream has to end.
-    pub fn on_request(&mut self, request: P::Request, set: &ResourceSet) -> Result<Vec<P::Response>, StreamError> {
-        let pushes = self.machine.on_ask(P::ask(request), set)?;
-        Ok(pushes.into_iter().map(P::response).collect())
+    pub fn on_request(&mut self, request: P::Request, set: &ResourceSet) -> Result<Vec<Push>, StreamError> {
+        self.machine.on_ask(P::ask(request), set)
     }
 
     /// Returns the responses that may be sent now that `set` is the newest. Where a type waits for its ACK, the set that is newest then counts.
-    pub fn on_snapshot(&mut self, set: &ResourceSet) -> Vec<P::Response> {
-        self.machine.pump(set).into_iter().map(P::response).collect()
+    pub fn on_snapshot(&mut self, set: &ResourceSet) -> Vec<Push> {
+        self.machine.pump(set)
     }
 
     /// What happened since the last call.

@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::core::v3::{Address, HeaderMap, HeaderValue, SocketAddress};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request as AttributeRequest, TlsSession};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use envoy_types::pb::google::protobuf::Timestamp;
 use kubepass::config::{AuditSettings, AuditSink, Config, Durability, OnAuditFailure};
 use kubepass::identity::{Groups, Identity, Principal};
@@ -24,7 +24,7 @@ use kubepass::session::{Session, SessionTable};
 use kubepass::snapshot::Snapshot;
 use kubepass::token::SessionId;
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
-use kubepass::xds::stream::{DeltaStream, Limits};
+use kubepass::xds::stream::{DeltaStream, Limits, Push};
 use prost::Message as _;
 
 use super::fixture;
@@ -197,8 +197,9 @@ pub(crate) fn subscribed(set: &ResourceSet) -> DeltaStream {
         let ask =
             DeltaDiscoveryRequest { type_url: kind.as_str().into(), resource_names_subscribe: names, ..DeltaDiscoveryRequest::default() };
         let mut answers = stream.on_request(ask, set).unwrap();
-        while let Some(DeltaDiscoveryResponse { type_url, nonce, .. }) = answers.pop() {
-            let ack = DeltaDiscoveryRequest { type_url, response_nonce: nonce, ..DeltaDiscoveryRequest::default() };
+        while let Some(Push { kind, nonce, .. }) = answers.pop() {
+            let ack =
+                DeltaDiscoveryRequest { type_url: kind.as_str().to_owned(), response_nonce: nonce, ..DeltaDiscoveryRequest::default() };
             answers.extend(stream.on_request(ack, set).unwrap());
         }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::rpc::Status;
 use kubepass::xds::resource::{Resource, ResourceSet, TypeUrl};
-use kubepass::xds::stream::{Delta, Limits, Protocol, StateOfTheWorld, Stream, StreamEvent};
+use kubepass::xds::stream::{Delta, Limits, Outgoing, Protocol, Push, StateOfTheWorld, Stream, StreamEvent};
 use prost::Message;
 
 const LIMITS: Limits = Limits { names_per_type: 64, name_cost: 16 << 10 };
@@ -97,7 +97,9 @@ struct Driven<P> {
     ended: bool,
 }
 
-trait Wire: Protocol {
+trait Wire: Protocol + Sized {
+    type Response: Message + Default;
+
     fn request(kind: TypeUrl, changes: &[&str], names: &BTreeSet<String>, nonce: String, refusal: Option<Status>) -> Self::Request;
     fn kind_and_nonce(request: &Self::Request) -> (Option<TypeUrl>, &str);
     fn seen(response: &Self::Response) -> Seen;
@@ -118,7 +120,7 @@ impl<P: Wire> Driven<P> {
     fn publish(&mut self, set: &ResourceSet) {
         if !self.ended {
             let responses = self.stream.on_snapshot(set);
-            self.see(&responses, set);
+            self.see(responses, set);
             assert!(self.stream.on_snapshot(set).is_empty(), "the same set again is no news");
         }
     }
@@ -153,7 +155,7 @@ impl<P: Wire> Driven<P> {
             self.in_flight.remove(&kind);
         }
         match self.stream.on_request(request, set) {
-            Ok(responses) => self.see(&responses, set),
+            Ok(responses) => self.see(responses, set),
             Err(error) => {
                 assert!(!error.to_string().is_empty());
                 self.ended = true;
@@ -166,9 +168,11 @@ impl<P: Wire> Driven<P> {
         }
     }
 
-    fn see(&mut self, responses: &[P::Response], set: &ResourceSet) {
+    fn see(&mut self, responses: Vec<Push>, set: &ResourceSet) {
         for response in responses {
-            let seen = P::seen(response);
+            let mut message = Vec::new();
+            Outgoing::<P>::new(response).write(&mut message, usize::MAX);
+            let seen = P::seen(&P::Response::decode(&*message).expect("a response"));
             let kind = TypeUrl::from_wire(&seen.type_url).expect("a type of ours");
             assert!(self.stream.state(kind).requested, "nobody asked for {kind}");
             assert!(self.in_flight.insert(kind), "two responses in flight for {kind}");
@@ -190,6 +194,8 @@ impl<P: Wire> Driven<P> {
 }
 
 impl Wire for Delta {
+    type Response = DeltaDiscoveryResponse;
+
     fn request(
         kind: TypeUrl,
         changes: &[&str],
@@ -225,6 +231,8 @@ impl Wire for Delta {
 }
 
 impl Wire for StateOfTheWorld {
+    type Response = DiscoveryResponse;
+
     fn request(
         kind: TypeUrl,
         _: &[&str],

@@ -1,108 +1,130 @@
 //! The discovery services by their names on the wire. Each method only opens a stream.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use envoy_types::pb::envoy::service::cluster::v3::cluster_discovery_service_server::{
-    ClusterDiscoveryService, ClusterDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
-    AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse};
-use envoy_types::pb::envoy::service::endpoint::v3::endpoint_discovery_service_server::{
-    EndpointDiscoveryService, EndpointDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::extension::v3::extension_config_discovery_service_server::{
-    ExtensionConfigDiscoveryService, ExtensionConfigDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::listener::v3::listener_discovery_service_server::{
-    ListenerDiscoveryService, ListenerDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::route::v3::route_discovery_service_server::{RouteDiscoveryService, RouteDiscoveryServiceServer};
-use envoy_types::pb::envoy::service::route::v3::scoped_routes_discovery_service_server::{
-    ScopedRoutesDiscoveryService, ScopedRoutesDiscoveryServiceServer,
-};
-use envoy_types::pb::envoy::service::secret::v3::secret_discovery_service_server::{SecretDiscoveryService, SecretDiscoveryServiceServer};
-use tonic::{Request, Response, Status, Streaming};
+use axum::http::{HeaderValue, Request, Response, header};
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::{Codec as _, Streaming};
+use tonic_prost::ProstCodec;
+use tower::Service;
 
-use super::dispatch::Services;
-use super::{Ads, Responses};
+use super::Ads;
+use super::response::Responses;
 use crate::xds::resource::TypeUrl;
-use crate::xds::stream::{Delta, StateOfTheWorld};
+use crate::xds::stream::{Delta, Protocol, StateOfTheWorld};
 
-/// All of them.
-pub(super) fn of(ads: Arc<Ads>) -> Services {
-    let size = ads.limits.request_bytes;
-    macro_rules! add {
-        ($($server:ident),*) => {
-            Services::default()$(.with($server::from_arc(Arc::clone(&ads)).max_decoding_message_size(size)))*
-        };
-    }
-    add!(
-        AggregatedDiscoveryServiceServer,
-        ClusterDiscoveryServiceServer,
-        EndpointDiscoveryServiceServer,
-        ListenerDiscoveryServiceServer,
-        ScopedRoutesDiscoveryServiceServer,
-        RouteDiscoveryServiceServer,
-        SecretDiscoveryServiceServer,
-        ExtensionConfigDiscoveryServiceServer
-    )
+/// Service, what its methods are named after, and the type that it serves; `None` for all of them.
+const SERVICES: [(&str, &str, Option<TypeUrl>); 8] = [
+    ("envoy.service.discovery.v3.AggregatedDiscoveryService", "AggregatedResources", None),
+    ("envoy.service.cluster.v3.ClusterDiscoveryService", "Clusters", Some(TypeUrl::Cluster)),
+    ("envoy.service.endpoint.v3.EndpointDiscoveryService", "Endpoints", Some(TypeUrl::ClusterLoadAssignment)),
+    ("envoy.service.listener.v3.ListenerDiscoveryService", "Listeners", Some(TypeUrl::Listener)),
+    ("envoy.service.route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes", Some(TypeUrl::ScopedRouteConfiguration)),
+    ("envoy.service.route.v3.RouteDiscoveryService", "Routes", Some(TypeUrl::RouteConfiguration)),
+    ("envoy.service.secret.v3.SecretDiscoveryService", "Secrets", Some(TypeUrl::Secret)),
+    ("envoy.service.extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs", Some(TypeUrl::ExtensionConfig)),
+];
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// All of them. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Services(pub(super) Arc<Ads>);
+
+/// What a method opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    Delta,
+    StateOfTheWorld,
+    /// One answer to one question.
+    Fetch,
 }
 
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Ads {
-    type StreamAggregatedResourcesStream = Responses<StateOfTheWorld>;
-    type DeltaAggregatedResourcesStream = Responses<Delta>;
+impl Service<Request<Body>> for Services {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
 
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Responses<StateOfTheWorld>>, Status> {
-        self.open::<StateOfTheWorld>(None, request)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Responses<Delta>>, Status> {
-        self.open::<Delta>(None, request)
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        ready(Ok(self.answer(request).unwrap_or_else(Status::into_http)))
     }
 }
 
-macro_rules! service_of_one_type {
-    ($kind:ident: $service:ident, $stream:ident $Stream:ident, $delta:ident $Delta:ident, $fetch:ident) => {
-        #[tonic::async_trait]
-        impl $service for Ads {
-            type $Stream = Responses<StateOfTheWorld>;
-            type $Delta = Responses<Delta>;
-
-            async fn $stream(&self, request: Request<Streaming<DiscoveryRequest>>) -> Result<Response<Responses<StateOfTheWorld>>, Status> {
-                self.open::<StateOfTheWorld>(Some(TypeUrl::$kind), request)
-            }
-
-            async fn $delta(&self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Result<Response<Responses<Delta>>, Status> {
-                self.open::<Delta>(Some(TypeUrl::$kind), request)
-            }
-
-            async fn $fetch(&self, _: Request<DiscoveryRequest>) -> Result<Response<DiscoveryResponse>, Status> {
+impl Services {
+    fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        match method(request.uri().path()) {
+            Some((Method::Delta, only)) => self.open::<Delta>(only, request),
+            Some((Method::StateOfTheWorld, only)) => self.open::<StateOfTheWorld>(only, request),
+            Some((Method::Fetch, _)) => {
                 Err(Status::unimplemented("kubepass serves streams: set api_type to GRPC or DELTA_GRPC, or to their aggregated forms"))
             }
+            None => Err(Status::unimplemented("no such service or method")),
         }
-    };
+    }
+
+    fn open<P>(&self, only: Option<TypeUrl>, request: Request<Body>) -> Result<Response<Body>, Status>
+    where
+        P: Protocol + 'static,
+        P::Request: Message + Default + Send + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        let decoder = ProstCodec::<P::Request, P::Request>::default().decoder();
+        // Without an encoding, a message that says it is compressed ends the stream.
+        let requests = Streaming::new_request(decoder, body, None, Some(self.0.limits.request_bytes));
+        let messages = self.0.open::<P>(only, parts.extensions.get().cloned(), requests)?;
+        let mut response = Response::new(Body::new(Responses::<P>::new(messages)));
+        response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        Ok(response)
+    }
 }
 
-service_of_one_type!(Cluster: ClusterDiscoveryService,
-    stream_clusters StreamClustersStream, delta_clusters DeltaClustersStream, fetch_clusters);
-service_of_one_type!(ClusterLoadAssignment: EndpointDiscoveryService,
-    stream_endpoints StreamEndpointsStream, delta_endpoints DeltaEndpointsStream, fetch_endpoints);
-service_of_one_type!(Listener: ListenerDiscoveryService,
-    stream_listeners StreamListenersStream, delta_listeners DeltaListenersStream, fetch_listeners);
-service_of_one_type!(ScopedRouteConfiguration: ScopedRoutesDiscoveryService,
-    stream_scoped_routes StreamScopedRoutesStream, delta_scoped_routes DeltaScopedRoutesStream, fetch_scoped_routes);
-service_of_one_type!(RouteConfiguration: RouteDiscoveryService,
-    stream_routes StreamRoutesStream, delta_routes DeltaRoutesStream, fetch_routes);
-service_of_one_type!(Secret: SecretDiscoveryService,
-    stream_secrets StreamSecretsStream, delta_secrets DeltaSecretsStream, fetch_secrets);
-service_of_one_type!(ExtensionConfig: ExtensionConfigDiscoveryService,
-    stream_extension_configs StreamExtensionConfigsStream, delta_extension_configs DeltaExtensionConfigsStream, fetch_extension_configs);
+/// What a path asks for, and the type of a service of one type.
+fn method(path: &str) -> Option<(Method, Option<TypeUrl>)> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    let (_, word, only) = SERVICES.into_iter().find(|(name, ..)| *name == service)?;
+    let method = match method.strip_suffix(word)? {
+        "Delta" => Method::Delta,
+        "Stream" => Method::StateOfTheWorld,
+        "Fetch" if only.is_some() => Method::Fetch,
+        _ => return None,
+    };
+    Some((method, only))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_discovery_services() {
+        let check = |path: &str, want: Option<(Method, Option<TypeUrl>)>| assert_eq!(method(path), want, "{path}");
+        let aggregated = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
+        check(&format!("{aggregated}/DeltaAggregatedResources"), Some((Method::Delta, None)));
+        check(&format!("{aggregated}/StreamAggregatedResources"), Some((Method::StateOfTheWorld, None)));
+        check(&format!("{aggregated}/FetchAggregatedResources"), None);
+        let secrets = "/envoy.service.secret.v3.SecretDiscoveryService";
+        check(&format!("{secrets}/DeltaSecrets"), Some((Method::Delta, Some(TypeUrl::Secret))));
+        check(&format!("{secrets}/StreamSecrets"), Some((Method::StateOfTheWorld, Some(TypeUrl::Secret))));
+        check(&format!("{secrets}/FetchSecrets"), Some((Method::Fetch, Some(TypeUrl::Secret))));
+        for other in [
+            "",
+            "/",
+            "//DeltaSecrets",
+            &format!("{secrets}/Secrets"),
+            &format!("{secrets}/DeltaClusters"),
+            &format!("{secrets}/DeltaSecrets/"),
+        ] {
+            check(other, None);
+        }
+        check("/envoy.service.runtime.v3.RuntimeDiscoveryService/DeltaRuntime", None);
+    }
+}

@@ -15,7 +15,7 @@ use super::{Admission, Ads, AdsLimits, admission};
 use crate::server::peer::Peer;
 use crate::xds::resource::{ResourceSet, TypeUrl};
 use crate::xds::resources::NodeResources;
-use crate::xds::stream::{Protocol, Stream, StreamError, StreamEvent};
+use crate::xds::stream::{Protocol, Push, Stream, StreamError, StreamEvent};
 
 /// Longest part of a node's claims about itself that is kept, in characters.
 const MAX_CLAIM: usize = 256;
@@ -29,7 +29,7 @@ pub(super) struct StreamTask<P: Protocol> {
     known_as: Option<Arc<str>>,
     resources: watch::Receiver<Arc<NodeResources>>,
     state: AdsState,
-    outbound: mpsc::Sender<Result<P::Response, Status>>,
+    outbound: mpsc::Sender<Result<Push, Status>>,
     limits: AdsLimits,
     admission: Admission,
     /// It was, by its first request.
@@ -51,7 +51,7 @@ impl<P: Protocol> StreamTask<P> {
         peer: Option<Peer>,
         only: Option<TypeUrl>,
         share: Share,
-        outbound: mpsc::Sender<Result<P::Response, Status>>,
+        outbound: mpsc::Sender<Result<Push, Status>>,
     ) -> Self {
         let limits = ads.limits;
         Self {
@@ -148,7 +148,7 @@ impl<P: Protocol> StreamTask<P> {
         Ok(())
     }
 
-    fn on_request(&mut self, mut request: P::Request, set: &ResourceSet) -> Result<Vec<P::Response>, Status> {
+    fn on_request(&mut self, mut request: P::Request, set: &ResourceSet) -> Result<Vec<Push>, Status> {
         self.pace.taken(Instant::now());
         // Envoy names itself in the first request only.
         let node = P::take_node(&mut request);

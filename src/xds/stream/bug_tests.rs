@@ -6,8 +6,8 @@
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 
 use super::super::resource::{Resource, ResourceSet, TypeUrl};
-use super::test_client::{Script, check, check_whole, parse_set, shown};
-use super::{DeltaStream, Limits, StateOfTheWorldStream, StreamEvent};
+use super::test_client::{Script, check, check_whole, parse_set, received, shown};
+use super::{Delta, DeltaStream, Limits, StateOfTheWorldStream, StreamEvent};
 
 #[test]
 fn gcp_59_544_752_801_types_are_sent_in_random_order() {
@@ -349,7 +349,7 @@ fn pomerium_xdsmgr_the_names_of_a_subscription_are_ignored_and_refused_names_sta
          nack cds ->
          set sds/mine=1 sds/other=2 -> cds -a",
     );
-    let shown_again: Vec<String> = script.stream.on_snapshot(&script.set).iter().map(shown).collect();
+    let shown_again: Vec<String> = received::<Delta>(script.stream.on_snapshot(&script.set)).iter().map(shown).collect();
     assert_eq!(shown_again, Vec::<String>::new());
     check_whole(
         "set sds/mine=1 sds/other=1 cds/a=1 ->

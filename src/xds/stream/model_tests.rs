@@ -10,8 +10,8 @@ use envoy_types::pb::google::rpc::Status;
 use proptest::prelude::*;
 
 use super::super::resource::{ResourceSet, TypeUrl};
-use super::test_client::{after, set_of};
-use super::{DeltaStream, Limits};
+use super::test_client::{after, received, set_of};
+use super::{Delta, DeltaStream, Limits};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const TYPES: usize = TypeUrl::ALL.len();
@@ -169,7 +169,7 @@ impl World {
 
     fn request(&mut self, kind: usize, request: DeltaDiscoveryRequest) {
         let request = DeltaDiscoveryRequest { type_url: TypeUrl::ALL[kind].as_str().into(), ..request };
-        let responses = self.stream.on_request(request, &self.set).unwrap();
+        let responses = received::<Delta>(self.stream.on_request(request, &self.set).unwrap());
         self.receive(responses);
     }
 
@@ -268,7 +268,7 @@ impl World {
                 // Some sets know what changed since the one before, others come from nowhere.
                 let whole = set(versions);
                 self.set = if versions[0][0] == 0 { whole } else { after(&self.set, &whole) };
-                let responses = self.stream.on_snapshot(&self.set);
+                let responses = received::<Delta>(self.stream.on_snapshot(&self.set));
                 self.receive(responses);
             }
         }

@@ -11,13 +11,16 @@ use super::super::resource::{Resource, TypeUrl};
 /// `Delta` or `StateOfTheWorld`.
 pub trait Protocol {
     type Request;
-    type Response;
     const DIALECT: Dialect;
 
     /// Takes the client's word on who it is out of a request; clients say it in their first one.
     fn take_node(request: &mut Self::Request) -> Option<Node>;
     fn ask(request: Self::Request) -> Ask;
-    fn response(push: Push) -> Self::Response;
+    /// The response without its resources, encoded.
+    fn head(push: &Push) -> Vec<u8>;
+    /// Bytes of one of its resources, as `put` writes it.
+    fn length_of(kind: TypeUrl, resource: &Resource) -> usize;
+    fn put(kind: TypeUrl, resource: &Resource, to: &mut Vec<u8>);
 }
 
 /// What differs beyond the form of the messages.
@@ -61,11 +64,11 @@ pub(super) enum Names {
     All(Vec<String>),
 }
 
-/// One response.
+/// One response; `Outgoing` writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
-    pub(super) kind: TypeUrl,
-    pub(super) nonce: String,
+    pub kind: TypeUrl,
+    pub nonce: String,
     /// The type's version in the set that it was made from.
     pub(super) version: String,
     pub(super) resources: Vec<Arc<Resource>>,

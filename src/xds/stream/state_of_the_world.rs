@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
-use envoy_types::pb::google::protobuf::Any;
+use prost::Message;
 
+use super::super::resource::{Resource, TypeUrl};
 use super::protocol::{Ask, Dialect, Names, Protocol, Push};
+use super::wire::{length_of_any, put_any};
 
 /// The protocol in which each response about clusters or listeners is complete.
 #[derive(Debug)]
@@ -14,7 +16,6 @@ pub struct StateOfTheWorld;
 
 impl Protocol for StateOfTheWorld {
     type Request = DiscoveryRequest;
-    type Response = DiscoveryResponse;
     const DIALECT: Dialect = Dialect::StateOfTheWorld;
 
     fn take_node(request: &mut DiscoveryRequest) -> Option<Node> {
@@ -32,15 +33,21 @@ impl Protocol for StateOfTheWorld {
         }
     }
 
-    fn response(push: Push) -> DiscoveryResponse {
-        let type_url = push.kind.as_str();
-        let any = |body: &[u8]| Any { type_url: type_url.to_owned(), value: body.to_vec() };
-        DiscoveryResponse {
-            version_info: push.version,
-            resources: push.resources.iter().map(|resource| any(&resource.body)).collect(),
-            type_url: type_url.to_owned(),
-            nonce: push.nonce,
+    fn head(push: &Push) -> Vec<u8> {
+        let head = DiscoveryResponse {
+            version_info: push.version.clone(),
+            type_url: push.kind.as_str().to_owned(),
+            nonce: push.nonce.clone(),
             ..DiscoveryResponse::default()
-        }
+        };
+        head.encode_to_vec()
+    }
+
+    fn length_of(kind: TypeUrl, resource: &Resource) -> usize {
+        length_of_any(kind, resource)
+    }
+
+    fn put(kind: TypeUrl, resource: &Resource, to: &mut Vec<u8>) {
+        put_any(kind, resource, to);
     }
 }

@@ -10,8 +10,8 @@ use envoy_types::pb::google::rpc::Status;
 use proptest::prelude::*;
 
 use super::super::resource::{ResourceSet, TypeUrl};
-use super::test_client::{after, set_of};
-use super::{Limits, StateOfTheWorldStream};
+use super::test_client::{after, received, set_of};
+use super::{Limits, StateOfTheWorld, StateOfTheWorldStream};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const TYPES: usize = TypeUrl::ALL.len();
@@ -148,7 +148,7 @@ impl World {
             error_detail,
             ..DiscoveryRequest::default()
         };
-        let responses = self.stream.on_request(request, &self.set).unwrap();
+        let responses = received::<StateOfTheWorld>(self.stream.on_request(request, &self.set).unwrap());
         self.receive(responses);
     }
 
@@ -215,7 +215,7 @@ impl World {
                 // Some sets know what changed since the one before, others come from nowhere.
                 let whole = set(versions);
                 self.set = if versions[0][0] == 0 { whole } else { after(&self.set, &whole) };
-                let responses = self.stream.on_snapshot(&self.set);
+                let responses = received::<StateOfTheWorld>(self.stream.on_snapshot(&self.set));
                 self.receive(responses);
             }
         }

@@ -13,9 +13,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse};
 use envoy_types::pb::google::rpc::Status;
+use prost::Message;
 
 use super::super::resource::{Resource, ResourceSet, TypeUrl};
-use super::{Delta, Limits, Protocol, StateOfTheWorld, Stream};
+use super::{Delta, Limits, Outgoing, Protocol, Push, StateOfTheWorld, Stream};
 
 pub(super) fn kind(short: &str) -> TypeUrl {
     TypeUrl::ALL.into_iter().find(|kind| kind.short_name() == short).unwrap_or_else(|| panic!("no type {short}"))
@@ -49,8 +50,20 @@ pub(super) fn parse_set(words: &str) -> ResourceSet {
     }))
 }
 
+/// What the client makes of what it is sent.
+pub(super) fn received<P: Wire>(pushes: Vec<Push>) -> Vec<P::Response> {
+    let read = |push| {
+        let mut message = Vec::new();
+        Outgoing::<P>::new(push).write(&mut message, usize::MAX);
+        P::Response::decode(&*message).unwrap()
+    };
+    pushes.into_iter().map(read).collect()
+}
+
 /// How a protocol puts what the script says.
-pub(super) trait Wire: Protocol {
+pub(super) trait Wire: Protocol + Sized {
+    type Response: Message + Default;
+
     /// `names` are those that the client wants by now.
     fn request(kind: TypeUrl, words: &Words, names: &BTreeSet<String>, nonce: String, refusal: Option<Status>) -> Self::Request;
     fn kind_and_nonce(response: &Self::Response) -> (TypeUrl, String);
@@ -102,7 +115,7 @@ impl<P: Wire> Script<P> {
         let responses = match verb {
             "set" => {
                 self.set = after(&self.set, &parse_set(rest));
-                self.stream.on_snapshot(&self.set)
+                received::<P>(self.stream.on_snapshot(&self.set))
             }
             "reconnect" => {
                 let doubts = self.stream.doubts();
@@ -142,11 +155,13 @@ impl<P: Wire> Script<P> {
         };
         let refusal = (verb == "nack").then(|| Status { message: "refused".into(), ..Status::default() });
         let request = P::request(kind, &words, names, nonce, refusal);
-        self.stream.on_request(request, &self.set).unwrap()
+        received::<P>(self.stream.on_request(request, &self.set).unwrap())
     }
 }
 
 impl Wire for Delta {
+    type Response = DeltaDiscoveryResponse;
+
     fn request(
         kind: TypeUrl,
         words: &Words,
@@ -175,6 +190,8 @@ impl Wire for Delta {
 }
 
 impl Wire for StateOfTheWorld {
+    type Response = DiscoveryResponse;
+
     fn request(
         kind: TypeUrl,
         words: &Words,
