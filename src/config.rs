@@ -53,13 +53,16 @@ pub fn resolve(draft: Draft, contents: &Contents, now: u64) -> Result<Config, Co
     resolve_after(None, draft, contents, now)
 }
 
-/// The same, when `before` is in force: what it has compiled and is written the same way still is not compiled again.
+/// The same, when `before` is in force: routes that are equal to those of before are those of before, and what is written the same way still is not
+/// compiled again.
 ///
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_after(before: Option<&Config>, draft: Draft, contents: &Contents, now: u64) -> Result<Config, ConfigErrors> {
     let mut resolving = Resolving::new(draft.faults.clone(), contents, &draft.text, now);
-    resolving.compiled = Compiled::of(before.into_iter().flat_map(|before| &before.routes).map(|route| &route.policy));
+    let routes = || before.into_iter().flat_map(|before| &before.routes);
+    resolving.compiled = Compiled::of(routes().map(|route| &route.policy));
+    resolving.before = routes().map(|route| (route.name.as_str(), route)).collect();
     let config = assemble(&draft, &mut resolving);
     let errors = resolving.faults.into_errors();
     match config {

@@ -1,6 +1,6 @@
 //! What a configuration means once it is valid: nothing here is checked again later.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,21 +65,6 @@ pub struct Lease {
     pub name: String,
     /// How long it is held without being renewed.
     pub seconds: u64,
-}
-
-impl Config {
-    /// Takes over the routes of `before` that are equal to those here: whoever keeps something for a route sees by the object that it is the same,
-    /// and the memory is needed once.
-    #[must_use]
-    pub fn sharing(mut self, before: &Self) -> Self {
-        let known: HashMap<&str, &Arc<Route>> = before.routes.iter().map(|route| (route.name.as_str(), route)).collect();
-        for route in &mut self.routes {
-            if let Some(same) = known.get(route.name.as_str()).filter(|known| ***known == *route) {
-                *route = Arc::clone(same);
-            }
-        }
-        self
-    }
 }
 
 /// Where the login pages live; `https` always, so that `__Host-` cookies work.

@@ -1,8 +1,12 @@
 //! What checking needs besides the draft: the contents of the references, the time, and the list of mistakes.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use secrecy::SecretString;
 
 use super::error::{At, Faults, Spot};
+use super::model::Route;
 use super::place;
 use super::reference::{Contents, Reference};
 use crate::policy::Compiled;
@@ -14,6 +18,8 @@ pub(super) struct Resolving<'a> {
     pub(super) now: u64,
     /// Rules of other routes, or of the configuration before this one.
     pub(super) compiled: Compiled,
+    /// The routes of the configuration before this one, by name.
+    pub(super) before: HashMap<&'a str, &'a Arc<Route>>,
     contents: &'a Contents,
     /// The configuration text, to find places inside values.
     text: &'a str,
@@ -21,7 +27,14 @@ pub(super) struct Resolving<'a> {
 
 impl<'a> Resolving<'a> {
     pub(super) fn new(faults: Faults, contents: &'a Contents, text: &'a str, now: u64) -> Self {
-        Self { faults, now, compiled: Compiled::default(), contents, text }
+        Self { faults, now, compiled: Compiled::default(), before: HashMap::new(), contents, text }
+    }
+
+    /// The route, or the one that was equal to it before: whoever keeps something for a route sees by the object that it is the same, and the
+    /// memory is needed once.
+    pub(super) fn shared(&self, route: Route) -> Arc<Route> {
+        let same = self.before.get(route.name.as_str()).filter(|before| ****before == route);
+        same.map_or_else(|| Arc::new(route), |same| Arc::clone(same))
     }
 
     /// The content behind a reference.

@@ -232,7 +232,7 @@ impl RuleDraft {
 }
 
 pub(super) fn resolve(drafts: &[RouteDraft], resolving: &mut Resolving<'_>) -> Option<Vec<Arc<Route>>> {
-    let routes: Vec<_> = drafts.iter().map(|draft| draft.resolve(resolving).map(Arc::new)).collect();
+    let routes: Vec<_> = drafts.iter().map(|draft| draft.resolve(resolving).map(|route| resolving.shared(route))).collect();
     routes.into_iter().collect()
 }
 

@@ -19,6 +19,16 @@ pub(crate) fn snapshot_of(path: &str) -> Arc<Snapshot> {
 
 /// Parses and resolves; `overrides` replaces the content of references (by file name or variable name), `None` takes it away.
 pub(crate) fn load(text: &str, path: &str, overrides: &BTreeMap<&str, Option<Vec<u8>>>) -> Result<Config, ConfigErrors> {
+    load_after(None, text, path, overrides)
+}
+
+/// The same, with `before` in force.
+pub(crate) fn load_after(
+    before: Option<&Config>,
+    text: &str,
+    path: &str,
+    overrides: &BTreeMap<&str, Option<Vec<u8>>>,
+) -> Result<Config, ConfigErrors> {
     let draft = config::parse(text, path)?;
     let content = |reference: &Reference| {
         let name = name_of(reference);
@@ -26,7 +36,7 @@ pub(crate) fn load(text: &str, path: &str, overrides: &BTreeMap<&str, Option<Vec
         (reference.clone(), content.ok_or_else(|| "No such file or directory (os error 2)".to_owned()))
     };
     let contents = Contents(draft.references().keys().map(content).collect());
-    config::resolve(draft, &contents, NOW)
+    config::resolve_after(before, draft, &contents, NOW)
 }
 
 pub(crate) fn root() -> &'static Path {

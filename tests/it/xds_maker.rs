@@ -27,11 +27,8 @@ fn snapshot(routes: &[(&str, u16, &str)], lifetime: u64, before: Option<&Snapsho
          audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\nroutes:\n{}",
         routes.iter().map(route).collect::<String>()
     );
-    let config = fixture::load(&text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"));
-    let config = match before {
-        Some(before) => config.sharing(before.config()),
-        None => config,
-    };
+    let before = before.map(|before| &**before.config());
+    let config = fixture::load_after(before, &text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"));
     Snapshot::new(Arc::new(config), "0123456789abcdef")
 }
 

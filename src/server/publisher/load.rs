@@ -177,6 +177,7 @@ pub(super) fn attempt(file: &Path, in_force: InForce<'_>, now: u64) -> Attempt {
         Ok(draft) => draft,
         Err(errors) => return refused(errors.into(), hash, attempt),
     };
+    drop(text);
     let (contents, exposed) = read_references(&draft);
     attempt.files.extend(contents.0.keys().filter_map(|reference| match reference {
         Reference::File(path) => Some(path.clone()),
@@ -188,13 +189,7 @@ pub(super) fn attempt(file: &Path, in_force: InForce<'_>, now: u64) -> Attempt {
     attempt.hash = hash.finish();
     if attempt.hash != in_force.hash {
         attempt.outcome = match config::resolve_after(in_force.config, draft, &contents, now) {
-            Ok(config) => {
-                let config = match in_force.config {
-                    Some(before) => config.sharing(before),
-                    None => config,
-                };
-                Outcome::Valid(Arc::new(Snapshot::new(Arc::new(config), &attempt.hash)))
-            }
+            Ok(config) => Outcome::Valid(Arc::new(Snapshot::new(Arc::new(config), &attempt.hash))),
             Err(errors) => Outcome::Refused(errors.into()),
         };
     }
