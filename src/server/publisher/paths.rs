@@ -3,29 +3,36 @@
 //! Kubernetes mounts a ConfigMap as `file -> ..data/file` and `..data -> ..2026_01_01/`, and changes it by replacing `..data`: a watch on
 //! the file alone would never see it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 /// As many links as Linux follows on one path.
 const MAX_LINKS: usize = 40;
 
-/// The entries (directory and name) whose change can change what `file` leads to. Where the path breaks off, the missing entry is the last.
-pub(super) fn entries(file: &Path) -> BTreeSet<PathBuf> {
-    let mut entries = BTreeSet::new();
-    let mut rest = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-    for _ in 0..=MAX_LINKS {
-        match walk(&rest, &mut entries) {
-            Some(next) => rest = next,
-            None => break,
+/// The entries (directory and name) whose change can change what one of `files` leads to. Where a path breaks off, the missing entry is its
+/// last.
+pub(super) fn entries<'p>(files: impl IntoIterator<Item = &'p PathBuf>) -> BTreeSet<PathBuf> {
+    let (mut entries, mut plain) = (BTreeSet::new(), HashSet::new());
+    for file in files {
+        let mut rest = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        for _ in 0..=MAX_LINKS {
+            match walk(&rest, &mut entries, &mut plain) {
+                Some(next) => rest = next,
+                None => break,
+            }
         }
     }
     entries
 }
 
-/// Walks to the end or to the first link; returns the path with that link resolved.
-fn walk(path: &Path, entries: &mut BTreeSet<PathBuf>) -> Option<PathBuf> {
-    let mut current = PathBuf::new();
-    let mut components = path.components();
+/// Walks to the end or to the first link; returns the path with that link resolved. `plain`: directories that no link leads to, in which many
+/// files may stand; they are walked to once.
+fn walk(path: &Path, entries: &mut BTreeSet<PathBuf>, plain: &mut HashSet<PathBuf>) -> Option<PathBuf> {
+    let known = path.parent().zip(path.file_name()).filter(|(parent, _)| plain.contains(*parent));
+    let (mut current, mut components) = match known {
+        Some((parent, name)) => (parent.to_owned(), Path::new(name).components()),
+        None => (PathBuf::new(), path.components()),
+    };
     while let Some(component) = components.next() {
         match component {
             Component::ParentDir => {
@@ -49,6 +56,9 @@ fn walk(path: &Path, entries: &mut BTreeSet<PathBuf>) -> Option<PathBuf> {
             Err(_) => break,
         }
     }
+    if let Some(parent) = current.parent() {
+        plain.insert(parent.to_owned());
+    }
     entries.insert(current);
     None
 }
@@ -60,10 +70,11 @@ mod tests {
 
     use super::*;
 
-    fn check(root: &Path, file: &str, want: &[&str]) {
+    fn check(root: &Path, files: &[&str], want: &[&str]) {
+        let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();
         let got: Vec<_> =
-            entries(&root.join(file)).into_iter().map(|entry| entry.strip_prefix(root).unwrap_or(&entry).display().to_string()).collect();
-        assert_eq!(got, want, "{file}");
+            entries(&paths).into_iter().map(|entry| entry.strip_prefix(root).unwrap_or(&entry).display().to_string()).collect();
+        assert_eq!(got, want, "{files:?}");
     }
 
     #[test]
@@ -77,12 +88,21 @@ mod tests {
         symlink("mount", root.join("live")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
         std::fs::write(root.join("plain"), "x").unwrap();
-        check(&root, "plain", &["plain"]);
-        check(&root, "mount/tls.crt", &["mount/..2026/tls.crt", "mount/..data", "mount/tls.crt"]);
-        check(&root, "live/tls.crt", &["live", "mount/..2026/tls.crt", "mount/..data", "mount/tls.crt"]);
-        check(&root, "live/../plain", &["live", "plain"]);
-        check(&root, "missing/folder/file", &["missing"]);
-        check(&root, "mount/missing", &["mount/missing"]);
-        check(&root, "loop", &["loop"]);
+        check(&root, &["plain"], &["plain"]);
+        check(&root, &["mount/tls.crt"], &["mount/..2026/tls.crt", "mount/..data", "mount/tls.crt"]);
+        check(&root, &["live/tls.crt"], &["live", "mount/..2026/tls.crt", "mount/..data", "mount/tls.crt"]);
+        check(&root, &["live/../plain"], &["live", "plain"]);
+        check(&root, &["missing/folder/file"], &["missing"]);
+        check(&root, &["mount/missing"], &["mount/missing"]);
+        check(&root, &["loop"], &["loop"]);
+        // What was learnt of a folder on the way to one file holds for the next, and for no link beside it.
+        let both = ["live", "mount/..2026/tls.crt", "mount/..data", "mount/missing", "mount/tls.crt"];
+        check(&root, &["mount/missing", "live/tls.crt"], &both);
+        check(&root, &["mount/tls.crt", "live/missing"], &both);
+        check(
+            &root,
+            &["mount/missing", "live", "live/tls.crt", "missing/a", "missing/b", "plain"],
+            &["live", "missing", "mount", "mount/..2026/tls.crt", "mount/..data", "mount/missing", "mount/tls.crt", "plain"],
+        );
     }
 }

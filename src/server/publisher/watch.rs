@@ -76,10 +76,10 @@ impl Watch {
         for file in files {
             self.stamps.entry(file.clone()).or_insert_with(|| stamp_of(file));
         }
-        let entries: BTreeSet<PathBuf> = files.iter().flat_map(|file| paths::entries(file)).collect();
-        let directories = entries.iter().filter_map(|entry| entry.parent());
-        let directories: BTreeMap<PathBuf, u64> =
-            directories.filter_map(|directory| Some((directory.to_owned(), std::fs::metadata(directory).ok()?.ino()))).collect();
+        let entries = paths::entries(files);
+        let directories: BTreeSet<&Path> = entries.iter().filter_map(|entry| entry.parent()).collect();
+        let inode = |directory: &Path| Some((directory.to_owned(), std::fs::metadata(directory).ok()?.ino()));
+        let directories: BTreeMap<PathBuf, u64> = directories.into_iter().filter_map(inode).collect();
         self.entries = entries;
         self.rewatch(directories);
         new
