@@ -9,6 +9,7 @@ use crate::config::error::ConfigErrors;
 use crate::config::model::{Route, ServingCertificate};
 use crate::config::reference::Contents;
 use crate::config::route::RuleDraft;
+use crate::policy::Policy;
 
 /// Empty at the start: then nothing was good before.
 #[derive(Debug, Default)]
@@ -63,6 +64,11 @@ pub(super) struct Good {
 }
 
 impl Memory {
+    /// The rules of all Routes as they were last good.
+    pub(super) fn good_policies(&self) -> impl Iterator<Item = &Policy> {
+        self.routes.values().filter_map(|kept| kept.memory.good.as_ref()).map(|good| &good.route.policy)
+    }
+
     /// Forgets what is gone.
     pub(super) fn keep_only(&mut self, objects: &Objects) {
         self.policies.retain(|id, _| objects.objects.contains_key(id));

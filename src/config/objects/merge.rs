@@ -10,6 +10,7 @@ use super::route::{Candidate, Made, Making};
 use super::together::{Provable, Together, check_certificates};
 use super::{InForce, Kind, Object, Objects, Verdict, read};
 use crate::config::model::{ClusterSource, Config, Gateway, Listener, Route};
+use crate::policy::Compiled;
 
 /// More Routes than this are not taken: the youngest are left out.
 const MAX_ROUTES: usize = 20_000;
@@ -40,7 +41,8 @@ pub fn merge(file: &Config, source: &ClusterSource, objects: &Objects, roots: &R
     let sources = Sources { file, objects, grants: &grants, policies: &policies, roots, operator_namespace, now };
     let gateways = Serving::all(&sources, memory, &mut verdicts);
     let file = &with_certificates(file, &gateways);
-    let making = Making { objects, grants: &grants, policies: &policies, gateways: &gateways, roots, now };
+    let compiled = Compiled::of(file.routes.iter().map(|route| &route.policy).chain(memory.good_policies())).into();
+    let making = Making { objects, grants: &grants, policies: &policies, gateways: &gateways, roots, compiled, now };
     let provable = Provable::all(file);
     let mut taking = Taking {
         together: Together::of(file, operator_namespace),

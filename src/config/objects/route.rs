@@ -1,5 +1,6 @@
 //! From the draft of a Route to the route that it makes: as it says now, or as it said when it was last good.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::gateway::{Policies, Serving};
@@ -14,6 +15,7 @@ use crate::config::model::Route;
 use crate::config::reference::Contents;
 use crate::config::resolving::Resolving;
 use crate::config::route::RuleDraft;
+use crate::policy::Compiled;
 
 /// What routes are made from.
 pub(super) struct Making<'a> {
@@ -22,6 +24,8 @@ pub(super) struct Making<'a> {
     pub(super) policies: &'a Policies,
     pub(super) gateways: &'a [Serving],
     pub(super) roots: &'a Roots,
+    /// Rules of the routes in force, and of those that are made: equal ones are compiled once.
+    pub(super) compiled: RefCell<Compiled>,
     pub(super) now: u64,
 }
 
@@ -128,7 +132,7 @@ impl Making<'_> {
         let mut rules = self.policies.rules(&object.id.namespace, named, "");
         rules.extend(own_rules.iter().cloned());
         let contents = Arc::new(self.grants.fetch(&object.id, &drafted.references, self.objects, self.roots));
-        let tried = serving.resolve(&object.id, drafted, faults, &rules, &contents, self.now);
+        let tried = serving.resolve(&object.id, drafted, faults, &rules, &contents, self);
         if let Ok(route) = &tried {
             let (drafted, route, gateways) = (Arc::clone(drafted), Arc::clone(route), serving.stamp.clone());
             memory.good = Some(Good { drafted, rules, contents, own, gateways, route });
@@ -146,7 +150,7 @@ impl Making<'_> {
         }
         if good.gateways != serving.stamp {
             let faults = good.drafted.faults.clone();
-            let Ok(route) = serving.resolve(id, &good.drafted, faults, &good.rules, &good.contents, self.now) else {
+            let Ok(route) = serving.resolve(id, &good.drafted, faults, &good.rules, &good.contents, self) else {
                 memory.good = None;
                 return None;
             };
@@ -172,12 +176,14 @@ impl FromGateways<'_> {
         faults: Faults,
         own_rules: &[RuleDraft],
         contents: &Contents,
-        now: u64,
+        making: &Making<'_>,
     ) -> Result<Arc<Route>, ConfigErrors> {
-        let mut resolving = Resolving::new(faults, contents, "", now);
+        let mut resolving = Resolving::new(faults, contents, "", making.now);
+        resolving.compiled = making.compiled.take();
         let rules: Vec<RuleDraft> = self.all.iter().flat_map(|gateway| &gateway.rules).chain(own_rules).cloned().collect();
         let rules = (!rules.is_empty()).then_some(rules.as_slice());
         let route = drafted.value.as_ref().and_then(|spec| spec.route.resolve_named(Some(id.route_name()), rules, &mut resolving));
+        making.compiled.replace(resolving.compiled);
         let errors = resolving.faults.into_errors();
         let Scope { nodes, gateways } = self.scope.clone();
         match route {

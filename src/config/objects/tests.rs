@@ -522,6 +522,23 @@ fn one_namespace_has_room_for_so_many_rules() {
 }
 
 #[test]
+fn equal_rules_are_compiled_once_for_all_routes() {
+    let mut scene = Scene::new();
+    scene.route("shop/web", "web.k8s.example.com", "user.name == 'a'");
+    scene.route("shop/same", "same.k8s.example.com", "user.name == 'a'");
+    scene.route("shop/other", "other.k8s.example.com", "user.name == 'b'");
+    let rules = |merged: &Merged, name: &str| {
+        let route = merged.config.routes.iter().find(|route| route.name == name).unwrap();
+        route.policy.rules().as_ptr()
+    };
+    let first = scene.merge();
+    assert_eq!(rules(&first, "shop/web"), rules(&first, "shop/same"));
+    assert_ne!(rules(&first, "shop/web"), rules(&first, "shop/other"));
+    scene.route("shop/later", "later.k8s.example.com", "user.name == 'b'");
+    assert_eq!(rules(&scene.merge(), "shop/later"), rules(&first, "shop/other"), "and for those that come later");
+}
+
+#[test]
 fn a_host_needs_a_certificate_which_a_gateway_can_bring() {
     let mut scene = Scene::new();
     scene.put("Gateway kubepass/apps", "{hosts: ['*.apps.example.com', pass.example.com], namespaces: [shop]}");
