@@ -54,7 +54,11 @@ impl Checker<'_> {
             Expr::Literal(literal) => (self.literal(id, literal), None),
             Expr::Ident(name) => (self.variable(id, name), None),
             Expr::Select(select) => self.select(id, select),
-            Expr::Call(call) => self.call_or_operator(id, call),
+            Expr::Call(call) => {
+                // The parser leaves room for more.
+                call.args.shrink_to_fit();
+                self.call_or_operator(id, call)
+            }
             Expr::List(list) => self.list(id, list.elements.as_mut_slice(), !list.optional_indices.is_empty()),
             Expr::Map(map) => (self.map(id, map.entries.iter_mut().map(|entry| &mut entry.expr)), None),
             Expr::Comprehension(comprehension) => (self.comprehension(id, comprehension), None),
