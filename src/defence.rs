@@ -63,6 +63,8 @@ defences! {
     AuditFirst "audit-first",
     /// A token that stands in a path or query is none in the audit trail.
     TrailRedaction "trail-redaction",
+    /// One person has so many streams open and no more.
+    StreamsOfOne "streams-of-one",
 
     // Names.
     /// What is no name makes no identity at a login.

@@ -53,6 +53,9 @@ pub const GROUP_SLOTS: usize = 64;
 pub const MAX_HEADERS: u32 = 300;
 pub const MAX_HEADER_BYTES: u32 = 60 * 1024;
 
+/// How often Envoy's access log tells of a request that goes on that it does.
+pub const STILL_THERE_SECONDS: u64 = 300;
+
 /// In a check, where the request came from, when a proxy said it whom the listener trusts: Envoy's own word for that names the proxy. Nobody else's
 /// header of this name comes so far, and it never leaves Envoy.
 pub const SOURCE: &str = "x-kubepass-source";

@@ -11,6 +11,7 @@ pub mod ending;
 pub mod ext_authz;
 pub mod file_modes;
 pub mod lifecycle;
+pub mod live_streams;
 pub mod managed_envoy;
 pub mod oidc;
 pub mod own_process;

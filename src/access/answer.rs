@@ -154,6 +154,13 @@ fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
         DenyReason::TooManyChecks => {
             ("too_many_checks", TooManyRequests, "you send more requests at once than one person may; try again in a moment".to_owned())
         }
+        DenyReason::TooManyStreams { max } => (
+            "too_many_streams",
+            TooManyRequests,
+            format!(
+                "you have {max} streams open (watches, followed logs, exec, port-forward and the like), and may have no more; end some, and try again"
+            ),
+        ),
         DenyReason::NoRoomForHeaders => (
             "headers_too_large",
             RequestHeaderFieldsTooLarge,

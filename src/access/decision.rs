@@ -128,6 +128,10 @@ pub enum DenyReason {
     AuditUnavailable,
     /// As many requests of this person, or address, are being decided as may be.
     TooManyChecks,
+    /// The person has as many streams open as one may have.
+    TooManyStreams {
+        max: usize,
+    },
     /// With what is added the headers would be more than Envoy lets through.
     NoRoomForHeaders,
 }

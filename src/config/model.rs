@@ -142,6 +142,8 @@ pub struct IdentityProvider {
 pub struct SessionSettings {
     /// Seconds from login to the end of a session.
     pub lifetime_seconds: u64,
+    /// Streams that one person may have open at a time.
+    pub max_streams: usize,
     pub store: StoreSettings,
 }
 

@@ -18,6 +18,9 @@ const DEFAULT_ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(s
 const DEFAULT_LIFETIME_SECONDS: u64 = 12 * 3600;
 const MIN_LIFETIME_SECONDS: u64 = 60;
 const MAX_LIFETIME_SECONDS: u64 = 30 * 86400;
+/// Far above what a person's programs keep open; the ceiling is what an Envoy has room for.
+const DEFAULT_MAX_STREAMS: usize = 1_000;
+const CEILING_MAX_STREAMS: usize = 50_000;
 const MIN_DIFFERENT_BYTES: usize = 8;
 
 pub(super) const NO_SECRET: &str = "at least one secret is needed; make one with: openssl rand -base64 48 > secret";
@@ -32,6 +35,7 @@ pub(super) struct AdminDraft {
 #[derive(Debug)]
 pub(super) struct SessionsDraft {
     lifetime_seconds: u64,
+    max_streams: usize,
     store: PathBuf,
 }
 
@@ -70,6 +74,7 @@ impl SessionsDraft {
     pub(super) fn read(item: &Item<'_>, reading: &mut Reading) -> Option<Self> {
         let mut section = item.section(reading)?;
         let lifetime = section.optional("lifetime").map(|item| item.duration(MIN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS, reading));
+        let max_streams = section.optional("max_streams").map(|item| item.count(1, CEILING_MAX_STREAMS, reading));
         let store = section.required("store", reading).and_then(|item| {
             let mut section = item.section(reading)?;
             let embedded = section.required("embedded", reading).and_then(|item| path_section(&item, reading));
@@ -77,11 +82,19 @@ impl SessionsDraft {
             embedded
         });
         section.finish(reading);
-        Some(Self { lifetime_seconds: lifetime.unwrap_or(Some(DEFAULT_LIFETIME_SECONDS))?, store: store? })
+        Some(Self {
+            lifetime_seconds: lifetime.unwrap_or(Some(DEFAULT_LIFETIME_SECONDS))?,
+            max_streams: max_streams.unwrap_or(Some(DEFAULT_MAX_STREAMS))?,
+            store: store?,
+        })
     }
 
     pub(super) fn resolve(&self) -> SessionSettings {
-        SessionSettings { lifetime_seconds: self.lifetime_seconds, store: StoreSettings::Embedded { path: self.store.clone() } }
+        SessionSettings {
+            lifetime_seconds: self.lifetime_seconds,
+            max_streams: self.max_streams,
+            store: StoreSettings::Embedded { path: self.store.clone() },
+        }
     }
 }
 

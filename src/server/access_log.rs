@@ -22,11 +22,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::audit::{AuditEvent, CompletionEvent};
+use crate::server::clock;
+use crate::server::live_streams::{LiveStreams, StreamId};
 use crate::server::peer::{Peer, UnknownPeer};
 use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
 use crate::snapshot::{NodeView, Snapshot};
-use convert::Converted;
+use convert::{Converted, News};
 
 /// Streams at one time. An Envoy opens one for each of its worker threads.
 const MAX_STREAMS: usize = 1024;
@@ -44,19 +46,22 @@ pub struct AccessLog {
     trail: Trail,
     counts: AccessLogCounts,
     streams: Arc<Semaphore>,
+    /// What people have open through Envoys.
+    live: Arc<LiveStreams>,
     draining: CancellationToken,
 }
 
 impl AccessLog {
-    /// Writes to `trail` what nodes say of routes that they serve. When `draining` is cancelled, streams end a second later, so that an Envoy's
+    /// Writes to `trail` what nodes say of routes that they serve, and to `live` which streams go on. When `draining` is cancelled, streams end a second later, so that an Envoy's
     /// last entries arrive.
     pub fn service(
         snapshot: Arc<ArcSwap<Snapshot>>,
         trail: Trail,
         counts: AccessLogCounts,
+        live: Arc<LiveStreams>,
         draining: CancellationToken,
     ) -> AccessLogServiceServer<Self> {
-        let service = Self { snapshot, trail, counts, streams: Arc::new(Semaphore::new(MAX_STREAMS)), draining };
+        let service = Self { snapshot, trail, counts, streams: Arc::new(Semaphore::new(MAX_STREAMS)), live, draining };
         AccessLogServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
@@ -73,6 +78,11 @@ impl AccessLog {
         };
         let mut events = Vec::new();
         for entry in &entries {
+            match convert::news(entry) {
+                Some(News::StillThere(id)) => self.live.renew(&StreamId::new(node.name(), id), clock::unix_now()),
+                Some(News::Ended(id)) => self.live.end(&StreamId::new(node.name(), id)),
+                None => {}
+            }
             match convert::completion(entry) {
                 // A route that is gone had its streams still: whose they were, nobody can say any more.
                 Converted::Event(event) if snapshot.route(&event.route).is_some_and(|route| !node.serves(route)) => {

@@ -25,6 +25,7 @@ use crate::server::cluster_source::ConnectError;
 use crate::server::door::DoorError;
 use crate::server::ending::{SessionEnder, mappings};
 use crate::server::lifecycle::{Failures, TaskFailure, Tasks};
+use crate::server::live_streams::LiveStreams;
 use crate::server::managed_envoy::{self, EnvoyMetrics, EnvoyProgram, LocateError, SelfTestFailure, Settings};
 use crate::server::oidc::Providers;
 use crate::server::publisher::{LoadError, Publisher};
@@ -112,6 +113,7 @@ struct Parts {
     store: Store,
     signing: Arc<Signing>,
     sessions: Arc<SessionTable>,
+    streams: Arc<LiveStreams>,
     oidc: Arc<Providers>,
     ads: AdsState,
     envoy: EnvoyMetrics,
@@ -216,6 +218,7 @@ impl Parts {
             store,
             signing,
             sessions,
+            streams: Arc::default(),
             oidc: Arc::default(),
             ads: AdsState::default(),
             envoy: EnvoyMetrics::default(),
@@ -247,7 +250,7 @@ impl Parts {
 
     /// Everything that runs in the background and answers nobody.
     fn work(self, tasks: &Tasks) {
-        let Self { snapshot, publisher, cluster, built, ads, trail, store, signing, sessions, oidc, metrics, .. } = self;
+        let Self { snapshot, publisher, cluster, built, ads, trail, store, signing, sessions, streams, oidc, metrics, .. } = self;
         if let Some(cluster) = cluster {
             cluster.work(ads, built.subscribe(), tasks);
         }
@@ -257,6 +260,7 @@ impl Parts {
         let ender = SessionEnder::new(Arc::clone(&sessions), store.clone(), trail.clone());
         tasks.spawn("session-mappings", mappings::follow(ender, snapshot.load_full(), publisher.subscribe(), tasks.ending()));
         tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, store.clone(), trail.clone(), tasks.ending()));
+        tasks.spawn("stream-sweep", housekeeping::sweep_streams(streams, tasks.ending()));
         tasks.spawn("session-store", housekeeping::watch_store(store, tasks.ending()));
         tasks.spawn("audit-trail", housekeeping::mend_trail(trail.clone(), tasks.ending()));
         tasks.spawn("identity-providers", housekeeping::keep_providers_fresh(oidc, snapshot, IDP_RETRY, tasks.ending()));

@@ -353,7 +353,7 @@ async fn requests_are_completed_in_the_audit_trail() {
     let trail = Trail::open(&AuditSettings { sinks, on_failure: OnAuditFailure::Deny, durability: Durability::Written }).unwrap();
     let counts = AccessLogCounts::default();
     let snapshot = Arc::new(ArcSwap::new(crate::fixture::snapshot_of("config/kubepass.yaml")));
-    let service = AccessLog::service(snapshot, trail, counts.clone(), CancellationToken::new());
+    let service = AccessLog::service(snapshot, trail, counts.clone(), Arc::default(), CancellationToken::new());
     let incoming = UnixSocket::bind(&fixture.sockets.join("access_log.sock")).unwrap().into_incoming();
     tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
     fixture.until_taken("start-up").await;

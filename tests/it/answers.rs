@@ -84,6 +84,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Deny(DenyReason::NoRuleMatched),
         Outcome::Deny(DenyReason::AuditUnavailable),
         Outcome::Deny(DenyReason::TooManyChecks),
+        Outcome::Deny(DenyReason::TooManyStreams { max: 1_000 }),
         Outcome::Deny(DenyReason::NoRoomForHeaders),
     ];
     outcomes.extend(tokens.map(|token| Outcome::Challenge(Challenge::Token(token))));

@@ -13,6 +13,7 @@ use kubepass::config::{AuditSettings, AuditSink, Config, Durability, OnAuditFail
 use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::server::clock;
 use kubepass::server::ext_authz::ExtAuthz;
+use kubepass::server::live_streams::{LiveStreams, StreamId};
 use kubepass::server::signing::Signing;
 use kubepass::server::store::Store;
 use kubepass::server::telemetry::Metrics;
@@ -285,6 +286,36 @@ fn one_person_leaves_the_others_their_checks() {
     assert_eq!(denied.status.as_ref().unwrap().code, 429);
     // What was answered takes no place.
     assert_eq!(reasons(&bench.ask_at_once(&questions[..512])), [("allow", 512)].into());
+}
+
+#[test]
+fn one_person_has_so_many_streams_and_no_more() {
+    let text = std::fs::read_to_string(fixture::root().join("config/two-clusters.yaml")).unwrap();
+    let text = text.replacen("sessions: {", "sessions: {max_streams: 3, ", 1);
+    let config = fixture::load(&text, "kubepass.yaml", &BTreeMap::new()).unwrap();
+    let bench = Bench::at(Arc::new(Snapshot::new(Arc::new(config), "0123456789abcdef")), &["sre"]);
+    let streams = Arc::new(LiveStreams::default());
+    let bench = Bench { service: bench.service.clone().with_streams(Arc::clone(&streams)), ..bench };
+    let ask = |token: &str, path: &str, id: usize| {
+        let answer = bench.ask(&asked_by(token, path, id));
+        if verdict(&answer, "kubernetes:prod").is_some() { "allow".to_owned() } else { text_of(&answer) }
+    };
+    let (watch, exec) = ("/api/v1/pods?watch=true", "/api/v1/namespaces/a/pods/b/exec?command=c");
+    for (id, path) in [watch, exec, "/api/v1/namespaces/a/pods/b/log?follow=true"].into_iter().enumerate() {
+        assert_eq!(ask(&bench.token, path, id), "allow", "{path}");
+    }
+    for path in [watch, exec] {
+        assert_eq!(ask(&bench.token, path, 3), "too_many_streams", "{path}");
+    }
+    assert_eq!(ask(&bench.token, "/api/v1/pods", 4), "allow", "what ends by itself is no stream");
+    assert_eq!(ask(&bench.other_token, watch, 5), "allow");
+    assert_eq!(streams.len(), 4);
+    streams.end(&StreamId::new(None, "id-1"));
+    assert_eq!((ask(&bench.token, watch, 6), ask(&bench.token, watch, 7)), ("allow".into(), "too_many_streams".into()));
+}
+
+fn text_of(answer: &CheckResponse) -> String {
+    text(answer, "reason").unwrap().to_owned()
 }
 
 #[test]

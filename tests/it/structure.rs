@@ -34,6 +34,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("file_modes", &[]),
     ("own_process", &[]),
     ("under_way", &[]),
+    // Whose a stream is; `envoy_names` for how often it is told of (in its test).
+    ("live_streams", &["identity", "envoy_names"]),
     ("store", &["session", "token"]),
     ("trail", &["audit", "config"]),
     // `snapshot`: it follows the identity providers of the configuration in force.
@@ -57,6 +59,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "door",
             "peer",
             "signing",
+            "live_streams",
             "token",
             "access",
             "audit",
@@ -71,7 +74,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // `kubernetes` to tell a watch, which has a start worth a line, from a plain read.
-    ("access_log", &["peer", "snapshot", "audit", "trail", "kubernetes", "envoy_names"]),
+    ("access_log", &["peer", "live_streams", "snapshot", "audit", "trail", "kubernetes", "envoy_names"]),
     // `signing` for the public keys.
     (
         "web",

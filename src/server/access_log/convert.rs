@@ -37,6 +37,23 @@ enum Phase {
     End,
 }
 
+/// What an entry says of a request as a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News<'a> {
+    StillThere(&'a str),
+    Ended(&'a str),
+}
+
+/// By the id of its decision; `None` for what tells neither.
+pub fn news(entry: &HttpAccessLogEntry) -> Option<News<'_>> {
+    let id = request_id(entry.request.as_ref()?)?;
+    match entry.common_properties.as_ref()?.access_log_type() {
+        AccessLogType::DownstreamPeriodic => Some(News::StillThere(id)),
+        AccessLogType::DownstreamEnd | AccessLogType::NotSet => Some(News::Ended(id)),
+        _ => None,
+    }
+}
+
 pub fn completion(entry: &HttpAccessLogEntry) -> Converted {
     let Some(common) = &entry.common_properties else {
         return Converted::Malformed("it has no common properties");
@@ -56,7 +73,7 @@ pub fn completion(entry: &HttpAccessLogEntry) -> Converted {
     // Bytes on the wire count what a tunnel carried as well; an Envoy that does not count them gives those of the bodies.
     let bytes = |on_the_wire: u64, of_the_body: u64| if on_the_wire > 0 { on_the_wire } else { of_the_body };
     Converted::Event(CompletionEvent {
-        request_id,
+        request_id: request_id.to_owned(),
         node: None,
         phase: if phase == Phase::Start { "start" } else { "end" },
         route: shortened(route, MAX_ROUTE),
@@ -116,9 +133,9 @@ fn answer<'a>(common: &'a AccessLogCommon, key: &str) -> Option<&'a str> {
 }
 
 /// The id of the decision's line: `audit-id` where the request was let pass, else Envoy's own request id, which is the same.
-fn request_id(request: &HttpRequestProperties) -> Option<String> {
+fn request_id(request: &HttpRequestProperties) -> Option<&str> {
     let candidates = [request.request_headers.get(names::AUDIT_ID), Some(&request.request_id)];
-    candidates.into_iter().flatten().find(|id| is_id(id)).cloned()
+    candidates.into_iter().flatten().map(String::as_str).find(|id| is_id(id))
 }
 
 fn is_id(text: &str) -> bool {

@@ -346,7 +346,7 @@ async fn serve_snapshot(
 ) -> AccessLogServiceClient<tonic::transport::Channel> {
     let path: PathBuf = folder.join("run/access-log.sock");
     let links = Door::from(UnixSocket::bind(&path).unwrap()).into_links();
-    let service = AccessLog::service(snapshot, trail, counts.clone(), draining.clone());
+    let service = AccessLog::service(snapshot, trail, counts.clone(), Arc::default(), draining.clone());
     tokio::spawn(Server::builder().serve_with_incoming(service, links));
     let connect = tower::service_fn(move |_| {
         let path = path.clone();

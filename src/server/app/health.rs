@@ -14,19 +14,21 @@ use tokio::sync::watch;
 use super::Parts;
 use crate::config::objects::Judged;
 use crate::server::cluster_source;
+use crate::server::live_streams::LiveStreams;
 use crate::server::oidc::Providers;
 use crate::server::store::Store;
 use crate::server::trail::Trail;
 use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
 
-/// `kubepass_config_info{version}`, `kubepass_store_healthy`, `kubepass_audit_healthy`, `kubepass_sessions`, `kubepass_idp_up{idp}`; with a
+/// `kubepass_config_info{version}`, `kubepass_store_healthy`, `kubepass_audit_healthy`, `kubepass_sessions`, `kubepass_live_streams`, `kubepass_idp_up{idp}`; with a
 /// `cluster_source` also `kubepass_cluster_source_up`, `kubepass_objects` and `kubepass_objects_with_mistakes`.
 pub(super) struct Health {
     snapshot: Arc<ArcSwap<Snapshot>>,
     store: Store,
     trail: Trail,
     sessions: Arc<SessionTable>,
+    streams: Arc<LiveStreams>,
     oidc: Arc<Providers>,
     cluster: Option<(cluster_source::Health, watch::Receiver<Arc<Judged>>)>,
 }
@@ -38,6 +40,7 @@ impl Health {
             store: parts.store.clone(),
             trail: parts.trail.clone(),
             sessions: Arc::clone(&parts.sessions),
+            streams: Arc::clone(&parts.streams),
             oidc: Arc::clone(&parts.oidc),
             cluster: parts.cluster.as_ref().map(|cluster| (cluster.health.clone(), cluster.judged())),
         }
@@ -57,6 +60,8 @@ impl Collector for Health {
         info.encode_info(&[("version", snapshot.version())])?;
         let sessions = i64::try_from(self.sessions.len()).unwrap_or(i64::MAX);
         gauge(&mut encoder, "sessions", "Sessions that live", sessions)?;
+        let streams = i64::try_from(self.streams.len()).unwrap_or(i64::MAX);
+        gauge(&mut encoder, "live_streams", "Watches, exec and other requests that go on", streams)?;
         gauge(&mut encoder, "store_healthy", "Whether sessions can be stored", self.store.healthy().into())?;
         gauge(&mut encoder, "audit_healthy", "Whether audit lines can be written", self.trail.healthy().into())?;
         if let Some((health, judged)) = &self.cluster {

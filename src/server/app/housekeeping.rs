@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditEvent, ConfigChangedEvent, LogoutEvent};
 use crate::server::clock;
+use crate::server::live_streams::LiveStreams;
 use crate::server::oidc::Providers;
 use crate::server::store::Store;
 use crate::server::telemetry::Metrics;
@@ -63,6 +64,16 @@ pub(super) async fn sweep_sessions(
             if let Err(error) = trail.record(AuditEvent::Logout(event)).await {
                 tracing::warn!(%error, "the end of a session leaves no audit line");
             }
+        }
+    }
+}
+
+/// Forgets streams of which nothing was heard for long.
+pub(super) async fn sweep_streams(streams: Arc<LiveStreams>, stop: CancellationToken) -> Result<(), Infallible> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(SWEEP) => streams.sweep(clock::unix_now()),
         }
     }
 }

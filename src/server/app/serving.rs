@@ -67,14 +67,16 @@ impl Parts {
             Arc::clone(&self.signing),
             self.trail.clone(),
             Arc::clone(&self.metrics),
-        );
+        )
+        .with_streams(Arc::clone(&self.streams));
         tasks.spawn("ext-authz", ext_authz::serve(service, door, tasks.ending()));
     }
 
     fn serve_access_log(&self, door: Door, tasks: &Tasks) {
         let counts = AccessLogCounts::default();
         counts.register(&self.metrics);
-        let service = AccessLog::service(Arc::clone(&self.snapshot), self.trail.clone(), counts, tasks.ending());
+        let (snapshot, streams) = (Arc::clone(&self.snapshot), Arc::clone(&self.streams));
+        let service = AccessLog::service(snapshot, self.trail.clone(), counts, streams, tasks.ending());
         tasks.spawn("access-log", serve_grpc(service, door.into_links(), tasks.clone()));
     }
 

@@ -11,10 +11,12 @@ use crate::audit::{AuditEvent, decision_event};
 use crate::config::{HttpTarget, Jwt, KubernetesTarget, Method, OnAuditFailure, Target};
 use crate::defence::{Defence, off};
 use crate::header::HeaderValue;
+use crate::kubernetes::RequestInfo;
 use crate::server::clock;
 use crate::server::ext_authz::convert::{self, Minted};
 use crate::server::ext_authz::places::{Arrived, Places};
 use crate::server::ext_authz::question;
+use crate::server::live_streams::{LiveStreams, StreamId};
 use crate::server::peer::{Peer, UnknownPeer};
 use crate::server::signing::{AssertionTokenRequest, MintRefusal, Signing, UpstreamTokenRequest};
 use crate::server::telemetry::{Metrics, Seldom};
@@ -31,6 +33,7 @@ pub struct ExtAuthz {
     trail: Trail,
     metrics: Arc<Metrics>,
     places: Arc<Places>,
+    streams: Arc<LiveStreams>,
     warned: Arc<Seldom>,
 }
 
@@ -42,8 +45,14 @@ impl ExtAuthz {
         trail: Trail,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let places = Arc::new(Places::new());
-        Self { snapshot, sessions, signing, trail, metrics, places, warned: Arc::default() }
+        let (places, streams) = (Arc::new(Places::new()), Arc::default());
+        Self { snapshot, sessions, signing, trail, metrics, places, streams, warned: Arc::default() }
+    }
+
+    /// Counts streams where others hear of their end.
+    #[must_use]
+    pub fn with_streams(self, streams: Arc<LiveStreams>) -> Self {
+        Self { streams, ..self }
     }
 
     /// A check has come, and will be looked at. It counts until what this gives is dropped.
@@ -77,11 +86,14 @@ impl ExtAuthz {
             None => without_place(session),
         };
         let token = self.mint(snapshot, &mut decision, now);
-        refuse_without_room(request, &mut decision, &token);
+        let stream = self.begin_stream(snapshot, request, &mut decision, &token, now);
         let mut answer = Answer::to(&decision);
         if !matches!(decision.outcome, Outcome::Web) && !self.recorded(snapshot, request, &decision, answer.as_ref()).await {
             decision.outcome = Outcome::Deny(DenyReason::AuditUnavailable);
             answer = Answer::to(&decision);
+            if let Some(stream) = stream {
+                self.streams.end(&stream);
+            }
         }
         self.count(request, &decision, answer.as_ref(), started);
         render(snapshot, request, &decision, answer, &token)
@@ -105,6 +117,32 @@ impl ExtAuthz {
             decision.outcome = without_token(refusal, groups);
             Minted::Nothing
         })
+    }
+
+    /// Whether there is room for what was granted: for its headers, and for a stream where it is one, which counts from here on.
+    fn begin_stream(
+        &self,
+        snapshot: &Snapshot,
+        request: &AccessRequest<'_>,
+        decision: &mut Decision<'_>,
+        token: &Minted,
+        now: u64,
+    ) -> Option<StreamId> {
+        let Outcome::Allow(grant) = &decision.outcome else { return None };
+        if !request.headers.size.fits_with(convert::added(grant, token, request.request_id)) {
+            decision.outcome = Outcome::Deny(DenyReason::NoRoomForHeaders);
+            return None;
+        }
+        let lasts = decision.evidence.request_info.as_ref().is_some_and(RequestInfo::is_long_running);
+        if !lasts && !request.headers.provenance.upgrades() {
+            return None;
+        }
+        let (stream, max) = (StreamId::new(request.node.name(), request.request_id), snapshot.config().sessions.max_streams);
+        if self.streams.begin(&grant.session().identity.principal, stream.clone(), max, now).is_err() && !off(Defence::StreamsOfOne) {
+            decision.outcome = Outcome::Deny(DenyReason::TooManyStreams { max });
+            return None;
+        }
+        Some(stream)
     }
 
     /// The line stands before the request goes on; where it cannot, the request must not go on (unless configured otherwise).
@@ -137,14 +175,6 @@ impl ExtAuthz {
         let reason = answer.map_or("", |answer| answer.word);
         self.metrics.decided(route, outcome, reason, started.elapsed());
         tracing::debug!(request.id = request.request_id, route.name = route, decision = outcome, deny.reason = reason, "decided");
-    }
-}
-
-/// Where Envoy has no room for the headers with what the grant adds, it would answer for itself, and not say why.
-fn refuse_without_room(request: &AccessRequest<'_>, decision: &mut Decision<'_>, token: &Minted) {
-    let Outcome::Allow(grant) = &decision.outcome else { return };
-    if !request.headers.size.fits_with(convert::added(grant, token, request.request_id)) {
-        decision.outcome = Outcome::Deny(DenyReason::NoRoomForHeaders);
     }
 }
 

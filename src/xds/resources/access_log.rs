@@ -1,5 +1,5 @@
-//! Envoy's access log, sent to the control plane: an entry when a request ends, and one when a tunnel or a request that may last begins. The
-//! audit trail's decision line does not depend on it; it tells how the request went on.
+//! Envoy's access log, sent to the control plane: an entry when a request ends, one when a tunnel or a request that may last begins, and one in a
+//! while of what goes on still. The audit trail's decision line does not depend on it; it tells how the request went on, and how many streams people have.
 
 use envoy_types::pb::envoy::config::accesslog::v3::access_log_filter::FilterSpecifier;
 use envoy_types::pb::envoy::config::accesslog::v3::{
@@ -16,8 +16,9 @@ use envoy_types::util::pack_any;
 use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 
-use super::message::{grpc_service, milliseconds, number, regex};
+use super::message::{grpc_service, milliseconds, number, regex, seconds};
 use super::names::{ACCESS_LOG_CLUSTER, AUDIT_ID};
+use crate::envoy_names::STILL_THERE_SECONDS;
 
 /// How long an entry may wait in Envoy. It loses those that wait when it ends.
 pub const ACCESS_LOG_FLUSH_MILLISECONDS: u32 = 500;
@@ -52,7 +53,12 @@ pub(super) fn access_log() -> AccessLog {
 
 /// Most requests are short, and both sides would spend as much on the entry of their beginning as on that of their end.
 fn worth_an_entry() -> AccessLogFilter {
-    let ends = of_type(&[AccessLogType::NotSet, AccessLogType::DownstreamEnd, AccessLogType::DownstreamTunnelSuccessfullyEstablished]);
+    let ends = of_type(&[
+        AccessLogType::NotSet,
+        AccessLogType::DownstreamEnd,
+        AccessLogType::DownstreamTunnelSuccessfullyEstablished,
+        AccessLogType::DownstreamPeriodic,
+    ]);
     let begins = of_type(&[AccessLogType::DownstreamStart]);
     let not_short = all_of(SHORT.map(|pattern| path(MatchPattern::SafeRegex(regex(pattern)), true)).to_vec());
     let lasting = LASTING.map(|word| path(MatchPattern::Contains(word.to_owned()), false));
@@ -83,7 +89,11 @@ fn filter(specifier: FilterSpecifier) -> AccessLogFilter {
 }
 
 pub(super) fn options() -> HcmAccessLogOptions {
-    HcmAccessLogOptions { flush_access_log_on_new_request: true, flush_log_on_tunnel_successfully_established: true, ..Default::default() }
+    HcmAccessLogOptions {
+        flush_access_log_on_new_request: true,
+        flush_log_on_tunnel_successfully_established: true,
+        access_log_flush_interval: seconds(STILL_THERE_SECONDS),
+    }
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ impl Installation {
             revoked_keys: Default::default(),
             identity_providers: providers,
             sessions: SessionSettings {
+                max_streams: 1_000,
                 lifetime_seconds: options.lifetime_seconds,
                 store: StoreSettings::Embedded { path: folder.path().join("kubepass.db") },
             },

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::super::attack::Attack;
+use super::super::change::with_config;
 use super::super::judge::Must;
 use super::super::scene::{CLUSTERS, RECORDERS, Target};
+use super::super::support::wait::eventually;
 use super::super::trial::{Sent, Trial};
 
 const EXEC: &str =
@@ -141,6 +143,42 @@ pub(super) const ATTACKS: &[Attack] = &[
                 together(&mut trial, target, &format!("{EXEC}upgrade: {protocol}\r\n"), INNER, Must::Stop);
             }
         }
+        trial.verdict()
+    }),
+    Attack::new("streams-without-end", "one client, all of an upstream's room", "exec streams, more than one person may have", |scene| {
+        // Nobody else's trials go on while the limit is so low.
+        const MOST: usize = 12;
+        let mut trial = scene.trial("streams-without-end").by("trent").on(&RECORDERS);
+        let config = scene.config().replacen("sessions: {", &format!("sessions: {{max_streams: {MOST}, "), 1);
+        with_config(
+            scene,
+            &config,
+            || true,
+            || {
+                let mut open = Vec::new();
+                let one_more = |trial: &mut Trial<'_>, target: Target| {
+                    let mark = trial.mark(target, Must::Either);
+                    let mut connection = trial.open(target, Some(target.host));
+                    connection.send(trial.fill(&format!("{EXEC}{WEBSOCKET}\r\n"), target, &mark).as_bytes());
+                    let answer = connection.answer();
+                    let status = trial.ended(Sent { mark, answer }).status();
+                    (status, connection)
+                };
+                for _ in 0..MOST {
+                    open.extend(RECORDERS.map(|target| one_more(&mut trial, target)));
+                }
+                let agreed = open.iter().filter(|(status, _)| *status == 101).count();
+                if agreed > MOST {
+                    trial.finding(format!("{agreed} streams of one person are open, and {MOST} may be"));
+                }
+                assert!(agreed >= MOST, "only {agreed} streams could be opened");
+                // Those that end make room.
+                open.clear();
+                eventually("the streams that ended count no more", Duration::from_secs(20), || {
+                    (one_more(&mut trial, RECORDERS[0]).0 == 101).then_some(())
+                });
+            },
+        );
         trial.verdict()
     }),
     Attack::new("upgrade-with-a-body", "Envoy CVE-2025-30157", "lengths and chunks on an upgrade, a request as the body", |scene| {

@@ -34,6 +34,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("cookie-kind", "pods' pages that act as their visitors", &["cookie-host"], &["cookie-on-a-cluster"]),
     row("audit-first", "requests that nobody can tell of", &[], &["no-audit-line"]),
     row("trail-redaction", "tokens that are good for whoever reads the trail", &[], &["tokens-in-logs"]),
+    row("streams-of-one", "one person with all of an upstream's room", &[], &["streams-without-end"]),
     row("login-names", "names that are more than names", &["header-value"], &["control-characters-in-names"]),
     row("header-value", "headers made out of claims", &["login-names"], &["control-characters-in-names"]),
     row("system-names", "identity providers that give names of Kubernetes", &[], &["groups-of-kubernetes"]),
