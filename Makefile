@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak faults bench bench-growth bench-overload bench-parts bench-report bench-streams bench-user bench-xds instructions profile lint fuzz advisories sbom reproducible tools build
+.PHONY: help demo demo-up test test-security test-security-long test-matrix test-images soak faults bench bench-growth bench-overload bench-parts bench-report bench-sessions bench-streams bench-user bench-xds instructions profile lint fuzz advisories sbom reproducible tools build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench-report: ## the README's tables and the plots from the last runs of these
 
 bench-xds: tools ## what a change costs among 10,000 routes, beside go-control-plane (some 10 minutes; QUICK=1 stops at 1,000 routes)
 	@$(CARGO) test --quiet --release --test bench -- xds
+
+bench-sessions: ## what 10,000, 100,000 and 1,000,000 sessions cost: start, memory, a check (some 3 minutes)
+	@$(CARGO) test --quiet --release --test bench -- sessions
 
 bench-parts: ## the parts of a check and of a reload by themselves, with their allocations
 	@$(CARGO) bench --quiet --bench in_process

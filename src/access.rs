@@ -13,7 +13,7 @@ pub mod return_path;
 pub mod upstream;
 
 pub use answer::{Answer, Form};
-pub use authenticate::{SessionState, authenticate};
+pub use authenticate::{AtRest, SessionState, authenticate};
 pub use decide::{decide, policy_input, user_view};
 pub use decision::{Challenge, Decision, DenyReason, Evidence, Grant, Outcome, Reader};
 pub use request::{AccessRequest, Credential, Malformed, RequestTarget};

@@ -17,6 +17,7 @@ pub mod oidc;
 pub mod own_process;
 pub mod peer;
 pub mod publisher;
+pub mod sessions;
 pub mod signing;
 pub mod store;
 pub mod telemetry;

@@ -1,5 +1,6 @@
 //! `Session` as a value, and the table in memory that says which sessions live: what a check reads, without lock and without I/O.
-//! The table is the only judge: a token counts while its session stands in the table, and no longer. Where sessions last is not known here.
+//! The table is the only judge: a token counts while its session stands in the table, and no longer. Where sessions last, and rest while nobody asks for
+//! them, is not known here.
 
 mod route_cookie;
 mod table;
@@ -12,7 +13,7 @@ use crate::token::{LoginTokenClaims, MAX_SESSION_TOKEN_SECONDS, SessionTokenClai
 
 pub use crate::token::SessionId;
 pub use route_cookie::{ROUTE_COOKIE, open_route_cookie, seal_route_cookie};
-pub use table::{Authenticated, InsertRefusal, MAX_SESSIONS, SessionTable};
+pub use table::{Authenticated, HOT_SESSIONS, InsertRefusal, Look, MAX_SESSIONS, Resting, SessionTable, Shown};
 
 /// One login: who, since when and until when. It never changes; it ends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -166,5 +166,8 @@ fn sentence(deny: &DenyReason) -> (&'static str, Reason, String) {
             RequestHeaderFieldsTooLarge,
             "the headers of the request leave no room for those that say who you are; send fewer, or shorter ones".to_owned(),
         ),
+        DenyReason::SessionUnavailable => {
+            ("session_unavailable", ServiceUnavailable, "kubepass cannot read your session at the moment; try again".to_owned())
+        }
     }
 }

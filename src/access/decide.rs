@@ -140,6 +140,8 @@ fn live(session: SessionState, route: &Route, request: &AccessRequest<'_>) -> Re
             Err(Outcome::Challenge(Challenge::NoCredential { browser: request.headers.accepts_html }))
         }
         SessionState::Rejected(rejection) => Err(Outcome::Challenge(Challenge::Token(rejection))),
+        // It could not be read.
+        SessionState::AtRest(_) => Err(Outcome::Deny(DenyReason::SessionUnavailable)),
     }
 }
 

@@ -134,6 +134,8 @@ pub enum DenyReason {
     },
     /// With what is added the headers would be more than Envoy lets through.
     NoRoomForHeaders,
+    /// The session lives, and what it says could not be read.
+    SessionUnavailable,
 }
 
 /// Who reads a refusal, and so in which form it is given.

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod given;
 pub mod http;
+mod listing;
 pub mod service;
 
 pub use given::GivenResources;

@@ -29,12 +29,13 @@ use crate::server::live_streams::LiveStreams;
 use crate::server::managed_envoy::{self, EnvoyMetrics, EnvoyProgram, LocateError, SelfTestFailure, Settings};
 use crate::server::oidc::Providers;
 use crate::server::publisher::{LoadError, Publisher};
+use crate::server::sessions::Sessions;
 use crate::server::signing::{Signing, SigningError};
 use crate::server::store::{Store, StoreError};
 use crate::server::telemetry::Metrics;
 use crate::server::trail::Trail;
 use crate::server::unix_socket::SocketError;
-use crate::session::SessionTable;
+use crate::session::SessionId;
 use crate::snapshot::Snapshot;
 use crate::xds::resource::InvalidResource;
 use crate::xds::resources::{Maker, NodeResources};
@@ -112,7 +113,9 @@ struct Parts {
     trail: Trail,
     store: Store,
     signing: Arc<Signing>,
-    sessions: Arc<SessionTable>,
+    sessions: Sessions,
+    /// Sessions whose time was over before the start.
+    expired: Vec<SessionId>,
     streams: Arc<LiveStreams>,
     oidc: Arc<Providers>,
     ads: AdsState,
@@ -198,17 +201,13 @@ impl Parts {
         let StoreSettings::Embedded { path } = &config.sessions.store;
         let store = Store::open(path, keys)?;
         let signing = Signing::open(&config, &store, clock::unix_now()).await?;
-        let sessions = Arc::new(SessionTable::new());
-        let loaded = store.load(clock::unix_now()).await?;
-        let (live, unreadable) = (loaded.sessions.len(), loaded.unreadable.len());
-        tracing::info!(sessions.live = live, sessions.unreadable = unreadable, sessions.expired = loaded.expired, "sessions loaded");
-        for session in loaded.sessions {
-            if let Err(refusal) = sessions.insert(Arc::new(session)) {
-                tracing::warn!(%refusal, "a stored session was not taken");
-            }
+        let (sessions, found) = Sessions::at_rest(store.clone(), clock::unix_now()).await?;
+        tracing::info!(sessions.live = found.live, sessions.expired = found.expired.len(), "sessions found");
+        if found.refused > 0 {
+            tracing::warn!(sessions.refused = found.refused, "there are more stored sessions than are taken");
         }
-        let ender = SessionEnder::new(Arc::clone(&sessions), store.clone(), trail.clone());
-        mappings::end_all(&ender, &snapshot.load_full()).await;
+        let current = Arc::clone(&snapshot);
+        let sessions = sessions.judged_by(move |session| mappings::is_still(&current.load(), session));
         let parts = Self {
             snapshot,
             publisher,
@@ -218,6 +217,7 @@ impl Parts {
             store,
             signing,
             sessions,
+            expired: found.expired,
             streams: Arc::default(),
             oidc: Arc::default(),
             ads: AdsState::default(),
@@ -250,16 +250,17 @@ impl Parts {
 
     /// Everything that runs in the background and answers nobody.
     fn work(self, tasks: &Tasks) {
-        let Self { snapshot, publisher, cluster, built, ads, trail, store, signing, sessions, streams, oidc, metrics, .. } = self;
+        let Self { snapshot, publisher, cluster, built, ads, trail, store, signing, sessions, expired, streams, oidc, metrics, .. } = self;
         if let Some(cluster) = cluster {
             cluster.work(ads, built.subscribe(), tasks);
         }
         let keys = signing.follow(publisher.subscribe(), store.clone(), trail.clone(), tasks.ending());
         tasks.spawn("signing-keys", keys);
         tasks.spawn("session-keys", housekeeping::follow_keys(publisher.subscribe(), store.clone(), tasks.ending()));
-        let ender = SessionEnder::new(Arc::clone(&sessions), store.clone(), trail.clone());
-        tasks.spawn("session-mappings", mappings::follow(ender, snapshot.load_full(), publisher.subscribe(), tasks.ending()));
-        tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, store.clone(), trail.clone(), tasks.ending()));
+        let ender = SessionEnder::new(sessions.clone(), trail.clone());
+        tasks.spawn("session-mappings", mappings::follow(ender, publisher.subscribe(), tasks.ending()));
+        tasks.spawn("session-owners", housekeeping::learn_owners(sessions.clone(), tasks.ending()));
+        tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, expired, trail.clone(), tasks.ending()));
         tasks.spawn("stream-sweep", housekeeping::sweep_streams(streams, tasks.ending()));
         tasks.spawn("session-store", housekeeping::watch_store(store, tasks.ending()));
         tasks.spawn("audit-trail", housekeeping::mend_trail(trail.clone(), tasks.ending()));

@@ -1,20 +1,18 @@
 //! The one way in which a session ends: first in the table, so that the next request is refused whatever comes after (a store that fails, a
 //! caller that goes away), then in the store, so that no restart brings it back, then in the audit trail.
 
-use std::sync::Arc;
-
 use crate::audit::{AuditEvent, LogoutEvent};
-use crate::server::store::{Store, StoreError};
+use crate::server::sessions::Sessions;
+use crate::server::store::StoreError;
 use crate::server::trail::{Trail, TrailError};
-use crate::session::{Session, SessionTable};
+use crate::session::SessionId;
 
 pub mod mappings;
 
 /// Ends sessions.
 #[derive(Debug, Clone)]
 pub struct SessionEnder {
-    sessions: Arc<SessionTable>,
-    store: Store,
+    sessions: Sessions,
     trail: Trail,
 }
 
@@ -30,23 +28,33 @@ pub enum EndError {
 }
 
 impl SessionEnder {
-    pub fn new(sessions: Arc<SessionTable>, store: Store, trail: Trail) -> Self {
-        Self { sessions, store, trail }
+    pub fn new(sessions: Sessions, trail: Trail) -> Self {
+        Self { sessions, trail }
     }
 
-    pub fn sessions(&self) -> &SessionTable {
+    #[cfg(test)]
+    pub(super) fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
+    pub fn sessions(&self) -> &Sessions {
         &self.sessions
     }
 
-    /// `by` as in `LogoutEvent`. Whatever the result, the session is refused from now on.
+    /// `user` where it is known, and `by` as in `LogoutEvent`. Whatever the result, the session is refused from now on.
     ///
     /// # Errors
     /// When its end is not durable or leaves no audit line.
-    pub async fn end(&self, session: &Session, by: &'static str) -> Result<(), EndError> {
+    pub async fn end(&self, session: &SessionId, user: Option<&str>, by: &'static str) -> Result<(), EndError> {
         // Before the first wait: a caller may drop this future there.
-        self.sessions.end(&session.id);
-        let removed = self.store.remove(&session.id).await;
-        let event = LogoutEvent { session: session.id.to_string(), user: session.identity.username.clone(), by };
+        self.sessions.table().end(session);
+        let user = match user {
+            Some(user) => user.to_owned(),
+            // A line without a name is better than a session that goes on.
+            None => self.sessions.store().get(session).await.ok().flatten().map(|session| session.identity.username).unwrap_or_default(),
+        };
+        let removed = self.sessions.store().remove(session).await;
+        let event = LogoutEvent { session: session.to_string(), user, by };
         let recorded = self.trail.record(AuditEvent::Logout(event)).await;
         removed.map_err(EndError::Store)?;
         recorded.map_err(EndError::Trail)

@@ -40,12 +40,12 @@ use crate::server::clock;
 use crate::server::ending::SessionEnder;
 use crate::server::oidc::Providers;
 use crate::server::peer::Peer;
+use crate::server::sessions::Sessions;
 use crate::server::signing::Signing;
-use crate::server::store::Store;
 use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
 use crate::server::under_way::{Source, UnderWay};
-use crate::session::{Session, SessionTable};
+use crate::session::{Session, SessionId};
 use crate::snapshot::Snapshot;
 
 use codes::OneTimeCodes;
@@ -58,8 +58,7 @@ pub use serve::serve;
 #[derive(Debug)]
 pub struct Web {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    sessions: Arc<SessionTable>,
-    store: Store,
+    sessions: Sessions,
     trail: Trail,
     ender: SessionEnder,
     oidc: Arc<Providers>,
@@ -89,18 +88,16 @@ struct Hosts {
 impl Web {
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
-        sessions: Arc<SessionTable>,
-        store: Store,
+        sessions: Sessions,
         trail: Trail,
         oidc: Arc<Providers>,
         signing: Arc<Signing>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            ender: SessionEnder::new(Arc::clone(&sessions), store.clone(), trail.clone()),
+            ender: SessionEnder::new(sessions.clone(), trail.clone()),
             snapshot,
             sessions,
-            store,
             trail,
             oidc,
             signing,
@@ -115,18 +112,36 @@ impl Web {
         }
     }
 
+    /// The session, when it lives.
+    async fn live(&self, id: &SessionId) -> Result<Option<Arc<Session>>, WebError> {
+        self.sessions.live(id).await.map_err(|error| {
+            tracing::error!(%error, session = %id, "web.store_failed");
+            WebError::Store
+        })
+    }
+
     /// The browser's session, when its cookie is ours and the session lives.
-    fn browser_session(&self, snapshot: &Snapshot, headers: &HeaderMap, now: u64) -> Option<Arc<Session>> {
-        self.sessions.live(&cookie::session(snapshot.token_keys(), headers)?, now)
+    async fn browser_session(&self, snapshot: &Snapshot, headers: &HeaderMap) -> Result<Option<Arc<Session>>, WebError> {
+        match cookie::session(snapshot.token_keys(), headers) {
+            Some(id) => self.live(&id).await,
+            None => Ok(None),
+        }
     }
 
     /// The browser's session, when it is one that may be handed on: long enough, and of an identity provider that `route` takes.
-    fn session_for(&self, snapshot: &Snapshot, headers: &HeaderMap, route: Option<&Route>, now: u64) -> Option<Arc<Session>> {
+    async fn session_for(
+        &self,
+        snapshot: &Snapshot,
+        headers: &HeaderMap,
+        route: Option<&Route>,
+        now: u64,
+    ) -> Result<Option<Arc<Session>>, WebError> {
         let least = limits::LEAST_SESSION_SECONDS.min(snapshot.config().sessions.lifetime_seconds / 2);
-        self.browser_session(snapshot, headers, now).filter(|session| {
+        let session = self.browser_session(snapshot, headers).await?;
+        Ok(session.filter(|session| {
             session.expires_at.saturating_sub(now) > least
                 && route.is_none_or(|route| takes_provider(route, &session.identity.principal.idp))
-        })
+        }))
     }
 
     /// Writes an audit event before what it tells of happens.

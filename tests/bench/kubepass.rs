@@ -31,11 +31,9 @@ pub(super) const PUBLIC_HOST: &str = "pass.localhost";
 const ROUTE: &str = "bench";
 const JWT_ROUTE: &str = "bench-jwt";
 const LIFETIME: u64 = 12 * 3600;
-/// Sessions that are stored together: below the store's own queue.
-const TOGETHER: usize = 500;
 
 /// Five rules; on the requests of the benchmark the fourth is the first that matches.
-const POLICY: &str = r#"
+pub(super) const POLICY: &str = r#"
   - {name: suspended, deny: '"suspended" in user.groups', message: "this account is suspended"}
   - {name: no-secrets, deny: 'k8s.resource == "secrets" && !("sre" in user.groups)', message: "ask the SRE on call"}
   - {name: on-call, allow: 'user.groups.exists(g, g.startsWith("oncall-"))'}
@@ -181,10 +179,7 @@ fn store_sessions(files: &Files<'_>) -> [Entry; 2] {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let store = Store::open(&files.folder.join("kubepass.db"), Arc::clone(snapshot.token_keys())).expect("the store");
-        for some in sessions.chunks(TOGETHER) {
-            let stored = futures::future::join_all(some.iter().map(|session| store.put(session))).await;
-            stored.into_iter().collect::<Result<Vec<()>, _>>().expect("the sessions are stored");
-        }
+        store.put_all(&sessions).await.expect("the sessions are stored");
     });
     [ROUTE, JWT_ROUTE].map(|name| {
         let host = snapshot.route(name).expect("the route").host.clone();
@@ -194,7 +189,7 @@ fn store_sessions(files: &Files<'_>) -> [Entry; 2] {
 }
 
 /// Of the first the user of every path, of the others people like them.
-fn session(number: usize, now: u64) -> Session {
+pub(super) fn session(number: usize, now: u64) -> Session {
     let email = if number == 0 { USER.to_owned() } else { format!("user-{number}@example.com") };
     let claims = serde_json::json!({
         "sub": format!("00u{number:017}"), "aud": "kubepass", "email": email, "email_verified": true, "name": "A Person",

@@ -4,7 +4,8 @@
 //! meets all of them alike. Each round is proven by the API server's own audit log (`proof`): a path that was fast because it did less does not
 //! count. `make bench-report` makes the plot and the table of the README from the summary that a run leaves. Other questions have runs of their own,
 //! whose answers stand in the same summary (`part`): the user's side (`user`), load beyond what can be answered (`overload`), long
-//! requests (`streams`), and how the cost of a check and of a reload grows (`growth`). So has `make bench-xds` (`xds`).
+//! requests (`streams`), and how the cost of a check and of a reload grows (`growth`). So have `make bench-xds` (`xds`) and `make bench-sessions`
+//! (`sessions`).
 
 #![allow(
     clippy::unwrap_used,
@@ -37,6 +38,7 @@ mod proof;
 mod report;
 mod run;
 mod scene;
+mod sessions;
 mod streams;
 mod summary;
 mod table;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         ["run"] => run::run(),
         ["report"] => report::run(),
         ["profile"] => profile::run(),
+        ["sessions"] => sessions::run(),
         ["xds"] => xds::run(),
         ["growth"] => part::run("growth", growth::measure),
         ["streams"] => part::run("streams", streams::measure),

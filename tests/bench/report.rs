@@ -10,12 +10,15 @@ use serde_json::Value;
 
 use super::multiples;
 use super::paths::CLIENTS;
+use super::sessions;
 use super::summary;
 use super::table::{ROWS, figures};
 
 /// Between these lines of the README stands what this writes.
 const PATHS: [&str; 2] = ["<!-- make bench-report: begin -->", "<!-- make bench-report: end -->"];
 const PARTS: [&str; 2] = ["<!-- make bench-report, parts: begin -->", "<!-- make bench-report, parts: end -->"];
+/// What `make bench-sessions` found.
+const SESSIONS: [&str; 2] = ["<!-- make bench-sessions: begin -->", "<!-- make bench-sessions: end -->"];
 
 /// Pixels.
 const WIDTH: f64 = 760.0;
@@ -37,6 +40,9 @@ fn report() -> Result<(), String> {
     let summary = summary::read()?;
     let path = root().join("README.md");
     let mut readme = std::fs::read_to_string(&path).map_err(|error| format!("README.md: {error}"))?;
+    if let Some(table) = sessions::markdown() {
+        readme = replaced(&readme, SESSIONS, &table)?;
+    }
     let of_others = "figures of a quick run are for nobody else to read: run it without QUICK";
     if summary["quick"] == true {
         println!("left out, the paths: {of_others}");

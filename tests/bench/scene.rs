@@ -16,11 +16,12 @@ use kubepass::config::{AuditSettings, AuditSink, Config, Durability, OnAuditFail
 use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::server::clock;
 use kubepass::server::ext_authz::ExtAuthz;
+use kubepass::server::sessions::Sessions;
 use kubepass::server::signing::Signing;
 use kubepass::server::store::Store;
 use kubepass::server::telemetry::Metrics;
 use kubepass::server::trail::Trail;
-use kubepass::session::{Session, SessionTable};
+use kubepass::session::{HOT_SESSIONS, Resting, Session, SessionTable};
 use kubepass::snapshot::Snapshot;
 use kubepass::token::SessionId;
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
@@ -28,6 +29,8 @@ use kubepass::xds::stream::{DeltaStream, Limits, Push};
 use prost::Message as _;
 
 use super::fixture;
+
+const LIFETIME: u64 = 12 * 3_600;
 
 pub(crate) const PATH: &str = "/api/v1/namespaces/web/pods?limit=500";
 
@@ -115,12 +118,17 @@ impl Scene {
         let now = clock::unix_now();
         let table = Arc::new(SessionTable::new());
         let route = snapshot.route(&format!("route-{}", snapshot.config().routes.len() / 2)).expect("a route");
-        let people: Vec<Session> = (0..sessions).map(|number| session(number, groups, now)).collect();
-        let claims = people[0].session_token_claims(&route.host, "jti".into(), now);
+        let asks = session(0, groups, now);
+        let claims = asks.session_token_claims(&route.host, "jti".into(), now);
         let token = snapshot.token_keys().sign_session_token(&claims).expect("a token");
-        for session in people {
-            table.insert(Arc::new(session)).expect("room");
+        let mut others: Vec<Resting> = (1..sessions).map(|number| resting(number, now)).collect();
+        others.sort_by_key(|resting| resting.id);
+        assert_eq!(table.take_resting(&others), 0, "room");
+        // As many as there is room for are in memory, as after a while of work.
+        for number in 1..sessions.min(2 * HOT_SESSIONS) {
+            table.wake(Arc::new(session(number, groups, now)), now).expect("it lives");
         }
+        table.insert(Arc::new(asks)).expect("room");
         let (target, host) = (format!("kubernetes:{}", route.id()), route.host.clone());
         Self { snapshot, sessions: table, token, target, host, now }
     }
@@ -184,7 +192,8 @@ impl Scene {
         let store = Store::open(&folder.path().join("kubepass.db"), Arc::clone(self.snapshot.token_keys())).expect("a store");
         let signing = runtime.block_on(Signing::open(self.snapshot.config(), &store, self.now)).expect("keys");
         let snapshot = Arc::new(ArcSwap::new(Arc::clone(&self.snapshot)));
-        (ExtAuthz::new(snapshot, Arc::clone(&self.sessions), signing, trail, Arc::new(Metrics::default())), folder)
+        let sessions = Sessions::new(Arc::clone(&self.sessions), store);
+        (ExtAuthz::new(snapshot, sessions, signing, trail, Arc::new(Metrics::default())), folder)
     }
 }
 
@@ -206,15 +215,23 @@ pub(crate) fn subscribed(set: &ResourceSet) -> DeltaStream {
     stream
 }
 
+fn id(number: usize) -> SessionId {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    id[8..].copy_from_slice(&(number as u64).to_be_bytes());
+    SessionId::from_random(id)
+}
+
+fn resting(number: usize, now: u64) -> Resting {
+    Resting { id: id(number), expires_at: now + LIFETIME }
+}
+
 fn session(number: usize, groups: usize, now: u64) -> Session {
     let email = format!("user-{number}@example.com");
     let claims =
         serde_json::json!({"sub": format!("00u{number:017}"), "email": email, "email_verified": true, "name": "A Person", "locale": "en"});
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-    id[8..].copy_from_slice(&(number as u64).to_be_bytes());
     Session {
-        id: SessionId::from_random(id),
+        id: id(number),
         identity: Identity {
             principal: Principal { idp: "corp".into(), subject: format!("00u{number:017}") },
             username: email.clone(),
@@ -223,7 +240,7 @@ fn session(number: usize, groups: usize, now: u64) -> Session {
             claims: claims.as_object().expect("an object").clone(),
         },
         created_at: now,
-        expires_at: now + 12 * 3_600,
+        expires_at: now + LIFETIME,
         client: "kubepass".into(),
         source_ip: "192.0.2.1".into(),
     }

@@ -86,6 +86,7 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Deny(DenyReason::TooManyChecks),
         Outcome::Deny(DenyReason::TooManyStreams { max: 1_000 }),
         Outcome::Deny(DenyReason::NoRoomForHeaders),
+        Outcome::Deny(DenyReason::SessionUnavailable),
     ];
     outcomes.extend(tokens.map(|token| Outcome::Challenge(Challenge::Token(token))));
     outcomes.extend(malformed.map(|malformed| Outcome::Deny(DenyReason::Malformed(malformed))));

@@ -228,7 +228,7 @@ fn an_ended_session_is_refused_at_the_next_request() {
     let request = request(&target, "GET", "/version", &headers);
     let word = |sessions: &SessionTable| shown(&decide(&snapshot, &request, authenticate(&snapshot, &request, sessions, NOW), NOW));
     assert!(word(&sessions).starts_with("allow"), "{}", word(&sessions));
-    let session = sessions.list().remove(0);
+    let session = sessions.awake().remove(0);
     sessions.end(&session.id);
     assert!(word(&sessions).contains("session_ended"), "{}", word(&sessions));
 }

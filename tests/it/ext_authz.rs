@@ -14,6 +14,7 @@ use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::server::clock;
 use kubepass::server::ext_authz::ExtAuthz;
 use kubepass::server::live_streams::{LiveStreams, StreamId};
+use kubepass::server::sessions::Sessions;
 use kubepass::server::signing::Signing;
 use kubepass::server::store::Store;
 use kubepass::server::telemetry::Metrics;
@@ -84,6 +85,7 @@ impl Bench {
         let store = Store::open(&folder.path().join("kubepass.db"), Arc::clone(snapshot.token_keys())).unwrap();
         let signing = runtime.block_on(Signing::open(snapshot.config(), &store, now)).unwrap();
         let trail = Trail::open(&settings).unwrap();
+        let sessions = Sessions::new(sessions, store);
         let service = ExtAuthz::new(Arc::new(ArcSwap::new(snapshot)), sessions, Arc::clone(&signing), trail, Arc::new(Metrics::default()));
         Self { service, signing, runtime, token, other_token, _folder: folder }
     }

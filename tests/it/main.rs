@@ -29,6 +29,7 @@ mod mutual_tls;
 mod nodes;
 mod policy_explain;
 mod security_document;
+mod sessions_at_rest;
 mod structure;
 mod web;
 mod web_pages;

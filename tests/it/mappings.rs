@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
 use kubepass::server::ending::{SessionEnder, mappings};
+use kubepass::server::sessions::Sessions;
 use kubepass::server::store::Store;
 use kubepass::server::trail::Trail;
-use kubepass::session::{Session, SessionTable};
+use kubepass::session::Session;
 use kubepass::snapshot::Snapshot;
 use kubepass::token::SessionId;
 use serde_json::{Value, json};
@@ -33,6 +34,10 @@ fn snapshot(mapping: &str) -> Arc<Snapshot> {
     Arc::new(Snapshot::new(Arc::new(config), mapping))
 }
 
+fn id(index: usize) -> SessionId {
+    SessionId::from_random([u8::try_from(index).unwrap(); 16])
+}
+
 struct Scene {
     ender: SessionEnder,
     folder: tempfile::TempDir,
@@ -46,28 +51,37 @@ impl Scene {
         let store = Store::open(&folder.path().join("kubepass.db"), Arc::clone(usual.token_keys())).unwrap();
         let sink = AuditSink::File { path: folder.path().join("audit.jsonl") };
         let settings = AuditSettings { sinks: vec![sink], on_failure: OnAuditFailure::Deny, durability: Durability::Written };
-        let sessions = Arc::new(SessionTable::new());
+        let sessions = Sessions::new(Arc::default(), store);
         for (index, (provider, email)) in PEOPLE.into_iter().enumerate() {
             let claims = json!({"sub": email, "email": email, "email_verified": true, "groups": ["a", "b"], "department": "x"});
             let mapping = &usual.identity_provider(provider).unwrap().mapping;
             let session = Arc::new(Session {
-                id: SessionId::from_random([u8::try_from(index).unwrap(); 16]),
+                id: id(index),
                 identity: mapping.map(provider, claims.as_object().unwrap()).unwrap(),
                 created_at: 0,
                 expires_at: u64::MAX,
                 client: "kubepass".into(),
                 source_ip: String::new(),
             });
-            store.put(&session).await.unwrap();
-            sessions.insert(session).unwrap();
+            sessions.keep(&session).await.unwrap();
         }
-        Self { ender: SessionEnder::new(sessions, store, Trail::open(&settings).unwrap()), folder }
+        Self { ender: SessionEnder::new(sessions, Trail::open(&settings).unwrap()), folder }
+    }
+
+    /// The same after a restart: everybody's session rests, and `changed` is the configuration.
+    async fn at_rest(changed: &Arc<Snapshot>) -> Self {
+        let Self { ender, folder } = Self::new().await;
+        let changed = Arc::clone(changed);
+        let (sessions, _) = Sessions::at_rest(ender.sessions().store().clone(), 1).await.unwrap();
+        let sessions = sessions.judged_by(move |session| mappings::is_still(&changed, session));
+        let sink = AuditSink::File { path: folder.path().join("audit.jsonl") };
+        let settings = AuditSettings { sinks: vec![sink], on_failure: OnAuditFailure::Deny, durability: Durability::Written };
+        Self { ender: SessionEnder::new(sessions, Trail::open(&settings).unwrap()), folder }
     }
 
     fn left(&self) -> Vec<String> {
-        let mut left: Vec<String> = self.ender.sessions().list().iter().map(|session| session.identity.principal.subject.clone()).collect();
-        left.sort_by_key(|subject| PEOPLE.iter().position(|(_, email)| email == subject));
-        left
+        let lives = |index: &usize| self.ender.sessions().table().holds(&id(*index));
+        (0..PEOPLE.len()).filter(lives).map(|index| PEOPLE[index].1.to_owned()).collect()
     }
 
     /// Users and reasons of the ends that the trail tells of.
@@ -83,11 +97,27 @@ async fn check(mapping: &str, left: &[usize]) {
     let wanted: Vec<String> = left.iter().map(|index| PEOPLE[*index].1.to_owned()).collect();
     let (usual, changed) = (snapshot(USUAL), snapshot(mapping));
     let scene = Scene::new().await;
-    let (snapshots, stop) = (watch::Sender::new(Arc::clone(&usual)), CancellationToken::new());
-    let follow = tokio::spawn(mappings::follow(scene.ender.clone(), usual, snapshots.subscribe(), stop.clone()));
-    snapshots.send_replace(changed.clone());
+    let snapshots = watch::Sender::new(usual);
+    let changes = snapshots.subscribe();
+    ended(&scene, changes, mapping, &wanted, || drop(snapshots.send_replace(Arc::clone(&changed)))).await;
+    // The same where the change was made while kubepass was not there: nobody who reads such a session before it has ended gets it.
+    let scene = Scene::at_rest(&changed).await;
+    for index in 0..PEOPLE.len() {
+        let live = scene.ender.sessions().live(&id(index)).await.unwrap();
+        assert_eq!(live.is_some(), left.contains(&index), "{mapping}: {index}");
+    }
+    assert_eq!((scene.left().len(), scene.told().len()), (PEOPLE.len(), 0), "{mapping}: none has ended yet");
+    let snapshots = watch::Sender::new(changed);
+    ended(&scene, snapshots.subscribe(), mapping, &wanted, || {}).await;
+}
+
+/// Follows until those who are not `wanted` have ended, each with its line.
+async fn ended(scene: &Scene, changes: watch::Receiver<Arc<Snapshot>>, mapping: &str, wanted: &[String], change: impl FnOnce()) {
+    let stop = CancellationToken::new();
+    let follow = tokio::spawn(mappings::follow(scene.ender.clone(), changes, stop.clone()));
+    change();
     let ended = async {
-        while scene.told().len() < PEOPLE.len() - left.len() {
+        while scene.told().len() < PEOPLE.len() - wanted.len() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -96,11 +126,8 @@ async fn check(mapping: &str, left: &[usize]) {
     follow.await.unwrap().unwrap();
     assert_eq!(scene.left(), wanted, "{mapping}");
     assert!(scene.told().iter().all(|(_, by)| by == "identity_changed"), "{mapping}: {:?}", scene.told());
-    let stored = scene.ender.sessions().len();
-    // The same where the change was made while kubepass was not there.
-    let scene = Scene::new().await;
-    mappings::end_all(&scene.ender, &changed).await;
-    assert_eq!((scene.left(), scene.told().len()), (wanted, PEOPLE.len() - stored), "{mapping}");
+    let stored = scene.ender.sessions().store().load(1).await.unwrap().sessions.len();
+    assert_eq!(stored, wanted.len(), "{mapping}: a restart brings nobody back");
 }
 
 #[tokio::test]

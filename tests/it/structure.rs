@@ -36,7 +36,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("under_way", &[]),
     // Whose a stream is; `envoy_names` for how often it is told of (in its test).
     ("live_streams", &["identity", "envoy_names"]),
-    ("store", &["session", "token"]),
+    // `identity`: it tells whose a session is.
+    ("store", &["identity", "session", "token"]),
     ("trail", &["audit", "config"]),
     // `snapshot`: it follows the identity providers of the configuration in force.
     ("oidc", &["identity", "token", "config", "snapshot"]),
@@ -51,8 +52,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ("door", &["peer", "config", "snapshot"]),
     // `config` for the versions of Envoy that it names.
     ("ads", &["peer", "xds", "snapshot", "config"]),
+    // `identity` for whose they are.
+    ("sessions", &["identity", "session", "store"]),
     // `config` and `snapshot` for whom the mapping in force makes of a login's claims.
-    ("ending", &["audit", "session", "store", "trail", "config", "snapshot"]),
+    ("ending", &["audit", "session", "sessions", "store", "trail", "config", "snapshot"]),
     (
         "ext_authz",
         &[
@@ -66,7 +69,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "trail",
             "snapshot",
             "session",
-            "store",
+            "sessions",
             "kubernetes",
             "header",
             "config",
@@ -85,6 +88,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "ending",
             "oidc",
             "session",
+            "sessions",
             "store",
             "token",
             "snapshot",
@@ -98,7 +102,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("managed_envoy", &["xds", "config"]),
     // `xds` for what Envoys are given.
-    ("admin", &["ending", "snapshot", "session", "store", "ads", "publisher", "audit", "trail", "oidc", "token", "xds"]),
+    ("admin", &["ending", "snapshot", "session", "sessions", "store", "ads", "publisher", "audit", "trail", "oidc", "token", "xds"]),
     ("app", &["*"]),
     ("operator", &["*"]),
     ("cli", &["kubernetes"]),

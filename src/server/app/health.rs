@@ -16,18 +16,19 @@ use crate::config::objects::Judged;
 use crate::server::cluster_source;
 use crate::server::live_streams::LiveStreams;
 use crate::server::oidc::Providers;
+use crate::server::sessions::Sessions;
 use crate::server::store::Store;
 use crate::server::trail::Trail;
-use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
 
-/// `kubepass_config_info{version}`, `kubepass_store_healthy`, `kubepass_audit_healthy`, `kubepass_sessions`, `kubepass_live_streams`, `kubepass_idp_up{idp}`; with a
-/// `cluster_source` also `kubepass_cluster_source_up`, `kubepass_objects` and `kubepass_objects_with_mistakes`.
+/// `kubepass_config_info{version}`, `kubepass_store_healthy`, `kubepass_audit_healthy`, `kubepass_sessions`, `kubepass_sessions_in_memory`,
+/// `kubepass_live_streams`, `kubepass_idp_up{idp}`; with a `cluster_source` also `kubepass_cluster_source_up`, `kubepass_objects` and
+/// `kubepass_objects_with_mistakes`.
 pub(super) struct Health {
     snapshot: Arc<ArcSwap<Snapshot>>,
     store: Store,
     trail: Trail,
-    sessions: Arc<SessionTable>,
+    sessions: Sessions,
     streams: Arc<LiveStreams>,
     oidc: Arc<Providers>,
     cluster: Option<(cluster_source::Health, watch::Receiver<Arc<Judged>>)>,
@@ -39,7 +40,7 @@ impl Health {
             snapshot: Arc::clone(&parts.snapshot),
             store: parts.store.clone(),
             trail: parts.trail.clone(),
-            sessions: Arc::clone(&parts.sessions),
+            sessions: parts.sessions.clone(),
             streams: Arc::clone(&parts.streams),
             oidc: Arc::clone(&parts.oidc),
             cluster: parts.cluster.as_ref().map(|cluster| (cluster.health.clone(), cluster.judged())),
@@ -58,8 +59,9 @@ impl Collector for Health {
         let snapshot = self.snapshot.load();
         let mut info = encoder.encode_descriptor("config", "The configuration in force", None, MetricType::Info)?;
         info.encode_info(&[("version", snapshot.version())])?;
-        let sessions = i64::try_from(self.sessions.len()).unwrap_or(i64::MAX);
-        gauge(&mut encoder, "sessions", "Sessions that live", sessions)?;
+        let sessions = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        gauge(&mut encoder, "sessions", "Sessions that live", sessions(self.sessions.table().len()))?;
+        gauge(&mut encoder, "sessions_in_memory", "Those among them that need not be read", sessions(self.sessions.table().awake_len()))?;
         let streams = i64::try_from(self.streams.len()).unwrap_or(i64::MAX);
         gauge(&mut encoder, "live_streams", "Watches, exec and other requests that go on", streams)?;
         gauge(&mut encoder, "store_healthy", "Whether sessions can be stored", self.store.healthy().into())?;

@@ -13,14 +13,21 @@ use crate::audit::{AuditEvent, ConfigChangedEvent, LogoutEvent};
 use crate::server::clock;
 use crate::server::live_streams::LiveStreams;
 use crate::server::oidc::Providers;
+use crate::server::sessions::Sessions;
 use crate::server::store::Store;
 use crate::server::telemetry::Metrics;
 use crate::server::trail::Trail;
-use crate::session::SessionTable;
+use crate::session::SessionId;
 use crate::snapshot::Snapshot;
 
 /// How often expired sessions are swept. A check never takes one for alive in between: each compares the time itself.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// Expired sessions whose rows are read and removed together.
+const SWEPT_TOGETHER: usize = 256;
+
+/// How often the store is tried again for whose its sessions are.
+const OWNERS_RETRY: Duration = Duration::from_secs(1);
 
 /// How often a trail that failed is tried again.
 const TRAIL_RETRY: Duration = Duration::from_secs(1);
@@ -41,13 +48,37 @@ pub(super) async fn mend_trail(trail: Trail, stop: CancellationToken) -> Result<
     }
 }
 
-/// Removes expired sessions from the table and the store, each with its audit line.
+/// Learns whose the sessions are that were found in the store, in the background: checks need it not, and log-ins wait for it.
+pub(super) async fn learn_owners(sessions: Sessions, stop: CancellationToken) -> Result<(), Infallible> {
+    while !sessions.owners_are_known() {
+        match sessions.learn_owners().await {
+            Ok(unreadable) => {
+                let live = sessions.table().len();
+                tracing::info!(sessions.live = live, sessions.unreadable = unreadable, "it is known whose the stored sessions are");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "it is not known yet whose the stored sessions are: log-ins wait");
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    () = tokio::time::sleep(OWNERS_RETRY) => {}
+                }
+            }
+        }
+    }
+    stop.cancelled().await;
+    Ok(())
+}
+
+/// Removes expired sessions from the table and the store, each with its audit line; `found` are those that had expired before the start.
 pub(super) async fn sweep_sessions(
-    sessions: Arc<SessionTable>,
-    store: Store,
+    sessions: Sessions,
+    found: Vec<SessionId>,
     trail: Trail,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
+    if let Err(error) = sessions.store().remove_all(found).await {
+        tracing::warn!(%error, "sessions that expired before the start stay in the store for now");
+    }
     let mut period = tokio::time::interval(SWEEP);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -55,14 +86,10 @@ pub(super) async fn sweep_sessions(
             () = stop.cancelled() => return Ok(()),
             _ = period.tick() => {}
         }
-        let expired = sessions.remove_expired(clock::unix_now());
-        if let Err(error) = store.remove_all(expired.iter().map(|session| session.id).collect()).await {
-            tracing::warn!(%error, "expired sessions stay in the store for now");
-        }
-        for session in expired {
-            let event = LogoutEvent { session: session.id.to_string(), user: session.identity.username.clone(), by: "expired" };
-            if let Err(error) = trail.record(AuditEvent::Logout(event)).await {
-                tracing::warn!(%error, "the end of a session leaves no audit line");
+        for some in sessions.table().remove_expired(clock::unix_now()).chunks(SWEPT_TOGETHER) {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = sweep(&sessions, some, &trail) => {}
             }
         }
     }
@@ -74,6 +101,24 @@ pub(super) async fn sweep_streams(streams: Arc<LiveStreams>, stop: CancellationT
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(SWEEP) => streams.sweep(clock::unix_now()),
+        }
+    }
+}
+
+/// Sessions that are out of the table already.
+async fn sweep(sessions: &Sessions, expired: &[SessionId], trail: &Trail) {
+    let mut users = Vec::with_capacity(expired.len());
+    for id in expired {
+        let session = sessions.store().get(id).await;
+        users.push(session.ok().flatten().map(|session| session.identity.username).unwrap_or_default());
+    }
+    if let Err(error) = sessions.store().remove_all(expired.to_vec()).await {
+        tracing::warn!(%error, "expired sessions stay in the store for now");
+    }
+    for (id, user) in expired.iter().zip(users) {
+        let event = LogoutEvent { session: id.to_string(), user, by: "expired" };
+        if let Err(error) = trail.record(AuditEvent::Logout(event)).await {
+            tracing::warn!(%error, "the end of a session leaves no audit line");
         }
     }
 }

@@ -63,7 +63,7 @@ impl Parts {
     fn serve_ext_authz(&self, door: Door, tasks: &Tasks) {
         let service = ExtAuthz::new(
             Arc::clone(&self.snapshot),
-            Arc::clone(&self.sessions),
+            self.sessions.clone(),
             Arc::clone(&self.signing),
             self.trail.clone(),
             Arc::clone(&self.metrics),
@@ -81,14 +81,14 @@ impl Parts {
     }
 
     fn serve_web(&self, door: Door, tasks: &Tasks) {
-        let (snapshot, sessions, oidc) = (Arc::clone(&self.snapshot), Arc::clone(&self.sessions), Arc::clone(&self.oidc));
-        let (store, trail, signing) = (self.store.clone(), self.trail.clone(), Arc::clone(&self.signing));
-        let web = Web::new(snapshot, sessions, store, trail, oidc, signing, Arc::clone(&self.metrics));
+        let (snapshot, sessions, oidc) = (Arc::clone(&self.snapshot), self.sessions.clone(), Arc::clone(&self.oidc));
+        let (trail, signing) = (self.trail.clone(), Arc::clone(&self.signing));
+        let web = Web::new(snapshot, sessions, trail, oidc, signing, Arc::clone(&self.metrics));
         tasks.spawn("web", web::serve(door, web::router(Arc::new(web)), tasks.ending().cancelled_owned()));
     }
 
     fn serve_admin(&self, socket: UnixSocket, tasks: &Tasks, readiness: &Arc<Readiness>) {
-        let ender = SessionEnder::new(Arc::clone(&self.sessions), self.store.clone(), self.trail.clone());
+        let ender = SessionEnder::new(self.sessions.clone(), self.trail.clone());
         let built = self.built.subscribe();
         let given = GivenResources::new(Arc::new(move || Arc::clone(&built.borrow().resources)), self.ads.clone());
         let service = AdminServer::new(AdminService::new(ender, state::reader(self, readiness), given));

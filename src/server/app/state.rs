@@ -24,7 +24,7 @@ const MAX_ERRORS: usize = 100;
 pub(super) fn reader(parts: &Parts, readiness: &Arc<Readiness>) -> Arc<StateReader> {
     let (reload, ads, envoy, oidc) = (parts.publisher.state(), parts.ads.clone(), parts.envoy.clone(), Arc::clone(&parts.oidc));
     let (snapshot, sessions, trail, readiness) =
-        (Arc::clone(&parts.snapshot), Arc::clone(&parts.sessions), parts.trail.clone(), Arc::clone(readiness));
+        (Arc::clone(&parts.snapshot), parts.sessions.clone(), parts.trail.clone(), Arc::clone(readiness));
     let signing = Arc::clone(&parts.signing);
     let cluster = parts.cluster.as_ref().map(|cluster| (cluster.health.clone(), cluster.judged()));
     Arc::new(move || {
@@ -42,7 +42,8 @@ pub(super) fn reader(parts: &Parts, readiness: &Arc<Readiness>) -> Arc<StateRead
             "configuration": configuration(&reload.load()),
             "cluster_source": cluster.as_ref().map(|(health, judged)| cluster_source(&health.seen(), &judged.borrow())),
             "routes": snapshot.load().config().routes.iter().map(|route| json!({"name": route.name, "host": route.host})).collect::<Vec<_>>(),
-            "sessions": sessions.len(),
+            "sessions": sessions.table().len(),
+            "sessions_in_memory": sessions.table().awake_len(),
             "keys": PublishedKeys::of(&signing, snapshot.load().config(), clock::unix_now()),
             "identity_providers": providers,
             "audit": {"healthy": trail.healthy(), "lines_written": written, "lines_failed": failed},

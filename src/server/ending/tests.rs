@@ -1,12 +1,15 @@
 //! Ending sessions, and what tests of its callers need for it.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+use std::sync::Arc;
+
 use futures::FutureExt;
 
 use super::*;
 use crate::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
 use crate::identity::{Groups, Identity, Principal};
-use crate::session::SessionId;
+use crate::server::store::Store;
+use crate::session::Session;
 use crate::token::{Secret, TokenKeys};
 
 /// Over real files in `folder`.
@@ -16,7 +19,7 @@ pub(in crate::server) fn ender(folder: &std::path::Path) -> SessionEnder {
     let sink = AuditSink::File { path: folder.join("audit/audit.jsonl") };
     std::fs::create_dir(folder.join("audit")).unwrap();
     let settings = AuditSettings { sinks: vec![sink], on_failure: OnAuditFailure::Deny, durability: Durability::Written };
-    SessionEnder::new(Arc::default(), store, Trail::open(&settings).unwrap())
+    SessionEnder::new(Sessions::new(Arc::default(), store), Trail::open(&settings).unwrap())
 }
 
 pub(in crate::server) fn session(id: u8, user: &str) -> Arc<Session> {
@@ -40,8 +43,8 @@ pub(in crate::server) fn session(id: u8, user: &str) -> Arc<Session> {
 async fn a_caller_that_goes_away_leaves_no_session_behind() {
     let folder = tempfile::tempdir().unwrap();
     let (ender, session) = (ender(folder.path()), session(7, "foo"));
-    ender.sessions().insert(Arc::clone(&session)).unwrap();
+    ender.sessions().keep(&session).await.unwrap();
     // Polled once, then dropped, as the server does with a request whose client has left.
-    assert!(ender.end(&session, "user").now_or_never().is_none());
-    assert!(ender.sessions().is_empty());
+    assert!(ender.end(&session.id, None, "user").now_or_never().is_none());
+    assert!(ender.sessions().table().is_empty());
 }

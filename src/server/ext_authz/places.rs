@@ -56,7 +56,8 @@ impl Places {
             SessionState::Live(authenticated) | SessionState::LiveByCookie(authenticated) => {
                 Who::Person(Arc::clone(&authenticated.session))
             }
-            SessionState::NoCredential | SessionState::Rejected(_) => Who::Somebody(Source::of(source_ip)),
+            // One at rest could not be read.
+            SessionState::NoCredential | SessionState::Rejected(_) | SessionState::AtRest(_) => Who::Somebody(Source::of(source_ip)),
         })
     }
 }

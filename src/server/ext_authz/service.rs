@@ -6,7 +6,9 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tonic::Status;
 
-use crate::access::{AccessRequest, Answer, Challenge, Decision, DenyReason, Evidence, Grant, Outcome, SessionState, authenticate, decide};
+use crate::access::{
+    AccessRequest, Answer, AtRest, Challenge, Decision, DenyReason, Evidence, Grant, Outcome, SessionState, authenticate, decide,
+};
 use crate::audit::{AuditEvent, decision_event};
 use crate::config::{HttpTarget, Jwt, KubernetesTarget, Method, OnAuditFailure, Target};
 use crate::defence::{Defence, off};
@@ -18,35 +20,30 @@ use crate::server::ext_authz::places::{Arrived, Places};
 use crate::server::ext_authz::question;
 use crate::server::live_streams::{LiveStreams, StreamId};
 use crate::server::peer::{Peer, UnknownPeer};
+use crate::server::sessions::Sessions;
 use crate::server::signing::{AssertionTokenRequest, MintRefusal, Signing, UpstreamTokenRequest};
 use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
-use crate::session::SessionTable;
 use crate::snapshot::Snapshot;
 
 /// The ext_authz server.
 #[derive(Debug, Clone)]
 pub struct ExtAuthz {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    sessions: Arc<SessionTable>,
+    sessions: Sessions,
     signing: Arc<Signing>,
     trail: Trail,
     metrics: Arc<Metrics>,
     places: Arc<Places>,
     streams: Arc<LiveStreams>,
     warned: Arc<Seldom>,
+    unread: Arc<Seldom>,
 }
 
 impl ExtAuthz {
-    pub fn new(
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        sessions: Arc<SessionTable>,
-        signing: Arc<Signing>,
-        trail: Trail,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, sessions: Sessions, signing: Arc<Signing>, trail: Trail, metrics: Arc<Metrics>) -> Self {
         let (places, streams) = (Arc::new(Places::new()), Arc::default());
-        Self { snapshot, sessions, signing, trail, metrics, places, streams, warned: Arc::default() }
+        Self { snapshot, sessions, signing, trail, metrics, places, streams, warned: Arc::default(), unread: Arc::default() }
     }
 
     /// Counts streams where others hear of their end.
@@ -74,12 +71,12 @@ impl ExtAuthz {
 
     async fn answer(&self, snapshot: &Snapshot, request: &AccessRequest<'_>, started: Instant) -> Vec<u8> {
         let now = clock::unix_now();
-        let mut session = authenticate(snapshot, request, &self.sessions, now);
+        let mut session = self.session(snapshot, request, now).await;
         let place = self.places.take(&session, request.source_ip);
         if place.is_some() && self.places.is_crowded() {
             // Others have come, and are to have their places before this one is answered.
             tokio::task::yield_now().await;
-            session = authenticate(snapshot, request, &self.sessions, now);
+            session = self.session(snapshot, request, now).await;
         }
         let mut decision = match place {
             Some(_) => decide(snapshot, request, session, now),
@@ -97,6 +94,28 @@ impl ExtAuthz {
         }
         self.count(request, &decision, answer.as_ref(), started);
         render(snapshot, request, &decision, answer, &token)
+    }
+
+    /// What the credential is worth; a session that rests is read.
+    async fn session(&self, snapshot: &Snapshot, request: &AccessRequest<'_>, now: u64) -> SessionState {
+        match authenticate(snapshot, request, self.sessions.table(), now) {
+            // In memory of its own: most checks need none of it.
+            SessionState::AtRest(at_rest) => Box::pin(self.read(at_rest, request)).await,
+            known => known,
+        }
+    }
+
+    /// What a session that rests is worth. One that cannot be read stays at rest, which is refused: others, in memory, are not touched by it.
+    async fn read(&self, at_rest: AtRest, request: &AccessRequest<'_>) -> SessionState {
+        match self.sessions.read(&at_rest.session).await {
+            Ok(session) => at_rest.read(session),
+            Err(error) => {
+                if let Some(unsaid) = self.unread.now() {
+                    tracing::warn!(request.id = request.request_id, %error, unsaid, "refused: the session cannot be read");
+                }
+                SessionState::AtRest(at_rest)
+            }
+        }
     }
 
     /// The token of a grant that needs one. Where none can be made, the request does not go on.
@@ -182,7 +201,7 @@ impl ExtAuthz {
 fn without_place<'a>(session: SessionState) -> Decision<'a> {
     let session = match session {
         SessionState::Live(authenticated) | SessionState::LiveByCookie(authenticated) => Some(authenticated.session),
-        SessionState::NoCredential | SessionState::Rejected(_) => None,
+        SessionState::NoCredential | SessionState::Rejected(_) | SessionState::AtRest(_) => None,
     };
     Decision { outcome: Outcome::Deny(DenyReason::TooManyChecks), evidence: Evidence { session, ..Evidence::default() } }
 }

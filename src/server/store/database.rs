@@ -2,14 +2,18 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::ErrorKind;
+use std::ops::Bound;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError};
+use redb::{
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, TableDefinition,
+    TableError,
+};
 
 use crate::server::store::StoreError;
 use crate::server::store::row::{self, Row};
-use crate::session::SessionId;
+use crate::session::{Resting, SessionId};
 
 /// Rises when an older version could not read the file any more.
 const SCHEMA: u64 = 1;
@@ -18,7 +22,8 @@ const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const SESSIONS: TableDefinition<'static, [u8; 16], &[u8]> = TableDefinition::new("sessions");
 /// Small values by name, sealed: an older version leaves them alone.
 const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("records");
-/// Nothing is read on the way of a request, so a small cache does; the library's own default is 1 GiB.
+/// What is asked for often is in memory as sessions, and the machine keeps pages of files by itself, so a small cache does; the library's own default is
+/// 1 GiB.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// An open store file. After an error of a write it must be opened anew.
@@ -44,11 +49,12 @@ impl Changes {
     }
 }
 
-/// Rows that have not expired, and how many had.
-#[derive(Debug)]
-pub(super) struct StoredRows {
+/// Rows in the order of their ids.
+#[derive(Debug, Default)]
+pub(super) struct Page {
     pub(super) rows: Vec<Row>,
-    pub(super) expired: usize,
+    /// Whether others may follow.
+    pub(super) more: bool,
 }
 
 impl SessionFile {
@@ -90,14 +96,18 @@ impl SessionFile {
         self.try_write(changes).map_err(|error| self.error(error))
     }
 
-    /// All rows that live at `now`; removes the others.
-    pub(super) fn load(&self, now: u64) -> Result<StoredRows, StoreError> {
-        let (rows, expired) = self.rows(now).map_err(|error| self.error(error))?;
-        let stored = StoredRows { rows, expired: expired.len() };
-        if !expired.is_empty() {
-            self.write(&Changes { remove: expired, ..Changes::default() })?;
-        }
-        Ok(stored)
+    pub(super) fn get(&self, id: &SessionId) -> Result<Option<Row>, StoreError> {
+        self.try_get(id).map_err(|error| self.error(error))
+    }
+
+    /// At most so many rows behind this id, or from the first.
+    pub(super) fn page(&self, after: Option<SessionId>, most: usize) -> Result<Page, StoreError> {
+        self.try_page(after, most).map_err(|error| self.error(error))
+    }
+
+    /// Id and end of every row, in the order of the ids; no row is opened.
+    pub(super) fn ends(&self) -> Result<Vec<Resting>, StoreError> {
+        self.try_ends().map_err(|error| self.error(error))
     }
 
     pub(super) fn record(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -134,19 +144,30 @@ impl SessionFile {
         Ok(())
     }
 
-    fn rows(&self, now: u64) -> Result<(Vec<Row>, Vec<SessionId>), redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let (mut rows, mut expired) = (Vec::new(), Vec::new());
-        for entry in transaction.open_table(SESSIONS)?.iter()? {
+    fn try_get(&self, id: &SessionId) -> Result<Option<Row>, redb::Error> {
+        let sessions = self.database.begin_read()?.open_table(SESSIONS)?;
+        Ok(sessions.get(id.as_bytes())?.map(|value| Row { id: *id, value: value.value().to_vec() }))
+    }
+
+    fn try_page(&self, after: Option<SessionId>, most: usize) -> Result<Page, redb::Error> {
+        let sessions = self.database.begin_read()?.open_table(SESSIONS)?;
+        let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
+        let mut rows = Vec::with_capacity(most);
+        for entry in sessions.range::<[u8; 16]>((from, Bound::Unbounded))?.take(most) {
             let (id, value) = entry?;
-            let (id, value) = (SessionId::from_random(id.value()), value.value());
-            if now < row::expires_at(value) {
-                rows.push(Row { id, value: value.to_vec() });
-            } else {
-                expired.push(id);
-            }
+            rows.push(Row { id: SessionId::from_random(id.value()), value: value.value().to_vec() });
         }
-        Ok((rows, expired))
+        Ok(Page { more: rows.len() == most, rows })
+    }
+
+    fn try_ends(&self) -> Result<Vec<Resting>, redb::Error> {
+        let sessions = self.database.begin_read()?.open_table(SESSIONS)?;
+        let mut ends = Vec::with_capacity(usize::try_from(sessions.len()?).unwrap_or(0));
+        for entry in sessions.iter()? {
+            let (id, value) = entry?;
+            ends.push(Resting { id: SessionId::from_random(id.value()), expires_at: row::expires_at(value.value()) });
+        }
+        Ok(ends)
     }
 
     fn check_schema(&self) -> Result<(), StoreError> {

@@ -22,12 +22,14 @@ pub enum StoreError {
         path = .path.display()
     )]
     NewerSchema { path: PathBuf, found: u64, known: u64 },
-    #[error("too much waits to be stored")]
+    #[error("too much waits for the session store")]
     Full,
     #[error("the session store did not answer in time: the disk is slow or stuck")]
     Slow,
-    #[error("the session store's writer has ended")]
+    #[error("the session store has ended")]
     Ended,
+    #[error("no thread can be started for the session store: {0}")]
+    Thread(Arc<str>),
     #[error("the entry cannot be sealed: {0}")]
     Seal(#[from] SealError),
     #[error("the entry cannot be encoded")]

@@ -1,7 +1,9 @@
 //! One session in the file: its id and its end in the clear, all else sealed and bound to both. And one record: sealed and bound to its name.
 
 use aws_lc_rs::rand;
+use serde::Deserialize;
 
+use crate::identity::Principal;
 use crate::server::store::StoreError;
 use crate::session::{Session, SessionId};
 use crate::token::{SealError, TokenKeys};
@@ -15,6 +17,30 @@ pub(super) struct Row {
     pub(super) value: Vec<u8>,
 }
 
+/// Whose a session is, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub session: SessionId,
+    pub principal: Principal,
+    pub username: String,
+    /// Unix seconds.
+    pub created_at: u64,
+}
+
+/// The fields of a stored session that tell it.
+#[derive(Deserialize)]
+struct OwnerOfRow {
+    id: SessionId,
+    identity: IdentityOfRow,
+    created_at: u64,
+}
+
+#[derive(Deserialize)]
+struct IdentityOfRow {
+    principal: Principal,
+    username: String,
+}
+
 impl Row {
     pub(super) fn seal(session: &Session, keys: &TokenKeys) -> Result<Self, StoreError> {
         let json = serde_json::to_vec(session).map_err(|_| StoreError::Encoding)?;
@@ -24,9 +50,18 @@ impl Row {
 
     /// `None` when no accepted key opens it, or what it holds is no session.
     pub(super) fn open(&self, keys: &TokenKeys) -> Option<Session> {
+        serde_json::from_slice::<Session>(&self.json(keys)?).ok().filter(|session| session.id == self.id)
+    }
+
+    /// As [`Self::open`], where nothing else is asked: in a third of the time.
+    pub(super) fn owner(&self, keys: &TokenKeys) -> Option<Owner> {
+        let OwnerOfRow { id, identity, created_at } = serde_json::from_slice(&self.json(keys)?).ok()?;
+        (id == self.id).then_some(Owner { session: id, principal: identity.principal, username: identity.username, created_at })
+    }
+
+    fn json(&self, keys: &TokenKeys) -> Option<Vec<u8>> {
         let (end, sealed) = self.value.split_first_chunk::<END_BYTES>()?;
-        let json = keys.open(&purpose(&self.id, u64::from_be_bytes(*end)), sealed)?;
-        serde_json::from_slice::<Session>(&json).ok().filter(|session| session.id == self.id)
+        keys.open(&purpose(&self.id, u64::from_be_bytes(*end)), sealed)
     }
 }
 

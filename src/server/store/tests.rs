@@ -9,7 +9,7 @@ use std::process::{Command as Process, Stdio};
 use redb::{Database, ReadableTable, TableDefinition};
 
 use super::*;
-use crate::session::SessionTable;
+use crate::session::{SessionTable, Shown};
 use crate::token::Secret;
 
 const NOW: u64 = 1_800_000_000;
@@ -332,6 +332,14 @@ fn a_folder_that_is_not_there_and_a_file_in_use_are_told() {
     assert!(message.contains("is in use by another process"), "{message}");
 }
 
+/// A store as it is after an error: without an open file, and with a writer that waits to be run.
+fn without_file(path: &Path, commands: SyncSender<Command>, health: Arc<Health>) -> (Store, Writer) {
+    let (file, keys) = (Arc::new(OpenFile::new(path, None)), Arc::new(ArcSwap::new(keys(&[1]))));
+    let jobs = reader::start(Arc::clone(&file), Arc::clone(&keys), Arc::clone(&health), READ_QUEUE).unwrap();
+    let writer = Writer::new(file, Arc::clone(&health));
+    (Store { commands, jobs, keys, health }, writer)
+}
+
 #[tokio::test]
 async fn after_a_failure_it_recovers_by_itself_and_no_removal_is_forgotten() {
     let place = place();
@@ -341,12 +349,10 @@ async fn after_a_failure_it_recovers_by_itself_and_no_removal_is_forgotten() {
     drop(store);
     std::fs::rename(&place.path, &away).unwrap();
 
-    // A writer as it is after an error: without an open file.
     let health = Arc::new(Health::default());
     let (commands, receiver) = std::sync::mpsc::sync_channel(QUEUE);
-    let writer = Writer::without_file(&place.path, Arc::clone(&health));
+    let (store, writer) = without_file(&place.path, commands, health);
     let thread = std::thread::spawn(move || writer.run(&receiver));
-    let store = Store { commands, keys: Arc::new(ArcSwap::new(keys(&[1]))), health };
     assert!(matches!(store.put(&session(2, NOW + 60)).await, Err(StoreError::File { .. })));
     assert!(store.remove(&session(1, 0).id).await.is_err());
     assert!(store.load(NOW).await.is_err());
@@ -379,10 +385,8 @@ async fn a_removal_that_finds_no_room_is_not_forgotten() {
     drop(store);
     let health = Arc::new(Health::default());
     let (commands, receiver) = std::sync::mpsc::sync_channel(1);
-    let writer = Writer::without_file(&place.path, Arc::clone(&health));
-    let store = Store { commands, keys: Arc::new(ArcSwap::new(keys(&[1]))), health };
-    let (done, _answer) = oneshot::channel();
-    store.send(Command::Load { now: NOW, done }).unwrap();
+    let (store, writer) = without_file(&place.path, commands, health);
+    store.send(Command::Look).unwrap();
     assert!(matches!(store.put(&session(4, NOW + 60)).await, Err(StoreError::Full)));
     assert!(matches!(store.remove_all(vec![session(1, 0).id, session(3, 0).id]).await, Err(StoreError::Full)));
     assert!(!store.healthy(), "a removal is owed");
@@ -451,11 +455,98 @@ async fn the_table_is_filled_from_the_file() {
     let token = keys.sign_session_token(&session.session_token_claims("host", "id".into(), NOW)).unwrap();
     store.put(&session).await.unwrap();
     drop(store);
-    let table = SessionTable::new();
-    for session in open(&place.path, Arc::clone(&keys)).unwrap().load(NOW).await.unwrap().sessions {
-        table.insert(Arc::new(session)).unwrap();
+    let (table, store) = (SessionTable::new(), open(&place.path, Arc::clone(&keys)).unwrap());
+    assert_eq!(table.take_resting(&store.at_rest(NOW).await.unwrap().sessions), 0);
+    let Shown::AtRest { session: id, .. } = table.authenticate(&keys, &token, "host", NOW).unwrap() else { panic!("it is awake") };
+    let read = store.get(&id).await.unwrap().unwrap();
+    assert_eq!(*table.wake(Arc::new(read), NOW).unwrap(), session);
+}
+
+#[tokio::test]
+async fn rows_are_read_one_by_one_and_page_by_page() {
+    let place = place();
+    let store = open(&place.path, keys(&[1])).unwrap();
+    let count = u32::try_from(2 * PAGE).unwrap();
+    let sessions: Vec<Session> = (0..count).map(|number| session(number, NOW + 60 + u64::from(number))).collect();
+    futures::future::try_join_all(sessions.iter().map(|session| store.put(session))).await.unwrap();
+    assert_eq!(store.get(&sessions[7].id).await.unwrap().as_ref(), Some(&sessions[7]));
+    assert_eq!(store.get(&session(count, 0).id).await.unwrap(), None);
+    let resting = store.at_rest(NOW + 60).await.unwrap();
+    let ends = |session: &Session| Resting { id: session.id, expires_at: session.expires_at };
+    assert_eq!(resting.sessions, sessions[1..].iter().map(ends).collect::<Vec<_>>());
+    assert_eq!(resting.expired, [sessions[0].id]);
+
+    store.set_keys(keys(&[2, 1]));
+    let (mut read, mut owners, mut pages, mut after) = (Vec::new(), Vec::new(), 0, None);
+    loop {
+        let (page, of) = (store.sessions(after).await.unwrap(), store.owners(after).await.unwrap());
+        assert_eq!((&page.next, page.unreadable.len(), of.unreadable.len()), (&of.next, 0, 0));
+        read.extend(page.read);
+        owners.extend(of.read);
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
     }
-    assert_eq!(*table.authenticate(&keys, &token, "host", NOW).unwrap().session, session);
+    assert_eq!((read, pages), (sessions.clone(), 3), "the last page is empty where the one before it was full");
+    let owner = |session: &Session| Owner {
+        session: session.id,
+        principal: session.identity.principal.clone(),
+        username: session.identity.username.clone(),
+        created_at: session.created_at,
+    };
+    assert_eq!(owners, sessions.iter().map(owner).collect::<Vec<_>>());
+
+    store.set_keys(keys(&[3]));
+    assert_eq!(store.get(&sessions[7].id).await.unwrap(), None, "no key opens it");
+    assert_eq!(store.owners(None).await.unwrap().unreadable.len(), PAGE);
+}
+
+/// The disk is stuck in a commit: what rests is read all the same.
+#[tokio::test]
+async fn a_writer_that_is_stuck_holds_up_no_reading() {
+    let place = place();
+    let store = open(&place.path, keys(&[1])).unwrap();
+    store.put(&session(1, NOW + 60)).await.unwrap();
+    let (file, keys) = (Arc::new(OpenFile::new(&place.path, None)), keys(&[1]));
+    drop(store);
+    until_closed(&place.path);
+    file.write(|_| Ok(())).unwrap();
+    let (held, may_go) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let writer = std::thread::spawn({
+        let file = Arc::clone(&file);
+        move || {
+            file.write(|_| {
+                held.0.send(()).unwrap();
+                may_go.1.recv().unwrap();
+                Ok(())
+            })
+        }
+    });
+    held.1.recv().unwrap();
+    let (commands, _receiver) = std::sync::mpsc::sync_channel(1);
+    let (health, keys) = (Arc::new(Health::default()), Arc::new(ArcSwap::new(keys)));
+    let jobs = reader::start(Arc::clone(&file), Arc::clone(&keys), Arc::clone(&health), READ_QUEUE).unwrap();
+    let store = Store { commands, jobs, keys, health };
+    assert_eq!(store.get(&session(1, 0).id).await.unwrap(), Some(session(1, NOW + 60)));
+    may_go.0.send(()).unwrap();
+    writer.join().unwrap().unwrap();
+}
+
+/// Whoever waits for a reader that is stuck gets an error in time; whoever finds no room gets one at once.
+#[tokio::test]
+async fn a_reader_that_is_stuck_or_busy_is_an_error_in_time() {
+    let place = place();
+    let store = open(&place.path, keys(&[1])).unwrap();
+    let (jobs, receiver) = std::sync::mpsc::sync_channel(1);
+    let stuck = Store { jobs, ..store.clone() };
+    let began = std::time::Instant::now();
+    assert!(matches!(stuck.get(&session(1, 0).id).await, Err(StoreError::Slow)));
+    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(matches!(stuck.get(&session(1, 0).id).await, Err(StoreError::Full)));
+    drop(receiver);
+    assert!(matches!(stuck.get(&session(1, 0).id).await, Err(StoreError::Ended)));
 }
 
 const CHILD_PATH: &str = "KUBEPASS_TEST_STORE_PATH";

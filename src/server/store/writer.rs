@@ -1,8 +1,8 @@
-//! The one thread that touches the file. It gathers what waits into one durable commit, opens the file anew after an error, and never
+//! The one thread that writes the file. It gathers what waits into one durable commit, opens the file anew after an error, and never
 //! forgets a removal that failed: an ended session must not come back.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::server::store::StoreError;
-use crate::server::store::database::{Changes, SessionFile, StoredRows};
+use crate::server::store::database::{Changes, SessionFile};
+use crate::server::store::open_file::OpenFile;
 use crate::server::store::row::Row;
 use crate::session::SessionId;
 
@@ -24,11 +25,25 @@ type Done = oneshot::Sender<Result<(), StoreError>>;
 type RecordAnswer = oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>;
 
 pub(super) enum Command {
-    Put { row: Row, done: Done },
-    Remove { ids: Vec<SessionId>, done: Done },
-    PutRecord { name: &'static str, value: Vec<u8>, done: Done },
-    Record { name: &'static str, done: RecordAnswer },
-    Load { now: u64, done: oneshot::Sender<Result<StoredRows, StoreError>> },
+    Put {
+        rows: Vec<Row>,
+        done: Done,
+    },
+    Remove {
+        ids: Vec<SessionId>,
+        done: Done,
+    },
+    PutRecord {
+        name: &'static str,
+        value: Vec<u8>,
+        done: Done,
+    },
+    Record {
+        name: &'static str,
+        done: RecordAnswer,
+    },
+    /// Nothing, but where the store is taken to be failing: then a write that shows whether it is.
+    Look,
 }
 
 impl std::fmt::Debug for Command {
@@ -51,6 +66,11 @@ impl Health {
         !self.failing.load(Ordering::Acquire) && !*self.ended.borrow() && self.owed().is_empty()
     }
 
+    /// Until the next write succeeds.
+    pub(super) fn suspect(&self) {
+        self.failing.store(true, Ordering::Release);
+    }
+
     pub(super) fn owe(&self, ids: Vec<SessionId>) {
         self.owed().extend(ids);
     }
@@ -66,9 +86,7 @@ impl Health {
 }
 
 pub(super) struct Writer {
-    path: PathBuf,
-    /// Gone after an error, until it can be opened again.
-    file: Option<SessionFile>,
+    file: Arc<OpenFile>,
     /// Removals that were asked for and are not on the disk yet.
     owed: BTreeSet<SessionId>,
     health: Arc<Health>,
@@ -76,7 +94,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Opens the file within the new thread, so that whatever the library does with a damaged one ends there.
-    pub(super) fn start(path: &Path, health: Arc<Health>, queue: usize) -> Result<SyncSender<Command>, StoreError> {
+    pub(super) fn start(path: &Path, health: Arc<Health>, queue: usize) -> Result<(SyncSender<Command>, Arc<OpenFile>), StoreError> {
         let (commands, receiver) = sync_channel(queue);
         let (opened, answer) = sync_channel(1);
         let owned_path = path.to_owned();
@@ -84,8 +102,10 @@ impl Writer {
             let _ended = EndMark(Arc::clone(&health));
             match SessionFile::open_or_create(&owned_path) {
                 Ok(file) => {
-                    let _ = opened.send(Ok(()));
-                    Self { path: owned_path, file: Some(file), owed: BTreeSet::new(), health }.run(&receiver);
+                    let file = Arc::new(OpenFile::new(&owned_path, Some(file)));
+                    let _ = opened.send(Ok(Arc::clone(&file)));
+                    drop(opened);
+                    Self::new(file, health).run(&receiver);
                 }
                 Err(error) => {
                     let _ = opened.send(Err(error));
@@ -95,15 +115,14 @@ impl Writer {
         std::thread::Builder::new()
             .name("session-store".into())
             .spawn(run)
-            .map_err(|error| StoreError::File { path: path.to_owned(), detail: error.to_string().into() })?;
+            .map_err(|error| StoreError::Thread(error.to_string().into()))?;
         let unreadable = |_| StoreError::Damaged { path: path.to_owned(), detail: "the database library gave up on it".into() };
-        answer.recv().map_err(unreadable)??;
-        Ok(commands)
+        let file = answer.recv().map_err(unreadable)??;
+        Ok((commands, file))
     }
 
-    #[cfg(test)]
-    pub(super) fn without_file(path: &Path, health: Arc<Health>) -> Self {
-        Self { path: path.to_owned(), file: None, owed: BTreeSet::new(), health }
+    pub(super) fn new(file: Arc<OpenFile>, health: Arc<Health>) -> Self {
+        Self { file, owed: BTreeSet::new(), health }
     }
 
     pub(super) fn run(mut self, commands: &Receiver<Command>) {
@@ -128,14 +147,13 @@ impl Writer {
         }
     }
 
-    /// Changes first, so that a load sees them.
     fn finish(&mut self, batch: Batch) {
         self.owed.extend(&batch.remove);
         self.owed.extend(self.health.owed().drain(..));
         let changes = Changes { put: batch.put, remove: self.owed.iter().copied().collect(), records: batch.records };
         // After a failure also without a change: only a write that succeeds says that the store is well again.
         if !changes.is_empty() || self.is_failing() {
-            let result = self.with_file(|file| file.write(&changes));
+            let result = self.file.write(|file| file.write(&changes));
             if result.is_ok() {
                 self.owed.clear();
             }
@@ -144,30 +162,13 @@ impl Writer {
                 let _ = done.send(result.clone());
             }
         }
-        for (now, done) in batch.loads {
-            let _ = done.send(self.with_file(|file| file.load(now)));
-        }
         for (name, done) in batch.reads {
-            let _ = done.send(self.with_file(|file| file.record(name)));
+            let _ = done.send(self.file.write(|file| file.record(name)));
         }
     }
 
     fn is_failing(&self) -> bool {
         self.health.failing.load(Ordering::Acquire)
-    }
-
-    /// After an error the library refuses everything until the file is opened again. It is never made anew here: a file that is gone is
-    /// an error, not an empty store.
-    fn with_file<T>(&mut self, act: impl FnOnce(&SessionFile) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let file = match self.file.take() {
-            Some(file) if file.is_in_place() => file,
-            _ => SessionFile::open(&self.path)?,
-        };
-        let result = act(&file);
-        if result.is_ok() {
-            self.file = Some(file);
-        }
-        result
     }
 }
 
@@ -179,15 +180,14 @@ struct Batch {
     done: Vec<Done>,
     records: Vec<(&'static str, Vec<u8>)>,
     reads: Vec<(&'static str, RecordAnswer)>,
-    loads: Vec<(u64, oneshot::Sender<Result<StoredRows, StoreError>>)>,
 }
 
 impl Batch {
     fn take(&mut self, command: Command) {
         self.commands += 1;
         match command {
-            Command::Put { row, done } => {
-                self.put.push(row);
+            Command::Put { rows, done } => {
+                self.put.extend(rows);
                 self.done.push(done);
             }
             Command::Remove { ids, done } => {
@@ -199,13 +199,13 @@ impl Batch {
                 self.done.push(done);
             }
             Command::Record { name, done } => self.reads.push((name, done)),
-            Command::Load { now, done } => self.loads.push((now, done)),
+            Command::Look => {}
         }
     }
 }
 
-/// Says that the writer has ended, also when it panicked.
-struct EndMark(Arc<Health>);
+/// Says that a thread of the store has ended, also when it panicked.
+pub(super) struct EndMark(pub(super) Arc<Health>);
 
 impl Drop for EndMark {
     fn drop(&mut self) {

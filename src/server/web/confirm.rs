@@ -74,8 +74,8 @@ pub(super) async fn cli_login(
         let challenge = CodeChallenge::parse(&query.code_challenge).ok_or(WebError::Parameter { name: "code_challenge", problem })?;
         Ok(Ask::Code { redirect_uri: query.redirect_uri, challenge: challenge.to_text(), state: query.state, route: query.route })
     };
-    let result = ask().and_then(|ask| show(&web, &headers, ask));
-    result.unwrap_or_else(|error| error.page(&origin.request_id))
+    let result = async { show(&web, &headers, ask()?).await };
+    result.await.unwrap_or_else(|error: WebError| error.page(&origin.request_id))
 }
 
 pub(super) async fn pomerium_login(
@@ -85,8 +85,8 @@ pub(super) async fn pomerium_login(
 ) -> Response {
     let origin = Origin::of(&headers);
     let ask = query.map_err(unreadable).map(|Query(query)| Ask::Token { redirect_uri: query.redirect_uri, route: query.route });
-    let result = ask.and_then(|ask| show(&web, &headers, ask));
-    result.unwrap_or_else(|error| error.page(&origin.request_id))
+    let result = async { show(&web, &headers, ask?).await };
+    result.await.unwrap_or_else(|error: WebError| error.page(&origin.request_id))
 }
 
 pub(super) async fn confirm(State(web): State<Arc<Web>>, headers: HeaderMap, body: Result<Form<ConfirmForm>, FormRejection>) -> Response {
@@ -100,12 +100,12 @@ fn unreadable(_: QueryRejection) -> WebError {
 }
 
 /// The confirmation, or first a login: when nobody is logged in, too little of the session is left, or the route does not take this identity provider.
-fn show(web: &Web, headers: &HeaderMap, ask: Ask) -> Result<Response, WebError> {
+async fn show(web: &Web, headers: &HeaderMap, ask: Ask) -> Result<Response, WebError> {
     let snapshot = web.snapshot.load_full();
     let redirect_uri = LoopbackUri::parse(ask.redirect_uri())?;
     let route = ask.route(&snapshot)?;
     let now = now();
-    let Some(session) = web.session_for(&snapshot, headers, route.as_deref(), now) else {
+    let Some(session) = web.session_for(&snapshot, headers, route.as_deref(), now).await? else {
         let mut pairs = vec![("return", ask.address())];
         pairs.extend(route.as_deref().map(|route| ("route", route.host.clone())));
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -130,7 +130,7 @@ async fn decide(web: &Web, headers: &HeaderMap, origin: &Origin, body: ConfirmFo
         return Err(WebError::CrossSite);
     }
     let now = now();
-    let session = web.browser_session(&snapshot, headers, now).ok_or(WebError::LoggedOut)?;
+    let session = web.browser_session(&snapshot, headers).await?.ok_or(WebError::LoggedOut)?;
     let ask: Ask = form::open(snapshot.token_keys(), Purpose::Confirm, session.id, &body.form, now).ok_or(WebError::Form)?;
     let redirect_uri = LoopbackUri::parse(ask.redirect_uri())?;
     // The configuration may have changed since the page was shown.

@@ -37,7 +37,7 @@ pub(super) enum WebError {
     Busy,
     #[error("The audit trail cannot be written, so nobody is let in.")]
     Audit,
-    #[error("The session store cannot be written.")]
+    #[error("The session store cannot be used.")]
     Store,
     #[error("There are too many sessions.")]
     TooManySessions,
@@ -122,7 +122,7 @@ impl WebError {
             Self::LoginExpired | Self::LoginUsed | Self::Form | Self::LoggedOut => "Start again from the beginning.",
             Self::Busy | Self::TooManySessions | Self::Slow => "Try again in a minute. If it stays so, tell the operator of kubepass.",
             Self::Audit => "Tell the operator of kubepass: the disk of the audit trail may be full.",
-            Self::Store => "Tell the operator of kubepass: the disk of the session store may be full.",
+            Self::Store => "Tell the operator of kubepass: the disk of the session store may be full, or slow.",
             Self::CrossSite => {
                 "Open kubepass itself and try there. If you did not mean to come here, close this window: nothing has happened."
             }

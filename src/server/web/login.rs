@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::audit::{AuditEvent, LoginEvent, LoginRefusedEvent};
 use crate::config::IdentityProvider;
 use crate::defence::{Defence, off};
-use crate::identity::{Identity, Principal};
+use crate::identity::Identity;
 use crate::server::ending::mappings::is_still;
 use crate::server::oidc::{AuthorizationAnswer, LoginProof, OidcError};
+use crate::server::sessions::KeepError;
 use crate::session::{InsertRefusal, Session, SessionId};
 use crate::snapshot::Snapshot;
 use crate::token::TokenKeys;
@@ -249,19 +250,19 @@ async fn identify(
 }
 
 /// Ends the oldest sessions of a person who has as many as one person may: their log-ins must not take everybody's room.
-async fn make_room(web: &Web, principal: &Principal) {
-    let own = web.sessions.of(principal);
+async fn make_room(web: &Web, identity: &Identity) {
+    let own = web.sessions.of(&identity.principal).await;
     let surplus = (own.len() + 1).saturating_sub(SESSIONS_PER_PERSON);
     for session in own.iter().take(surplus) {
-        if let Err(error) = web.ender.end(session, "superseded").await {
-            tracing::warn!(%error, session = %session.id, "web.end_incomplete");
+        if let Err(error) = web.ender.end(session, Some(&identity.username), "superseded").await {
+            tracing::warn!(%error, %session, "web.end_incomplete");
         }
     }
 }
 
 /// The audit line first, then the store, then the table: what lives is always known to the trail. The id is new, so nobody can have planted it.
 async fn open_session(web: &Web, snapshot: &Snapshot, origin: &Origin, identity: Identity, client: &str) -> Result<Arc<Session>, WebError> {
-    make_room(web, &identity.principal).await;
+    make_room(web, &identity).await;
     let created_at = now();
     let session = Arc::new(Session {
         id: SessionId::from_random(random::bytes()),
@@ -282,19 +283,17 @@ async fn open_session(web: &Web, snapshot: &Snapshot, origin: &Origin, identity:
         client: client.to_owned(),
     };
     web.record(snapshot, AuditEvent::Login(event)).await?;
-    let kept = match web.store.put(&session).await {
-        Ok(()) => web.sessions.insert(Arc::clone(&session)).map_err(|refusal| match refusal {
-            InsertRefusal::Full => WebError::TooManySessions,
-            InsertRefusal::Exists => WebError::Internal,
-        }),
-        Err(error) => {
+    let kept = web.sessions.keep(&session).await.map_err(|error| match error {
+        KeepError::Table(InsertRefusal::Full) => WebError::TooManySessions,
+        KeepError::Table(InsertRefusal::Exists) => WebError::Internal,
+        KeepError::Store(error) => {
             tracing::error!(%error, "web.store_failed");
-            Err(WebError::Store)
+            WebError::Store
         }
-    };
+    });
     // A failed write may stand in the file none the less; nobody has the session's id, and it shall not come back.
     if kept.is_err()
-        && let Err(error) = web.store.remove(&session.id).await
+        && let Err(error) = web.sessions.store().remove(&session.id).await
     {
         tracing::error!(%error, session = %session.id, "web.store_failed");
     }

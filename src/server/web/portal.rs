@@ -27,8 +27,10 @@ pub(super) struct LogoutForm {
 pub(super) async fn portal(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
     let snapshot = web.snapshot.load_full();
     let now = now();
-    let Some(session) = web.browser_session(&snapshot, &headers, now) else {
-        return Page::welcome().into_response();
+    let session = match web.browser_session(&snapshot, &headers).await {
+        Ok(Some(session)) => session,
+        Ok(None) => return Page::welcome().into_response(),
+        Err(error) => return error.page(&Origin::of(&headers).request_id),
     };
     let Ok(logout_form) = form::seal(snapshot.token_keys(), Purpose::Logout, session.id, (), now) else {
         return WebError::Internal.page(&Origin::of(&headers).request_id);
@@ -64,7 +66,7 @@ pub(super) async fn logout(State(web): State<Arc<Web>>, headers: HeaderMap, body
             return Err(WebError::CrossSite);
         }
         let now = now();
-        let session = web.browser_session(&snapshot, &headers, now).ok_or(WebError::LoggedOut)?;
+        let session = web.browser_session(&snapshot, &headers).await?.ok_or(WebError::LoggedOut)?;
         form::open::<()>(snapshot.token_keys(), Purpose::Logout, session.id, &body.form, now).ok_or(WebError::Form)?;
         end_session(&web, &snapshot, &session).await?;
         let mut response = Page::logged_out().into_response();
@@ -80,7 +82,7 @@ pub(super) async fn not_found(headers: HeaderMap) -> Response {
 
 /// Ends the session of the person who asks. A log-out is never refused: what comes back as an error has ended the session in memory all the same.
 pub(super) async fn end_session(web: &Web, snapshot: &Snapshot, session: &Session) -> Result<(), WebError> {
-    match web.ender.end(session, "user").await {
+    match web.ender.end(&session.id, Some(&session.identity.username), "user").await {
         Ok(()) => Ok(()),
         Err(EndError::Store(error)) => {
             tracing::error!(%error, session = %session.id, "web.store_failed");

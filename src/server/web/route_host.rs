@@ -12,9 +12,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::config::Route;
-use crate::session::Session;
+use crate::session::{Session, Shown};
 use crate::snapshot::Snapshot;
 
+use super::error::WebError;
 use super::redirect::{LoopbackUri, query};
 use super::request::bearer;
 use super::{AskedRoute, Web, now, plain, public_origin, route_url, takes_provider};
@@ -63,8 +64,10 @@ pub(super) async fn pomerium_routes(
     headers: HeaderMap,
 ) -> Response {
     let snapshot = web.snapshot.load_full();
-    let Some(session) = pomerium_session(&web, &snapshot, &route, &headers) else {
-        return unauthorized();
+    let session = match pomerium_session(&web, &snapshot, &route, &headers).await {
+        Ok(Some(session)) => session,
+        Ok(None) => return unauthorized(),
+        Err(_) => return unavailable(),
     };
     let config = snapshot.config();
     let usable = config.routes.iter().filter(|route| route.pomerium_cli && takes_provider(route, &session.identity.principal.idp));
@@ -81,16 +84,27 @@ pub(super) async fn probe(
     headers: HeaderMap,
 ) -> Response {
     let snapshot = web.snapshot.load_full();
-    match pomerium_session(&web, &snapshot, &route, &headers) {
-        Some(_) => plain(StatusCode::OK, "ok"),
-        None => unauthorized(),
+    match pomerium_session(&web, &snapshot, &route, &headers).await {
+        Ok(Some(_)) => plain(StatusCode::OK, "ok"),
+        Ok(None) => unauthorized(),
+        Err(_) => unavailable(),
     }
 }
 
-fn pomerium_session(web: &Web, snapshot: &Snapshot, route: &Route, headers: &HeaderMap) -> Option<Arc<Session>> {
-    let token = bearer(headers).filter(|_| route.pomerium_cli)?.strip_prefix(POMERIUM_BEARER)?;
-    let session = web.sessions.authenticate(snapshot.token_keys(), token, &route.host, now()).ok()?.session;
-    takes_provider(route, &session.identity.principal.idp).then_some(session)
+async fn pomerium_session(web: &Web, snapshot: &Snapshot, route: &Route, headers: &HeaderMap) -> Result<Option<Arc<Session>>, WebError> {
+    let bearer = bearer(headers).filter(|_| route.pomerium_cli);
+    let Some(token) = bearer.and_then(|bearer| bearer.strip_prefix(POMERIUM_BEARER)) else { return Ok(None) };
+    let session = match web.sessions.table().authenticate(snapshot.token_keys(), token, &route.host, now()) {
+        Ok(Shown::Live(authenticated)) => Some(authenticated.session),
+        Ok(Shown::AtRest { session, .. }) => web.live(&session).await?,
+        Err(_) => None,
+    };
+    Ok(session.filter(|session| takes_provider(route, &session.identity.principal.idp)))
+}
+
+/// Not the answer to a token that has ended: the client would throw it away.
+fn unavailable() -> Response {
+    plain(StatusCode::SERVICE_UNAVAILABLE, "the session cannot be read at the moment: try again")
 }
 
 fn unauthorized() -> Response {

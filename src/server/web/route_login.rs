@@ -79,8 +79,8 @@ pub(super) async fn route_login(
     headers: HeaderMap,
     query: Result<Query<RouteLoginQuery>, QueryRejection>,
 ) -> Response {
-    let result = query.map_err(unreadable).and_then(|Query(query)| hand_over(&web, &headers, &query));
-    result.unwrap_or_else(|error| error.page(&Origin::of(&headers).request_id))
+    let result = async { hand_over(&web, &headers, &query.map_err(unreadable)?.0).await };
+    result.await.unwrap_or_else(|error: WebError| error.page(&Origin::of(&headers).request_id))
 }
 
 /// `GET /.kubepass/callback` on a route's host.
@@ -152,7 +152,7 @@ fn begin(web: &Web, route: &Route, headers: &HeaderMap, asked: StartQuery) -> Re
     Ok(response)
 }
 
-fn hand_over(web: &Web, headers: &HeaderMap, asked: &RouteLoginQuery) -> Result<Response, WebError> {
+async fn hand_over(web: &Web, headers: &HeaderMap, asked: &RouteLoginQuery) -> Result<Response, WebError> {
     if !opens_a_window(headers) {
         return Err(WebError::CrossSite);
     }
@@ -165,7 +165,7 @@ fn hand_over(web: &Web, headers: &HeaderMap, asked: &RouteLoginQuery) -> Result<
     let problem = "it is not the base64url form of a SHA-256 hash";
     let challenge = CodeChallenge::parse(&asked.code_challenge).ok_or(WebError::Parameter { name: "code_challenge", problem })?;
     let now = now();
-    let Some(session) = web.session_for(&snapshot, headers, Some(route), now) else {
+    let Some(session) = web.session_for(&snapshot, headers, Some(route), now).await? else {
         let challenge = challenge.to_text();
         let here = format!("/route/login?{}", query(&[("route", &route.host), ("state", &asked.state), ("code_challenge", &challenge)]));
         return see_other(&format!("/login?{}", query(&[("return", &here), ("route", &route.host)])));
@@ -192,7 +192,7 @@ async fn finish(web: &Web, route: &Route, headers: &HeaderMap, origin: &Origin, 
             CodeRefusal::Verifier | CodeRefusal::Destination => WebError::LoginUnknown,
         }
     })?;
-    let session = web.sessions.live(&session, now).ok_or(WebError::LoggedOut)?;
+    let session = web.live(&session).await?.ok_or(WebError::LoggedOut)?;
     // The configuration may have changed since the code was given.
     if !takes_provider(route, &session.identity.principal.idp) {
         return Err(WebError::UnknownProvider(session.identity.principal.idp.clone()));

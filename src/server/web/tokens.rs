@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use crate::audit::{AuditEvent, TokenIssuedEvent};
 use crate::config::{Config, Route};
-use crate::session::Session;
+use crate::session::{Session, Shown};
 use crate::snapshot::Snapshot;
+use crate::token::TokenRejection;
 
 use super::codes::Destination;
 use super::error::ApiError;
@@ -60,7 +61,7 @@ pub(super) async fn login_token(
         tracing::info!(?refusal, source_ip = origin.source_ip, "web.code_refused");
         fault()
     })?;
-    let session = web.sessions.live(&session, now).ok_or_else(fault)?;
+    let session = web.live(&session).await.map_err(|error| ApiError::unavailable(&error))?.ok_or_else(fault)?;
     let snapshot = web.snapshot.load_full();
     let claims = session.login_token_claims(&public_origin(snapshot.config()), random::id(), now);
     let token = snapshot.token_keys().sign_login_token(&claims).map_err(|_| server_error())?;
@@ -77,7 +78,7 @@ pub(super) async fn session_token(
 ) -> Result<Response, ApiError> {
     let (origin, now) = (limited(&web, &headers)?, now());
     let snapshot = web.snapshot.load_full();
-    let session = authenticated(&web, &snapshot, &headers, now)?;
+    let session = authenticated(&web, &snapshot, &headers, now).await?;
     let Form(form) = form.map_err(|_| ApiError::invalid_request("the form needs host"))?;
     let route = host_name(&form.host).and_then(|host| snapshot.route_by_host(&host).cloned());
     let route =
@@ -97,7 +98,7 @@ pub(super) async fn session_token(
 pub(super) async fn logout(State(web): State<Arc<Web>>, headers: HeaderMap) -> Result<Response, ApiError> {
     limited(&web, &headers)?;
     let snapshot = web.snapshot.load_full();
-    let session = authenticated(&web, &snapshot, &headers, now())?;
+    let session = authenticated(&web, &snapshot, &headers, now()).await?;
     end_session(&web, &snapshot, &session).await.map_err(|error| ApiError::unavailable(&error))?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -106,7 +107,7 @@ pub(super) async fn logout(State(web): State<Arc<Web>>, headers: HeaderMap) -> R
 pub(super) async fn routes(State(web): State<Arc<Web>>, headers: HeaderMap) -> Result<Response, ApiError> {
     limited(&web, &headers)?;
     let snapshot = web.snapshot.load_full();
-    let session = authenticated(&web, &snapshot, &headers, now())?;
+    let session = authenticated(&web, &snapshot, &headers, now()).await?;
     let config = snapshot.config();
     let routes = config.routes.iter().filter(|route| takes_provider(route, &session.identity.principal.idp));
     let routes: Vec<_> = routes.map(|route| route_entry(config, route)).collect();
@@ -126,11 +127,17 @@ fn limited(web: &Web, headers: &HeaderMap) -> Result<Origin, ApiError> {
     }
 }
 
-fn authenticated(web: &Web, snapshot: &Snapshot, headers: &HeaderMap, now: u64) -> Result<Arc<Session>, ApiError> {
+async fn authenticated(web: &Web, snapshot: &Snapshot, headers: &HeaderMap, now: u64) -> Result<Arc<Session>, ApiError> {
     let token = bearer(headers).ok_or_else(|| ApiError::invalid_token("a login token is needed: log in"))?;
     let audience = public_origin(snapshot.config());
-    let authenticated = web.sessions.authenticate_login(snapshot.token_keys(), token, &audience, now);
-    Ok(authenticated.map_err(|rejection| ApiError::invalid_token(rejection.to_string()))?.session)
+    let invalid = |rejection: TokenRejection| ApiError::invalid_token(rejection.to_string());
+    match web.sessions.table().authenticate_login(snapshot.token_keys(), token, &audience, now).map_err(invalid)? {
+        Shown::Live(authenticated) => Ok(authenticated.session),
+        Shown::AtRest { session, .. } => {
+            let session = web.live(&session).await.map_err(|error| ApiError::unavailable(&error))?;
+            session.ok_or_else(|| invalid(TokenRejection::SessionEnded))
+        }
+    }
 }
 
 /// The audit line of a token, before the token leaves. `route` is empty for a login token.

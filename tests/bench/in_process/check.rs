@@ -97,7 +97,7 @@ fn with_routes(bencher: Bencher<'_, '_>, routes: usize) {
     bench_decide(bencher, &Scene::new(routes, 2, 1, 2));
 }
 
-#[divan::bench(args = [10, 1_000, 100_000])]
+#[divan::bench(args = [10, 1_000, 100_000, 1_000_000])]
 fn with_sessions(bencher: Bencher<'_, '_>, sessions: usize) {
     bench_decide(bencher, &Scene::new(1, 5, sessions, 2));
 }

@@ -11,6 +11,7 @@ use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, 
 use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
 use kubepass::server::clock;
 use kubepass::server::ext_authz::ExtAuthz;
+use kubepass::server::sessions::Sessions;
 use kubepass::server::signing::Signing;
 use kubepass::server::store::Store;
 use kubepass::server::telemetry::Metrics;
@@ -180,7 +181,8 @@ impl Installation {
         let signing = runtime.block_on(Signing::open(snapshot.config(), &store, clock::unix_now())).unwrap();
         let (trail, sessions) = (Trail::open(&settings).unwrap(), Arc::new(SessionTable::new()));
         let swap = Arc::new(ArcSwap::new(Arc::clone(&snapshot)));
-        let service = ExtAuthz::new(swap, Arc::clone(&sessions), Arc::clone(&signing), trail, Arc::new(Metrics::default()));
+        let asked = Sessions::new(Arc::clone(&sessions), store);
+        let service = ExtAuthz::new(swap, asked, Arc::clone(&signing), trail, Arc::new(Metrics::default()));
         Some(Self { envoy: Envoy::of(&snapshot), snapshot, sessions, signing, service, runtime, _folder: folder })
     }
 

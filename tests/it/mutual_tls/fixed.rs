@@ -12,6 +12,7 @@ use kubepass::server::clock;
 use kubepass::server::door::{self, Door, DoorCounts, Speech};
 use kubepass::server::ext_authz::{self, ExtAuthz};
 use kubepass::server::peer::Standing;
+use kubepass::server::sessions::Sessions;
 use kubepass::server::signing::Signing;
 use kubepass::server::store::Store;
 use kubepass::server::telemetry::Metrics;
@@ -106,7 +107,7 @@ impl Fixture {
         let snapshot = self.snapshot.load_full();
         let store = Store::open(&self.folder.path().join("kubepass.db"), Arc::clone(snapshot.token_keys())).unwrap();
         let signing = Signing::open(snapshot.config(), &store, clock::unix_now()).await.unwrap();
-        let sessions = Arc::new(SessionTable::new());
+        let sessions = Sessions::new(Arc::new(SessionTable::new()), store);
         let trail = Trail::open(&settings).unwrap();
         let service = ExtAuthz::new(Arc::clone(&self.snapshot), sessions, signing, trail, Arc::new(Metrics::default()));
         tokio::spawn(ext_authz::serve(service, checks, self.stop.clone()));

@@ -26,7 +26,7 @@ async fn a_login_gives_a_session_that_the_portal_shows() {
         assert!(portal.body.contains(part), "{part}: {}", portal.body);
     }
     assert!(!portal.body.contains("partner.k8s"), "a route of another identity provider is not offered");
-    let [session] = &installation.sessions.list()[..] else { panic!("one session") };
+    let [session] = &installation.sessions.awake()[..] else { panic!("one session") };
     assert_eq!((session.client.as_str(), session.source_ip.as_str()), ("browser", "192.0.2.1"));
     assert_eq!(session.expires_at - session.created_at, 12 * 3600);
     let stored = installation.store.load(session.created_at).await.unwrap().sessions;
@@ -198,7 +198,7 @@ async fn with_several_providers_the_user_chooses_among_those_of_the_route() {
     assert_eq!(page.status, StatusCode::OK);
     assert!(page.body.contains("href=\"/login?idp=corp&amp;return=%2F\"") && page.body.contains("idp=partner"), "{}", page.body);
     assert_eq!(browser.log_in(&installation.partner_idp, "/login?idp=partner").await.status, StatusCode::SEE_OTHER);
-    assert_eq!(installation.sessions.list()[0].identity.principal.idp, "partner");
+    assert_eq!(installation.sessions.awake()[0].identity.principal.idp, "partner");
     // The route takes one of them: no choice, and no way around.
     let start = installation.browser().get("/login?route=partner.k8s.example.com").await;
     assert!(start.location().as_str().starts_with(installation.partner_idp.issuer()));
@@ -301,7 +301,7 @@ async fn large_bodies_are_refused() {
 async fn one_person_cannot_take_everybody_s_sessions() {
     let installation = Installation::new().await;
     let first = installation.logged_in().await;
-    let oldest = installation.sessions.list().remove(0);
+    let oldest = installation.sessions.awake().remove(0);
     for n in 1..100_u8 {
         let session = Session { id: SessionId::from_random([n; 16]), created_at: oldest.created_at + 1, ..Session::clone(&oldest) };
         installation.sessions.insert(Arc::new(session)).unwrap();
@@ -312,7 +312,7 @@ async fn one_person_cannot_take_everybody_s_sessions() {
     installation.sessions.insert(Arc::new(stranger)).unwrap();
     installation.logged_in().await;
     assert_eq!(installation.sessions.len(), 101, "a hundred of one person, and one of another");
-    assert!(installation.sessions.get(&oldest.id).is_none(), "the oldest has ended");
+    assert!(!installation.sessions.holds(&oldest.id), "the oldest has ended");
     assert!(installation.audit().iter().any(|line| line["by"] == "superseded" && line["session"] == oldest.id.to_string()));
     let page = first.clone().get("/").await;
     assert!(page.body.contains("You are not logged in"), "{}", page.body);

@@ -6,6 +6,7 @@ use axum::http::{Request, StatusCode};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kubepass::server::trail::Trail;
+use kubepass::session::Shown;
 use tower::ServiceExt;
 use url::Url;
 
@@ -84,7 +85,8 @@ async fn from_nothing_to_a_session_token() {
     let snapshot = installation.snapshot.load();
     let token = session["session_token"].as_str().unwrap();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let authenticated = installation.sessions.authenticate(snapshot.token_keys(), token, "prod.k8s.example.com", now).unwrap();
+    let shown = installation.sessions.authenticate(snapshot.token_keys(), token, "prod.k8s.example.com", now).unwrap();
+    let Shown::Live(authenticated) = shown else { panic!("it is at rest") };
     assert_eq!(authenticated.session.client, "kubepass");
     assert_eq!(session["expires_at"], authenticated.token_expires_at);
     assert!((now + 3590..=now + 3601).contains(&authenticated.token_expires_at));
@@ -105,7 +107,7 @@ async fn a_short_session_makes_short_tokens() {
     let mut browser = installation.logged_in().await;
     let login_token = login_token(&installation, &mut browser).await;
     let session = session_token(&installation, &login_token, "prod.k8s.example.com").await.json();
-    assert_eq!(session["expires_at"], installation.sessions.list()[0].expires_at);
+    assert_eq!(session["expires_at"], installation.sessions.awake()[0].expires_at);
 }
 
 #[tokio::test]
@@ -220,7 +222,7 @@ async fn a_code_dies_with_its_session() {
     let installation = Installation::new().await;
     let mut browser = installation.logged_in().await;
     let code = code(&mut browser).await;
-    installation.sessions.end(&installation.sessions.list()[0].id);
+    installation.sessions.end(&installation.sessions.awake()[0].id);
     assert_eq!(redeem(&installation, &code, VERIFIER, REDIRECT).await.json()["error"], "invalid_grant");
 }
 

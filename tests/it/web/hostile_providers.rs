@@ -109,7 +109,7 @@ async fn very_many_groups_make_no_session() {
     let installation = Installation::new().await;
     installation.idp.set(claim("groups", json!(short[..MAX_GROUPS])));
     installation.logged_in().await;
-    assert_eq!(installation.sessions.list()[0].identity.groups.len(), MAX_GROUPS);
+    assert_eq!(installation.sessions.awake()[0].identity.groups.len(), MAX_GROUPS);
 }
 
 #[tokio::test]
@@ -172,11 +172,11 @@ async fn who_somebody_is_stays_within_the_provider_that_says_it() {
         }
     });
     installation.browser().log_in(&installation.partner_idp, "/login?idp=partner").await;
-    let mut principals: Vec<_> = installation.sessions.list().iter().map(|session| session.identity.principal.clone()).collect();
+    let mut principals: Vec<_> = installation.sessions.awake().iter().map(|session| session.identity.principal.clone()).collect();
     principals.sort();
     let principals: Vec<_> = principals.iter().map(|one| (one.idp.as_str(), one.subject.as_str())).collect();
     assert_eq!(principals, [("corp", "ada-1"), ("partner", "ada-1")]);
-    let issuers: Vec<_> = installation.sessions.list().iter().map(|session| session.identity.claims["iss"].clone()).collect();
+    let issuers: Vec<_> = installation.sessions.awake().iter().map(|session| session.identity.claims["iss"].clone()).collect();
     assert!(issuers.contains(&json!(installation.idp.issuer())) && issuers.contains(&json!(installation.partner_idp.issuer())));
 }
 

@@ -17,6 +17,7 @@ use kubepass::identity::IdentityMapping;
 use kubepass::policy::Policy;
 use kubepass::server::clock::unix_now;
 use kubepass::server::oidc::{Providers, Timing};
+use kubepass::server::sessions::Sessions;
 use kubepass::server::signing::Signing;
 use kubepass::server::store::Store;
 use kubepass::server::telemetry::Metrics;
@@ -132,14 +133,16 @@ impl Installation {
         let metrics = Arc::new(Metrics::default());
         let signing = Signing::open(snapshot.load().config(), &store, unix_now()).await.unwrap();
         let keys = Arc::clone(&signing);
-        let web = Web::new(Arc::clone(&snapshot), Arc::clone(&sessions), store.clone(), trail, oidc, keys, Arc::clone(&metrics));
+        let web =
+            Web::new(Arc::clone(&snapshot), Sessions::new(Arc::clone(&sessions), store.clone()), trail, oidc, keys, Arc::clone(&metrics));
         Self { idp, partner_idp, sessions, snapshot, store, signing, metrics, router: router(Arc::new(web)), folder }
     }
 
     /// The same installation with another audit trail.
     pub(crate) fn with_trail(&self, trail: Trail) -> Router {
-        let (snapshot, sessions, signing) = (Arc::clone(&self.snapshot), Arc::clone(&self.sessions), Arc::clone(&self.signing));
-        router(Arc::new(Web::new(snapshot, sessions, self.store.clone(), trail, Arc::default(), signing, Arc::default())))
+        let (snapshot, signing) = (Arc::clone(&self.snapshot), Arc::clone(&self.signing));
+        let sessions = Sessions::new(Arc::clone(&self.sessions), self.store.clone());
+        router(Arc::new(Web::new(snapshot, sessions, trail, Arc::default(), signing, Arc::default())))
     }
 
     pub(crate) fn browser(&self) -> Browser {

@@ -43,7 +43,7 @@ async fn an_unmodified_client_logs_in_and_sees_its_token_die() {
     for part in ["ada@example.com", "pomerium-cli", "prod.k8s.example.com", "45123", "history"] {
         assert!(page.body.contains(part), "{part}: {}", page.body);
     }
-    assert_eq!(installation.sessions.list()[0].client, "pomerium-cli");
+    assert_eq!(installation.sessions.awake()[0].client, "pomerium-cli");
     let token = token(&installation, &mut browser).await;
     // The client reads an integer `exp` from the token without checking it, and sends it with its own word before it.
     use base64::Engine;
@@ -60,7 +60,7 @@ async fn an_unmodified_client_logs_in_and_sees_its_token_die() {
     let routes = program(&installation.router, "GET", &format!("{PROD}/.pomerium/api/v1/routes"), Some(&bearer), &[]).await.json();
     let only = serde_json::json!({"id": "prod", "name": "prod", "type": "http", "from": PROD, "description": "Kubernetes API server"});
     assert_eq!(routes, serde_json::json!({"routes": [only]}));
-    installation.sessions.end(&installation.sessions.list()[0].id);
+    installation.sessions.end(&installation.sessions.awake()[0].id);
     assert_eq!(probe(&installation, PROD, "/healthz", &bearer).await, StatusCode::UNAUTHORIZED, "an ended session is seen at once");
     let routes = program(&installation.router, "GET", &format!("{PROD}/.pomerium/api/v1/routes"), Some(&bearer), &[]).await;
     assert_eq!(routes.status, StatusCode::UNAUTHORIZED, "never a redirect");

@@ -44,7 +44,7 @@ async fn a_browser_without_a_session_logs_in_and_comes_back() {
     assert_eq!((callback.host_str(), callback.path()), (Some(WIKI_HOST), "/.kubepass/callback"));
     let home = browser.get(callback.as_str()).await;
     assert_eq!(home.location().as_str(), "https://wiki.example.com/Start?a=b");
-    let [session] = &installation.sessions.list()[..] else { panic!("one session") };
+    let [session] = &installation.sessions.awake()[..] else { panic!("one session") };
     assert_eq!(cookie_session(&installation, &browser), Some(session.id));
     assert_eq!(browser.elsewhere.len(), 1, "the login's own cookie is gone: {:?}", browser.elsewhere.keys());
     let line = installation.audit().pop().unwrap();
@@ -58,7 +58,7 @@ async fn a_browser_with_a_session_is_asked_nothing() {
     let mut browser = installation.logged_in().await;
     let callback = to_callback(&mut browser, &format!("{WIKI}/.kubepass/start")).await;
     assert_eq!(browser.get(callback.as_str()).await.location().as_str(), "https://wiki.example.com/");
-    assert_eq!(cookie_session(&installation, &browser), Some(installation.sessions.list()[0].id));
+    assert_eq!(cookie_session(&installation, &browser), Some(installation.sessions.awake()[0].id));
     let cookie = &browser.elsewhere[&(WIKI_HOST.to_owned(), ROUTE_COOKIE.to_owned())];
     assert!(open_route_cookie(installation.snapshot.load().token_keys(), "partner-wiki.example.com", cookie).is_none());
 }
@@ -232,14 +232,14 @@ async fn a_route_takes_the_identity_providers_that_it_lists() {
 async fn an_ended_session_is_not_handed_on() {
     let installation = Installation::new().await;
     let mut browser = installation.logged_in().await;
-    let session = installation.sessions.list().remove(0);
+    let session = installation.sessions.awake().remove(0);
     installation.sessions.end(&session.id);
     let start = browser.get(START).await;
     assert_eq!(browser.get(start.location().as_str()).await.location().path(), "/login");
     // Between the code and its redemption, too.
     let mut browser = installation.logged_in().await;
     let callback = to_callback(&mut browser, START).await;
-    installation.sessions.list().iter().for_each(|session| drop(installation.sessions.end(&session.id)));
+    assert!(installation.sessions.awake().iter().all(|session| installation.sessions.end(&session.id)));
     browser.get(callback.as_str()).await.is_error_page(StatusCode::UNAUTHORIZED, "You are not logged in");
     assert_eq!(cookie_session(&installation, &browser), None);
 }
