@@ -1,5 +1,8 @@
 //! Unguessable names, and the verifier and state of a login (RFC 7636, RFC 6749 10.12).
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+
 use aws_lc_rs::{digest, rand};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -16,9 +19,10 @@ pub(crate) fn random_token() -> Result<String, NoRandomness> {
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// A name for a temporary file: unique is enough, since the file is created only if it does not exist.
+/// A name for a temporary file: unique is enough, since the file is created only if it does not exist. The library's generator takes some 30 ms to
+/// begin, for which kubectl would wait at each of its calls; this one is the system's, through the standard library.
 pub(crate) fn random_name() -> String {
-    random_token().unwrap_or_else(|_| std::process::id().to_string()).chars().take(12).collect()
+    format!("{:x}-{:x}", std::process::id(), RandomState::new().build_hasher().finish())
 }
 
 /// `code_challenge` of the method `S256`.
