@@ -20,16 +20,9 @@ const CLIENTS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long it goes on after the load.
 const AFTER: Duration = Duration::from_secs(2);
-/// Who is answered within this is served as on a quiet day.
-const QUIET: Duration = Duration::from_millis(50);
 
-/// What refusals said.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Said {
-    pub(super) refusals: usize,
-    /// A Kubernetes `Status` with `Retry-After`.
-    pub(super) in_form: usize,
-}
+/// What refusals said, and how many of them: `503, Status with Retry-After`, say. An API server's own 429 is text.
+pub(super) type Said = BTreeMap<String, usize>;
 
 /// What they saw.
 pub(super) struct Outcome {
@@ -48,18 +41,19 @@ pub(super) struct Probe {
 #[derive(Default)]
 struct Found {
     said: Said,
-    /// When the last request ended that was not served as on a quiet day.
+    /// When the last request ended that was not served as before the load.
     last_bad: Option<Instant>,
     memory_mb: BTreeMap<&'static str, f64>,
 }
 
 impl Probe {
-    pub(super) fn start(path: &Path, asked: &str, authority: &str) -> Self {
+    /// `usual`: who is answered within this is served as before the load.
+    pub(super) fn start(path: &Path, asked: &str, authority: &str, usual: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let client = || {
             let (path, stopped) = (path.clone(), Arc::clone(&stop));
             let (url, authority) = (format!("https://{}:{}{asked}", path.host, path.port), authority.to_owned());
-            thread::spawn(move || ask_until(&stopped, &path, &url, &authority))
+            thread::spawn(move || ask_until(&stopped, &path, &url, &authority, usual))
         };
         Self { threads: (0..CLIENTS).map(|_| client()).collect(), stop }
     }
@@ -70,7 +64,7 @@ impl Probe {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Found::default();
         for Found { said, last_bad, memory_mb } in self.threads.into_iter().map(|thread| thread.join().expect("a client")) {
-            all.said = Said { refusals: all.said.refusals + said.refusals, in_form: all.said.in_form + said.in_form };
+            said.into_iter().for_each(|(what, count)| *all.said.entry(what).or_default() += count);
             all.last_bad = all.last_bad.max(last_bad);
             for (name, megabytes) in memory_mb {
                 let most = all.memory_mb.entry(name).or_default();
@@ -82,11 +76,11 @@ impl Probe {
     }
 }
 
-fn ask_until(stopped: &AtomicBool, path: &Path, url: &str, authority: &str) -> Found {
+fn ask_until(stopped: &AtomicBool, path: &Path, url: &str, authority: &str, usual: Duration) -> Found {
     let client = client(path, authority);
     let mut found = Found::default();
     while !stopped.load(Ordering::Relaxed) {
-        found.ask(&client, path, url);
+        found.ask(&client, path, url, usual);
         for (name, process) in &path.processes {
             let most = found.memory_mb.entry(name).or_default();
             *most = most.max(machine::resident_mb(*process));
@@ -97,31 +91,30 @@ fn ask_until(stopped: &AtomicBool, path: &Path, url: &str, authority: &str) -> F
 }
 
 impl Found {
-    fn ask(&mut self, client: &Client, path: &Path, url: &str) {
+    fn ask(&mut self, client: &Client, path: &Path, url: &str, usual: Duration) {
         let mut request = client.get(url);
         for (name, value) in &path.headers {
             request = request.header(*name, value);
         }
         let began = Instant::now();
-        let answer = request.send();
-        let refused = match answer {
-            Ok(answer) if answer.status().is_success() => false,
-            Ok(answer) => {
-                let tells_when = answer.headers().contains_key("retry-after");
-                let body: Value = answer.text().ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-                self.said.refusals += 1;
-                self.said.in_form += usize::from(tells_when && body["kind"] == "Status");
-                true
-            }
-            Err(_) => {
-                self.said.refusals += 1;
-                true
-            }
+        let refusal = match request.send() {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(said(answer)),
+            Err(_) => Some("no answer".to_owned()),
         };
-        if refused || began.elapsed() > QUIET {
+        if refusal.is_some() || began.elapsed() > usual {
             self.last_bad = Some(Instant::now());
         }
+        refusal.into_iter().for_each(|refusal| *self.said.entry(refusal).or_default() += 1);
     }
+}
+
+fn said(answer: reqwest::blocking::Response) -> String {
+    let status = answer.status().as_u16();
+    let when = if answer.headers().contains_key("retry-after") { "with" } else { "without" };
+    let body: Value = answer.text().ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let form = if body["kind"] == "Status" { "Status" } else { "text" };
+    format!("{status}, {form} {when} Retry-After")
 }
 
 fn client(path: &Path, authority: &str) -> Client {

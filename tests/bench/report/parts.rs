@@ -17,6 +17,9 @@ const TITLES: [(&str, &str); 5] = [
     (JWT, "kubepass, signed JWT"),
 ];
 
+/// What is said of the figures of one part.
+type Section = fn(&Value) -> String;
+
 /// Those of the last runs that were quick ones.
 pub(super) fn quick(summary: &Value) -> impl Iterator<Item = &'static str> {
     part::KEYS.into_iter().filter(|key| summary[key]["quick"] == true)
@@ -28,7 +31,7 @@ pub(super) fn curves(summary: &Value) -> Option<Vec<Curve>> {
 
 pub(super) fn markdown(summary: &Value) -> String {
     let mut text = String::new();
-    let sections: [(&str, fn(&Value) -> String); 4] = [("streams", streams), ("overload", overload), ("user", user), ("growth", growth)];
+    let sections: [(&str, Section); 4] = [("streams", streams), ("overload", overload), ("user", user), ("growth", growth)];
     for (key, section) in sections {
         if let Some(figures) = whole(summary, key) {
             text.push_str(&section(figures));

@@ -17,13 +17,16 @@ const ROWS: [(&str, &str); 3] =
     [(DIRECT, "straight to the API server"), (IMPERSONATE, "kubepass, impersonation"), (JWT, "kubepass, signed JWT")];
 const GET_PODS: [&str; 2] = ["get", "pods"];
 
+/// Makes the command anew each time.
+type Started<'a> = Box<dyn Fn() -> Command + 'a>;
+
 pub(super) type Commands = BTreeMap<&'static str, Timed>;
 
 /// Milliseconds by path.
 pub(super) fn measure(world: &World, person: &Person, rounds: usize) -> Result<Commands, String> {
     let direct = world.prod.admin();
     let through = |host| person.kubectl_command().bare(&[&["--context", host], &GET_PODS[..]].concat());
-    let mut order: Vec<(&str, Box<dyn Fn() -> Command>)> = vec![
+    let mut order: Vec<(&str, Started<'_>)> = vec![
         (DIRECT, Box::new(|| direct.bare(&[&GET_PODS[..], &["--as=foo@example.com", "--as-group=group1", "--as-group=group2"]].concat()))),
         (IMPERSONATE, Box::new(|| through(PROD_HOST))),
         (JWT, Box::new(|| through(STAGING_HOST))),
