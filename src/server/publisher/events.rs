@@ -21,7 +21,7 @@ pub(super) struct Events {
 enum Reading {
     /// Nobody has waited yet. A stream belongs to the runtime of who does.
     NotYet(Option<Inotify>),
-    Stream(EventStream<[u8; BUFFER_BYTES]>),
+    Stream(EventStream<Vec<u8>>),
 }
 
 /// What an event is about.
@@ -79,10 +79,10 @@ impl Events {
 }
 
 impl Reading {
-    fn stream(&mut self) -> io::Result<&mut EventStream<[u8; BUFFER_BYTES]>> {
+    fn stream(&mut self) -> io::Result<&mut EventStream<Vec<u8>>> {
         if let Self::NotYet(inotify) = self {
             let inotify = inotify.take().ok_or(io::ErrorKind::UnexpectedEof)?;
-            *self = Self::Stream(inotify.into_event_stream([0; BUFFER_BYTES])?);
+            *self = Self::Stream(inotify.into_event_stream(vec![0; BUFFER_BYTES])?);
         }
         match self {
             Self::Stream(stream) => Ok(stream),

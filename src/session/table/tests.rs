@@ -231,8 +231,9 @@ fn a_session_at_rest_counts_when_it_was_read() {
 /// The row was read, then the session ended, then the reader comes with it.
 #[test]
 fn what_was_read_before_the_end_does_not_come_back() {
+    type End = fn(&SessionTable);
     let keys = keys(&[1]);
-    let ends: [(&str, fn(&SessionTable)); 3] = [
+    let ends: [(&str, End); 3] = [
         ("ended", |table| assert!(table.end(&id(1)))),
         ("expired", |table| assert_eq!(table.remove_expired(NOW + 600), [id(1)])),
         ("set aside", |table| assert!(table.set_aside(&id(1)))),
