@@ -105,7 +105,7 @@ fn reloads(changes: &[usize]) -> Result<Curve, String> {
     for changed in changes {
         // The port of so many API servers.
         let after = text.replacen(":6443", ":6444", *changed);
-        let after = snapshot(scene::config(&after).sharing(before.config()));
+        let after = snapshot(scene::config_after(before.config(), &after));
         let mut times = Vec::new();
         for _ in 0..SAMPLES {
             let mut maker = Maker::default();

@@ -94,6 +94,11 @@ pub(crate) fn config(text: &str) -> Config {
     fixture::load(text, "bench.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
+/// The same, with `before` in force.
+pub(crate) fn config_after(before: &Config, text: &str) -> Config {
+    fixture::load_after(Some(before), text, "bench.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
 pub(crate) fn snapshot(routes: usize, rules: usize, method: Method) -> Arc<Snapshot> {
     Arc::new(Snapshot::new(Arc::new(config(&configuration(routes, rules, method))), "0123456789abcdef0123456789abcdef"))
 }

@@ -59,7 +59,7 @@ impl<'a> Installation<'a> {
         write("tls.crt", &pair.cert, 0o644);
         write("tls.key", &pair.key, 0o600);
         write("ca.crt", authority.pem(), 0o644);
-        write("token", "a token of a service account", 0o600);
+        write("token", "a-token-of-a-service-account", 0o600);
         write("secret", "a secret for benchmarks only, long enough", 0o600);
         write("client-secret", "unused", 0o600);
         let dir = folder.join("run");
