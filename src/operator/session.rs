@@ -33,18 +33,26 @@ impl Running {
 /// A table of the live sessions, oldest first.
 pub fn list(running: &Running, user: Option<&str>) -> Result<String, String> {
     let request = ListSessionsRequest { user: user.unwrap_or_default().to_owned() };
-    let mut sessions = ask(running, async |mut admin: AdminClient<Channel>| {
+    let (mut sessions, missing) = ask(running, async |mut admin: AdminClient<Channel>| {
         let (metadata, mut parts, extensions) = admin.list_sessions(request).await?.into_parts();
         let mut sessions = Vec::new();
-        while let Some(part) = parts.message().await? {
-            sessions.extend(part.sessions);
-        }
-        Ok(tonic::Response::from_parts(metadata, sessions, extensions))
+        // What came before something could not be read is worth seeing.
+        let missing = loop {
+            match parts.message().await {
+                Ok(Some(part)) => sessions.extend(part.sessions),
+                Ok(None) => break None,
+                Err(status) => break Some(status.message().to_owned()),
+            }
+        };
+        Ok(tonic::Response::from_parts(metadata, (sessions, missing), extensions))
     })?;
     sessions.sort_by(|one, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
     let mut rows = vec![["SESSION", "USER", "IDP", "GROUPS", "AGE", "ENDS IN", "CLIENT", "SOURCE"].map(str::to_owned)];
     rows.extend(sessions.iter().map(|session| row(session, clock::unix_now())));
-    Ok(table(&rows))
+    match missing {
+        None => Ok(table(&rows)),
+        Some(missing) => Err(format!("{}\n{missing}", table(&rows))),
+    }
 }
 
 /// Ends one session or all of a user's.
