@@ -33,7 +33,8 @@ fn an_envoy_of_ones_own_carries_the_requests() {
 
     // Without kubepass nothing passes; when it is back, the same Envoy goes on.
     world.stop_kubepass(false);
-    let refused = whoami();
+    // It would ask again for as long as it is told to.
+    let refused = foo.kubectl(&["--context", PROD_HOST, "--request-timeout", "2s", "auth", "whoami", "-o", "json"]);
     assert!(!refused.stderr.is_empty() && !refused.stdout.contains("foo@example.com"), "{refused:?}");
     world.start_server(&["serve"]);
     until_served(&world, &mut envoy);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Resource, Signal};
 
 use super::super::support::link::Answers;
@@ -127,8 +128,9 @@ fn hide(name: &str, scene: &mut Scene) {
 
 fn show(name: &str, scene: &mut Scene) {
     let [file, away] = here_and_away(name, scene);
-    std::fs::remove_dir(&file).unwrap();
-    std::fs::rename(away, file).unwrap();
+    // In one step: kubepass makes its file anew where there is none, and what it writes into that one would be gone.
+    renameat_with(CWD, &away, CWD, &file, RenameFlags::EXCHANGE).unwrap();
+    std::fs::remove_dir(away).unwrap();
 }
 
 fn here_and_away(name: &str, scene: &Scene) -> [PathBuf; 2] {
