@@ -129,24 +129,27 @@ impl Files<'_> {
         self.secret("secret", "a secret for benchmarks only, long enough");
         self.secret("client-secret", "unused");
         let dir = self.folder.join("run");
-        let dir = dir.display();
-        // The identity provider is never asked: the sessions are there already.
-        let config = format!(
-            "public_url: https://{PUBLIC_HOST}\n\
-             listeners:\n- {{address: 127.0.0.1:{port}, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}\n\
-             control_plane: {{socket_dir: {dir}}}\n\
-             admin: {{address: 127.0.0.1:{admin_port}, socket: {dir}/admin.sock}}\n\
-             secrets: [{{file: secret}}]\n\
-             identity_providers:\n- name: corp\n  issuer: http://127.0.0.1:{}\n  client_id: kubepass\n  client_secret: {{file: client-secret}}\n  \
-             identity: {{username: claims.email, groups: claims.groups}}\n\
-             sessions: {{lifetime: 12h, store: {{embedded: {{path: kubepass.db}}}}}}\n\
-             routes:\n{}\
-             audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n",
-            free_port(),
-            routes(cluster)
-        );
+        let config = configuration(&dir.display().to_string(), port, admin_port, &routes(cluster));
         self.plain("kubepass.yaml", &config);
     }
+}
+
+/// `dir`: of the sockets; the files are named from the folder of the configuration.
+pub(super) fn configuration(dir: &str, port: u16, admin_port: u16, routes: &str) -> String {
+    // The identity provider is never asked: the sessions are there already.
+    format!(
+        "public_url: https://{PUBLIC_HOST}\n\
+         listeners:\n- {{address: 127.0.0.1:{port}, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}\n\
+         control_plane: {{socket_dir: {dir}}}\n\
+         admin: {{address: 127.0.0.1:{admin_port}, socket: {dir}/admin.sock}}\n\
+         secrets: [{{file: secret}}]\n\
+         identity_providers:\n- name: corp\n  issuer: http://127.0.0.1:{}\n  client_id: kubepass\n  client_secret: {{file: client-secret}}\n  \
+         identity: {{username: claims.email, groups: claims.groups}}\n\
+         sessions: {{lifetime: 12h, store: {{embedded: {{path: kubepass.db}}}}}}\n\
+         routes:\n{routes}\
+         audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n",
+        free_port(),
+    )
 }
 
 fn routes(cluster: &Cluster) -> String {

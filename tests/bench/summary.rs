@@ -51,7 +51,12 @@ pub(super) fn of(measured: &Measured, installation: &Installation, plan: &Plan, 
 /// # Errors
 /// Where it could not be written, and why.
 pub(super) fn write(summary: &Value) -> Result<PathBuf, String> {
-    let path = path();
+    write_to(path(), summary)
+}
+
+/// # Errors
+/// As [`write`].
+pub(super) fn write_to(path: PathBuf, summary: &Value) -> Result<PathBuf, String> {
     let text = serde_json::to_string_pretty(summary).map_err(|error| error.to_string())?;
     std::fs::create_dir_all(path.parent().expect("a folder"))
         .and_then(|()| std::fs::write(&path, text + "\n"))

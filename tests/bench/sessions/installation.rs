@@ -11,7 +11,7 @@ use kubepass::server::{clock, publisher};
 use kubepass::session::Session;
 use kubepass::snapshot::Snapshot;
 
-use super::super::kubepass::{POLICY, ROUTES, session};
+use super::super::kubepass::{POLICY, ROUTES, configuration, session};
 use super::super::support::leash::{self, Process};
 use super::super::support::pki::Authority;
 use super::super::support::ports::free_port;
@@ -63,7 +63,7 @@ impl<'a> Installation<'a> {
         write("secret", "a secret for benchmarks only, long enough", 0o600);
         write("client-secret", "unused", 0o600);
         let dir = folder.join("run");
-        write("kubepass.yaml", &configuration(&dir.display().to_string(), admin_port), 0o644);
+        write("kubepass.yaml", &configuration(&dir.display().to_string(), free_port(), admin_port, &routes()), 0o644);
         let snapshot = publisher::load_once(&folder.join("kubepass.yaml")).unwrap_or_else(|error| panic!("{error}"));
         let installation = Self { run, name, folder, admin_port, snapshot, sessions, since: clock::unix_now() };
         installation.store();
@@ -124,26 +124,12 @@ impl<'a> Installation<'a> {
     }
 }
 
-fn configuration(dir: &str, admin_port: u16) -> String {
+fn routes() -> String {
     let route = |number: usize| {
         format!(
             "- name: route-{number}\n  host: route-{number}.k8s.localhost\n  kubernetes:\n    server: https://10.0.0.{number}:6443\n    \
              ca: {{file: ca.crt}}\n    impersonate: {{token: {{file: token}}}}\n  policy:{POLICY}\n"
         )
     };
-    format!(
-        "public_url: https://pass.localhost\n\
-         listeners:\n- {{address: 127.0.0.1:{}, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}\n\
-         control_plane: {{socket_dir: {dir}}}\n\
-         admin: {{address: 127.0.0.1:{admin_port}, socket: {dir}/admin.sock}}\n\
-         secrets: [{{file: secret}}]\n\
-         identity_providers:\n- name: corp\n  issuer: http://127.0.0.1:{}\n  client_id: kubepass\n  client_secret: {{file: client-secret}}\n  \
-         identity: {{username: claims.email, groups: claims.groups}}\n\
-         sessions: {{lifetime: 12h, store: {{embedded: {{path: kubepass.db}}}}}}\n\
-         routes:\n{}\
-         audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n",
-        free_port(),
-        free_port(),
-        (1..=ROUTES).map(route).collect::<String>()
-    )
+    (1..=ROUTES).map(route).collect()
 }

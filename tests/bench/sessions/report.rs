@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::super::summary::write_to;
+
 /// What was promised: milliseconds at 100,000 sessions, megabytes at 10,000 and at 1,000,000.
 const READY_MS: (u64, f64) = (100_000, 300.0);
 const MEMORY_MB: [(u64, f64); 2] = [(10_000, 40.0), (1_000_000, 300.0)];
@@ -85,12 +87,7 @@ pub(crate) fn markdown() -> Option<String> {
 /// # Errors
 /// Where it could not be written, and why.
 pub(super) fn write(summary: &Value) -> Result<PathBuf, String> {
-    let path = path();
-    let text = serde_json::to_string_pretty(summary).map_err(|error| error.to_string())?;
-    std::fs::create_dir_all(path.parent().expect("a folder"))
-        .and_then(|()| std::fs::write(&path, text + "\n"))
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(path)
+    write_to(path(), summary)
 }
 
 fn path() -> PathBuf {
