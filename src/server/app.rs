@@ -190,8 +190,18 @@ async fn tried(path: Option<&Path>) -> Result<EnvoyProgram, StartError> {
     Ok(program)
 }
 
+/// The first random bytes of a process cost the library some 80 ms of jitter measurements, which a start would stand and wait for. Begun now, on a thread of
+/// its own, they are there when the first key or nonce is made; where the thread does not start, whoever needs them first waits, as without it.
+fn gather_entropy() {
+    let gather = || {
+        let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
+    };
+    let _ = std::thread::Builder::new().name("entropy".into()).spawn(gather);
+}
+
 impl Parts {
     async fn build(options: &Options) -> Result<Self, StartError> {
+        gather_entropy();
         let mut publisher = Publisher::load(&options.config)?;
         let snapshot = publisher.snapshot();
         paths::check(snapshot.load().config())?;

@@ -5,9 +5,10 @@ use std::io::ErrorKind;
 use std::ops::Bound;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageError, TableDefinition,
+    Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTableMetadata, StorageError, TableDefinition,
     TableError,
 };
 
@@ -25,6 +26,10 @@ const RECORDS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("rec
 /// What is asked for often is in memory as sessions, and the machine keeps pages of files by itself, so a small cache does; the library's own default is
 /// 1 GiB.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// Threads that read the file at a start; more would wait for each other's pages.
+const MOST_READERS: usize = 4;
+
+type Ids = (Bound<[u8; 16]>, Bound<[u8; 16]>);
 
 /// An open store file. After an error of a write it must be opened anew.
 #[derive(Debug)]
@@ -160,12 +165,19 @@ impl SessionFile {
         Ok(Page { more: rows.len() == most, rows })
     }
 
+    /// Reads with several processors, since a start waits for it.
     fn try_ends(&self) -> Result<Vec<Resting>, redb::Error> {
         let sessions = self.database.begin_read()?.open_table(SESSIONS)?;
         let mut ends = Vec::with_capacity(usize::try_from(sessions.len()?).unwrap_or(0));
-        for entry in sessions.iter()? {
-            let (id, value) = entry?;
-            ends.push(Resting { id: SessionId::from_random(id.value()), expires_at: row::expires_at(value.value()) });
+        let readers = thread::available_parallelism().map_or(1, usize::from).min(MOST_READERS);
+        let parts = thread::scope(|scope| {
+            let sessions = &sessions;
+            let begun: Vec<_> = (0..readers).map(|part| scope.spawn(move || ends_within(sessions, part_of_ids(part, readers)))).collect();
+            let ended = begun.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            ended.collect::<Vec<_>>()
+        });
+        for part in parts {
+            ends.append(&mut part?);
         }
         Ok(ends)
     }
@@ -193,6 +205,22 @@ impl SessionFile {
             other => file_error(&self.path, &other),
         }
     }
+}
+
+fn ends_within(sessions: &ReadOnlyTable<[u8; 16], &[u8]>, ids: Ids) -> Result<Vec<Resting>, redb::Error> {
+    let mut ends = Vec::new();
+    for entry in sessions.range::<[u8; 16]>(ids)? {
+        let (id, value) = entry?;
+        ends.push(Resting { id: SessionId::from_random(id.value()), expires_at: row::expires_at(value.value()) });
+    }
+    Ok(ends)
+}
+
+/// The part of that number (from 0) of so many, at most 256, that the random ids fall into equally.
+fn part_of_ids(part: usize, parts: usize) -> Ids {
+    let first =
+        |part: usize| u8::try_from(part * (usize::from(u8::MAX) + 1) / parts).ok().map(|first| (u128::from(first) << 120).to_be_bytes());
+    (first(part).map_or(Bound::Unbounded, Bound::Included), first(part + 1).map_or(Bound::Unbounded, Bound::Excluded))
 }
 
 fn builder() -> Builder {
@@ -257,4 +285,23 @@ fn file_error(path: &Path, detail: &dyn std::fmt::Display) -> StoreError {
 
 fn damaged(path: &Path, detail: &dyn std::fmt::Display) -> StoreError {
     StoreError::Damaged { path: path.to_owned(), detail: detail.to_string().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeBounds as _;
+
+    use super::*;
+
+    #[test]
+    fn every_id_falls_into_one_part() {
+        for parts in [1, 2, 3, 4, 7, 255, 256] {
+            for id in
+                (0..=u8::MAX).flat_map(|first| [0, 1, u8::MAX].map(|rest| std::array::from_fn(|at| if at == 0 { first } else { rest })))
+            {
+                let with_it = (0..parts).filter(|part| part_of_ids(*part, parts).contains(&id)).count();
+                assert_eq!(with_it, 1, "{id:?} of {parts}");
+            }
+        }
+    }
 }
