@@ -143,6 +143,16 @@ mod tests {
         assert_eq!(bootstrap["admin"]["address"]["pipe"]["mode"], 0o600);
         assert_eq!(bootstrap["layered_runtime"]["layers"].as_array().unwrap().len(), 1);
     }
+
+    #[test]
+    fn an_envoy_that_missed_kubepass_for_long_asks_again_within_seconds() {
+        for text in [MANAGED, include_str!("../../envoy/sidecar.yaml"), include_str!("../../envoy/gateway.yaml")] {
+            let bootstrap: serde_json::Value = serde_yaml::from_str(text).unwrap();
+            let service = &bootstrap["dynamic_resources"]["ads_config"]["grpc_services"][0]["envoy_grpc"];
+            assert_eq!(service["retry_policy"]["retry_back_off"], serde_json::json!({"base_interval": "0.5s", "max_interval": "3s"}));
+        }
+    }
+
     #[test]
     fn an_envoy_of_ones_own_differs_by_its_name_and_its_admin_socket_alone() {
         let input = BootstrapInput { socket_dir: "/run/kubepass" };
