@@ -13,9 +13,10 @@ use super::scene::{Options, Scene};
 
 const VARIABLE: &str = "KUBEPASS_TEST_DEFENCES_OFF";
 
-/// `filter`: part of the names of the defences to look at.
+/// `filter`: parts of the names of the defences to look at, with commas between them.
 pub(super) fn run(filter: Option<&str>) -> ExitCode {
-    let rows: Vec<&Row> = ROWS.iter().filter(|row| filter.is_none_or(|filter| row.defence.contains(filter))).collect();
+    let rows: Vec<&Row> =
+        ROWS.iter().filter(|row| filter.is_none_or(|filter| filter.split(',').any(|part| row.defence.contains(part)))).collect();
     let mut scene = Scene::start(Options::default());
     println!("{} defences, turned off on the installation of {}", rows.len(), scene.world.run.path().display());
     let wrong = rows.iter().filter(|row| !is_as_written(&mut scene, row)).count();
