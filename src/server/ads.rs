@@ -27,7 +27,7 @@ use crate::xds::resource::TypeUrl;
 use crate::xds::resources::NodeResources;
 use crate::xds::stream::{Limits, Protocol, Push};
 
-use shares::Shares;
+use shares::{Place, Shares};
 
 pub use admission::Admission;
 pub use announce::announce_drains;
@@ -95,8 +95,8 @@ pub struct Ads {
     warned: Seldom,
 }
 
-/// What a stream sends, until it ends with a status.
-type Responses = mpsc::Receiver<Result<Push, Status>>;
+/// What a stream sends, until it ends with a status, and its place.
+type Opened = (mpsc::Receiver<Result<Push, Status>>, Arc<Place>);
 
 impl Ads {
     /// Serves to each Envoy what `resources` holds for the node that it is. When `draining` is cancelled, or the sender of `resources` is gone, streams end with `Unavailable`;
@@ -123,7 +123,7 @@ impl Ads {
     }
 
     /// `only`: the type of a service of one type.
-    fn open<P>(&self, only: Option<TypeUrl>, peer: Option<Peer>, requests: Streaming<P::Request>) -> Result<Responses, Status>
+    fn open<P>(&self, only: Option<TypeUrl>, peer: Option<Peer>, requests: Streaming<P::Request>) -> Result<Opened, Status>
     where
         P: Protocol + 'static,
         P::Request: Send,
@@ -139,10 +139,10 @@ impl Ads {
             self.warn(&full);
             Status::resource_exhausted(full.to_string())
         })?;
-        let (outbound, responses) = mpsc::channel(OUTBOUND);
+        let (place, (outbound, responses)) = (share.place(), mpsc::channel(OUTBOUND));
         let task = stream_task::StreamTask::<P>::new(self, peer, only, share, outbound);
         tokio::spawn(task.run(requests, self.draining.clone()));
-        Ok(responses)
+        Ok((responses, place))
     }
 
     fn warn(&self, why: &dyn std::fmt::Display) {

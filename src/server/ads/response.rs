@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::http::HeaderMap;
@@ -11,6 +12,7 @@ use hyper::body::{Body, Frame};
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::shares::Place;
 use crate::xds::stream::{Outgoing, Protocol, Push};
 
 /// Bytes of a piece, and at most one resource more.
@@ -25,11 +27,25 @@ pub(super) struct Responses<P> {
     message: Option<Outgoing<P>>,
     /// The status was sent: nothing follows.
     ended: bool,
+    /// As long as anything is left to write, whether or not the client asks for more.
+    place: Arc<Place>,
+}
+
+/// Bytes on their way: what the client does not read waits in the connection, and the stream is not gone before.
+struct Piece {
+    bytes: Vec<u8>,
+    _place: Arc<Place>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl<P: Protocol> Responses<P> {
-    pub(super) fn new(messages: mpsc::Receiver<Result<Push, Status>>) -> Self {
-        Self { messages, message: None, ended: false }
+    pub(super) fn new(messages: mpsc::Receiver<Result<Push, Status>>, place: Arc<Place>) -> Self {
+        Self { messages, message: None, ended: false, place }
     }
 
     fn begin(&mut self, push: Push) -> Result<Frame<Bytes>, Status> {
@@ -44,7 +60,7 @@ impl<P: Protocol> Responses<P> {
     fn go_on(&mut self, mut message: Outgoing<P>, mut piece: Vec<u8>) -> Frame<Bytes> {
         message.write(&mut piece, PIECE);
         self.message = Some(message).filter(|message| !message.is_written());
-        Frame::data(piece.into())
+        Frame::data(Bytes::from_owner(Piece { bytes: piece, _place: Arc::clone(&self.place) }))
     }
 
     fn end(&mut self, status: &Status) -> Result<Frame<Bytes>, Status> {

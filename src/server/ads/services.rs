@@ -80,8 +80,8 @@ impl Services {
         let decoder = ProstCodec::<P::Request, P::Request>::default().decoder();
         // Without an encoding, a message that says it is compressed ends the stream.
         let requests = Streaming::new_request(decoder, body, None, Some(self.0.limits.request_bytes));
-        let messages = self.0.open::<P>(only, parts.extensions.get().cloned(), requests)?;
-        let mut response = Response::new(Body::new(Responses::<P>::new(messages)));
+        let (messages, place) = self.0.open::<P>(only, parts.extensions.get().cloned(), requests)?;
+        let mut response = Response::new(Body::new(Responses::<P>::new(messages, place)));
         response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
         Ok(response)
     }

@@ -25,11 +25,18 @@ struct Taken {
     name_cost: usize,
 }
 
+/// A stream's place. It is taken until both who reads the stream's requests and who writes its responses have dropped it: a client may say that
+/// nothing follows, and leave for ever unread what it has asked for.
+#[derive(Debug)]
+pub(super) struct Place {
+    shares: Arc<Shares>,
+    node: Option<Arc<str>>,
+}
+
 /// What one stream takes, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
-    shares: Arc<Shares>,
-    node: Option<Arc<str>>,
+    place: Arc<Place>,
     name_cost: usize,
 }
 
@@ -62,7 +69,7 @@ impl Shares {
             return Err(TooMuch::Streams(book.all.streams));
         }
         book.change(node, |taken| taken.streams += 1);
-        Ok(Share { shares: Arc::clone(self), node: node.cloned(), name_cost: 0 })
+        Ok(Share { place: Arc::new(Place { shares: Arc::clone(self), node: node.cloned() }), name_cost: 0 })
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -71,16 +78,21 @@ impl Shares {
 }
 
 impl Share {
+    pub(super) fn place(&self) -> Arc<Place> {
+        Arc::clone(&self.place)
+    }
+
     /// The stream's names cost so much now.
     pub(super) fn names_cost(&mut self, cost: usize) -> Result<(), TooMuch> {
         let before = std::mem::replace(&mut self.name_cost, cost);
         if before == cost {
             return Ok(());
         }
-        let (limits, mut book) = (self.shares.limits, self.shares.book());
-        book.change(self.node.as_ref(), |taken| taken.name_cost = taken.name_cost.saturating_sub(before).saturating_add(cost));
+        let Place { shares, node } = &*self.place;
+        let (limits, mut book) = (shares.limits, shares.book());
+        book.change(node.as_ref(), |taken| taken.name_cost = taken.name_cost.saturating_sub(before).saturating_add(cost));
         let over = |taken: Taken, limit: usize| cost > before && taken.name_cost > limit;
-        match &self.node {
+        match node {
             _ if over(book.all, limits.name_cost) => Err(TooMuch::Names),
             Some(node) if over(book.of(node), limits.name_cost_of_one_node) => Err(TooMuch::NamesOfNode(Arc::clone(node))),
             _ => Ok(()),
@@ -90,11 +102,14 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let cost = self.name_cost;
-        self.shares.book().change(self.node.as_ref(), |taken| {
-            taken.streams = taken.streams.saturating_sub(1);
-            taken.name_cost = taken.name_cost.saturating_sub(cost);
-        });
+        let Place { shares, node } = &*self.place;
+        shares.book().change(node.as_ref(), |taken| taken.name_cost = taken.name_cost.saturating_sub(self.name_cost));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shares.book().change(self.node.as_ref(), |taken| taken.streams = taken.streams.saturating_sub(1));
     }
 }
 

@@ -53,7 +53,9 @@ impl Fixture {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
-        AggregatedDiscoveryServiceClient::new(Endpoint::from_static("http://xds").connect_with_connector(connect).await.unwrap())
+        // Small, so that what is not read waits in kubepass.
+        let endpoint = Endpoint::from_static("http://xds").initial_stream_window_size(65_535);
+        AggregatedDiscoveryServiceClient::new(endpoint.connect_with_connector(connect).await.unwrap())
     }
 
     async fn stream(&self) -> Result<Envoy, Status> {
@@ -194,6 +196,28 @@ async fn gcp_570_913_916_1036_579_streams_that_close_leave_something() {
         drop(envoy);
         fixture.until("the stream is gone", |state| state.streams().is_empty()).await;
     }
+}
+
+/// It would otherwise have as many streams as it likes, each with all that it asked for.
+#[tokio::test]
+async fn a_client_that_asks_no_more_and_reads_nothing_keeps_its_place() {
+    let mut builder = ResourceSet::builder();
+    builder.insert(TypeUrl::Secret, Resource { name: "s".into(), version: "1".into(), body: vec![b'x'; 1 << 20].into() }).unwrap();
+    let fixture = Fixture::start(AdsLimits { streams: 1, ..AdsLimits::default() }, builder.build()).await;
+    let mut envoy = fixture.stream().await.unwrap();
+    envoy.ask(TypeUrl::Secret, &["s"], "", None).await;
+    fixture.until("it is pushed", |state| state.counts(TypeUrl::Secret).pushed == 1).await;
+    let Envoy { requests, responses, .. } = envoy;
+    drop(requests);
+    fixture.until("nothing is read from it any more", |state| state.streams().is_empty()).await;
+    assert_eq!(fixture.stream().await.err().unwrap().code(), Code::ResourceExhausted);
+    drop(responses);
+    let freed = async {
+        while fixture.stream().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, freed).await.expect("a place");
 }
 
 /// An Envoy at its start: it asks for each secret in a request of its own, and whatever else it has to say comes after them.
