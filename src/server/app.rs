@@ -147,8 +147,11 @@ impl App {
         let admin_address = parts.serve(admission, &tasks, &readiness)?;
         if let Some(program) = program {
             let settings = Settings::new(program.path, parts.snapshot.load().config().control_plane.socket_dir.clone());
+            let streams = Arc::clone(&parts.streams);
+            // It has no name.
+            let ended = move || streams.forget_those_of(None);
             // It ends first: open streams and the requests of its last connections need all the others.
-            tasks.spawn_first("envoy", managed_envoy::run(settings, parts.envoy.clone(), tasks.draining()));
+            tasks.spawn_first("envoy", managed_envoy::run(settings, parts.envoy.clone(), ended, tasks.draining()));
         }
         parts.work(&tasks);
         tracing::info!(admin.address = %admin_address, "kubepass runs");

@@ -3,7 +3,8 @@
 //! stream in a while that it is still there, and one of which nothing was heard for long counts no more: what is lost costs its owner a place for some
 //! minutes, and nobody for good. Times come as arguments.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::identity::Principal;
@@ -12,6 +13,8 @@ use crate::identity::Principal;
 const LEASE_SECONDS: u64 = 900;
 /// Streams of all that are counted; further ones are refused.
 const MAX_OF_ALL: usize = 500_000;
+/// Streams that are forgotten at a time: checks wait for no more than that.
+const SLICE: usize = 512;
 
 /// All streams that count, shared by who grants them and by who hears of their end.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub struct LiveStreams {
 }
 
 /// A stream, as the Envoy names it that it goes through. No other's word counts for it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
     node: Option<Arc<str>>,
     request_id: Arc<str>,
@@ -31,11 +34,27 @@ pub struct StreamId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
+/// A stream that was counted and has not been granted yet: it counts no more when this is dropped, for who asked may have left meanwhile.
+#[derive(Debug)]
+pub struct Begun<'a> {
+    streams: &'a LiveStreams,
+    stream: Option<StreamId>,
+}
+
 #[derive(Debug, Default)]
 struct Book {
-    owners: HashMap<StreamId, Arc<Principal>>,
-    /// With the second until which each counts.
-    of: HashMap<Arc<Principal>, HashMap<StreamId, u64>>,
+    streams: HashMap<StreamId, Live>,
+    /// How many each has, of those that have any.
+    counts: HashMap<Arc<Principal>, usize>,
+    /// The streams by when they lapse.
+    lapses: BTreeSet<(u64, StreamId)>,
+}
+
+#[derive(Debug)]
+struct Live {
+    owner: Arc<Principal>,
+    /// The second until which it counts.
+    until: u64,
 }
 
 impl StreamId {
@@ -52,31 +71,25 @@ impl Default for LiveStreams {
 }
 
 impl LiveStreams {
-    /// Counts a stream that is granted; `most` is how many its owner may have.
+    /// Counts a stream that is about to be granted; `most` is how many its owner may have.
     ///
     /// # Errors
     /// When they have as many, or all together have as many as there may be.
-    pub fn begin(&self, owner: &Principal, stream: StreamId, most: usize, now: u64) -> Result<(), TooMany> {
+    pub fn begin(&self, owner: &Principal, stream: StreamId, most: usize, now: u64) -> Result<Begun<'_>, TooMany> {
         let mut book = self.book();
-        if book.count_of(owner) >= most {
-            book.forget_lapsed(owner, now);
-        }
-        if book.count_of(owner) >= most || book.owners.len() >= self.most {
+        // An Envoy that gives two requests one id has one of them counted.
+        book.end(&stream);
+        let is_full = |book: &Book| book.count_of(owner) >= most || book.streams.len() >= self.most;
+        if is_full(&book) && (book.forget_lapsed(now) == 0 || is_full(&book)) {
             return Err(TooMany);
         }
-        let owner = book.of.get_key_value(owner).map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known));
-        book.of.entry(Arc::clone(&owner)).or_default().insert(stream.clone(), now.saturating_add(LEASE_SECONDS));
-        book.owners.insert(stream, owner);
-        Ok(())
+        book.begin(owner, stream.clone(), now.saturating_add(LEASE_SECONDS));
+        Ok(Begun { streams: self, stream: Some(stream) })
     }
 
     /// The stream is there still.
     pub fn renew(&self, stream: &StreamId, now: u64) {
-        let mut book = self.book();
-        let Some(owner) = book.owners.get(stream).cloned() else { return };
-        if let Some(until) = book.of.get_mut(&owner).and_then(|streams| streams.get_mut(stream)) {
-            *until = now.saturating_add(LEASE_SECONDS);
-        }
+        self.book().renew(stream, now.saturating_add(LEASE_SECONDS));
     }
 
     /// The stream has ended. Most that end were never counted.
@@ -84,18 +97,22 @@ impl LiveStreams {
         self.book().end(stream);
     }
 
-    /// Forgets the streams of which nothing was heard for long.
-    pub fn sweep(&self, now: u64) {
-        let mut book = self.book();
-        let owners: Vec<_> = book.of.keys().cloned().collect();
-        for owner in owners {
-            book.forget_lapsed(&owner, now);
+    /// Forgets some of the streams of which nothing was heard for long, and says whether there may be others.
+    pub fn forget_some(&self, now: u64) -> bool {
+        self.book().forget_lapsed(now) == SLICE
+    }
+
+    /// The Envoy has ended, and can tell of none of its streams any more: people come back at once, with as many as they had.
+    pub fn forget_those_of(&self, node: Option<&Arc<str>>) {
+        let mut after = None;
+        while let Some(last) = self.book().forget_some_of(node, after.as_ref()) {
+            after = Some(last);
         }
     }
 
     /// How many count.
     pub fn len(&self) -> usize {
-        self.book().owners.len()
+        self.book().streams.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -107,31 +124,75 @@ impl LiveStreams {
     }
 }
 
+impl Begun<'_> {
+    /// It goes on.
+    pub fn granted(mut self) {
+        self.stream = None;
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.stream {
+            self.streams.end(stream);
+        }
+    }
+}
+
 impl Book {
     fn count_of(&self, owner: &Principal) -> usize {
-        self.of.get(owner).map_or(0, HashMap::len)
+        self.counts.get(owner).copied().unwrap_or(0)
+    }
+
+    fn begin(&mut self, owner: &Principal, stream: StreamId, until: u64) {
+        let owner = self.counts.get_key_value(owner).map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known));
+        *self.counts.entry(Arc::clone(&owner)).or_default() += 1;
+        self.lapses.insert((until, stream.clone()));
+        self.streams.insert(stream, Live { owner, until });
+    }
+
+    fn renew(&mut self, stream: &StreamId, until: u64) {
+        let Some(live) = self.streams.get_mut(stream) else { return };
+        let before = std::mem::replace(&mut live.until, until);
+        self.lapses.remove(&(before, stream.clone()));
+        self.lapses.insert((until, stream.clone()));
     }
 
     fn end(&mut self, stream: &StreamId) {
-        let Some(owner) = self.owners.remove(stream) else { return };
-        let Some(streams) = self.of.get_mut(&owner) else { return };
-        streams.remove(stream);
-        if streams.is_empty() {
-            self.of.remove(&owner);
+        let Some((stream, Live { owner, until })) = self.streams.remove_entry(stream) else { return };
+        self.lapses.remove(&(until, stream));
+        let Some(count) = self.counts.get_mut(&owner) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.counts.remove(&owner);
         }
     }
 
-    fn forget_lapsed(&mut self, owner: &Principal, now: u64) {
-        let Some(streams) = self.of.get(owner) else { return };
-        let lapsed: Vec<_> = streams.iter().filter(|(_, until)| **until <= now).map(|(stream, _)| stream.clone()).collect();
-        for stream in lapsed {
-            self.end(&stream);
+    /// Looks at some behind `after`, and gives the last of them; `None` when there are no more.
+    fn forget_some_of(&mut self, node: Option<&Arc<str>>, after: Option<&(u64, StreamId)>) -> Option<(u64, StreamId)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let some: Vec<_> = self.lapses.range((from, Bound::Unbounded)).take(SLICE).cloned().collect();
+        for (_, stream) in some.iter().filter(|(_, stream)| stream.node.as_ref() == node) {
+            self.end(stream);
         }
+        some.into_iter().last()
+    }
+
+    /// Says how many it forgot; there may be more where that is [`SLICE`].
+    fn forget_lapsed(&mut self, now: u64) -> usize {
+        let lapsed: Vec<StreamId> =
+            self.lapses.iter().take_while(|(until, _)| *until <= now).take(SLICE).map(|(_, stream)| stream.clone()).collect();
+        for stream in &lapsed {
+            self.end(stream);
+        }
+        lapsed.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
     use crate::envoy_names::STILL_THERE_SECONDS;
 
@@ -143,10 +204,15 @@ mod tests {
         StreamId::new(None, id)
     }
 
+    /// Whose, and its id.
+    fn begin(streams: &LiveStreams, (subject, id): (&str, &str), most: usize, now: u64) -> Result<(), TooMany> {
+        streams.begin(&who(subject), stream(id), most, now).map(Begun::granted)
+    }
+
     #[test]
     fn one_person_leaves_the_others_their_streams() {
         let streams = LiveStreams::default();
-        let begin = |subject: &str, id: &str| streams.begin(&who(subject), stream(id), 2, 0);
+        let begin = |subject: &str, id: &str| begin(&streams, (subject, id), 2, 0);
         assert_eq!((begin("a", "1"), begin("a", "2"), begin("a", "3")), (Ok(()), Ok(()), Err(TooMany)));
         assert_eq!(begin("b", "4"), Ok(()));
         // The refused one was never counted, and one that ended makes room.
@@ -158,20 +224,23 @@ mod tests {
         for id in ["2", "3", "4"] {
             streams.end(&stream(id));
         }
-        assert!(streams.is_empty() && streams.book().of.is_empty(), "nothing is kept of those that ended");
+        assert!(
+            streams.is_empty() && streams.book().counts.is_empty() && streams.book().lapses.is_empty(),
+            "nothing is kept of those that ended"
+        );
     }
 
     #[test]
     fn all_together_have_a_limit_too() {
         let streams = LiveStreams { most: 2, ..LiveStreams::default() };
-        let begin = |subject: &str| streams.begin(&who(subject), stream(subject), 2, 0);
+        let begin = |subject: &str| begin(&streams, (subject, subject), 2, 0);
         assert_eq!((begin("a"), begin("b"), begin("c")), (Ok(()), Ok(()), Err(TooMany)));
     }
 
     #[test]
     fn an_end_that_was_lost_costs_a_place_for_some_minutes() {
         let streams = LiveStreams::default();
-        let begin = |id: &str, now| streams.begin(&who("a"), stream(id), 2, now);
+        let begin = |id: &str, now| begin(&streams, ("a", id), 2, now);
         assert_eq!((begin("1", 0), begin("2", 0)), (Ok(()), Ok(())));
         // It is heard of one of them, as Envoy tells it, and once not.
         for now in [STILL_THERE_SECONDS, 3 * STILL_THERE_SECONDS] {
@@ -180,9 +249,9 @@ mod tests {
         assert_eq!(begin("3", LEASE_SECONDS - 1), Err(TooMany));
         assert_eq!(begin("3", LEASE_SECONDS), Ok(()));
         assert_eq!(begin("4", LEASE_SECONDS), Err(TooMany));
-        streams.sweep(LEASE_SECONDS);
+        assert!(!streams.forget_some(LEASE_SECONDS));
         assert_eq!(streams.len(), 2);
-        streams.sweep(10 * LEASE_SECONDS);
+        assert!(!streams.forget_some(10 * LEASE_SECONDS));
         assert!(streams.is_empty());
         // Of what is not counted nothing is kept.
         streams.renew(&stream("5"), 0);
@@ -193,12 +262,51 @@ mod tests {
     fn no_envoy_speaks_of_anothers_streams() {
         let streams = LiveStreams::default();
         let (edge, other) = (Arc::from("edge"), Arc::from("other"));
-        assert_eq!(streams.begin(&who("a"), StreamId::new(Some(&edge), "1"), 1, 0), Ok(()));
+        streams.begin(&who("a"), StreamId::new(Some(&edge), "1"), 1, 0).unwrap().granted();
         for foreign in [StreamId::new(Some(&other), "1"), StreamId::new(None, "1")] {
             streams.end(&foreign);
         }
         assert_eq!(streams.len(), 1);
         streams.end(&StreamId::new(Some(&edge), "1"));
         assert!(streams.is_empty());
+    }
+
+    /// An Envoy makes the ids, and one that means harm makes one for two people.
+    #[test]
+    fn two_streams_of_one_id_keep_no_place_for_ever() {
+        let streams = LiveStreams::default();
+        assert_eq!((begin(&streams, ("a", "1"), 1, 0), begin(&streams, ("b", "1"), 1, 0)), (Ok(()), Ok(())));
+        assert_eq!(begin(&streams, ("a", "2"), 1, 0), Ok(()), "the first counts no more");
+        assert!(!streams.forget_some(LEASE_SECONDS));
+        assert!(streams.is_empty() && streams.book().counts.is_empty() && streams.book().lapses.is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_is_not_granted_after_all_takes_no_place() {
+        let streams = LiveStreams::default();
+        drop(streams.begin(&who("a"), stream("1"), 1, 0).unwrap());
+        assert!(streams.is_empty());
+    }
+
+    /// However many there are: checks wait for no more than a part of them.
+    #[test]
+    fn what_lapses_is_forgotten_part_by_part() {
+        let streams = LiveStreams::default();
+        for id in 0..2 * SLICE + 1 {
+            assert_eq!(begin(&streams, ("a", &id.to_string()), usize::MAX, 0), Ok(()));
+        }
+        let left: Vec<(bool, usize)> = (0..3).map(|_| (streams.forget_some(LEASE_SECONDS), streams.len())).collect();
+        assert_eq!(left, [(true, SLICE + 1), (true, 1), (false, 0)]);
+    }
+
+    #[test]
+    fn streams_of_an_envoy_that_has_ended_take_no_place() {
+        let (streams, edge) = (LiveStreams::default(), Arc::from("edge"));
+        for id in 0..2 * SLICE + 1 {
+            assert_eq!(begin(&streams, ("a", &id.to_string()), usize::MAX, 0), Ok(()));
+        }
+        streams.begin(&who("a"), StreamId::new(Some(&edge), "1"), usize::MAX, 0).unwrap().granted();
+        streams.forget_those_of(None);
+        assert_eq!((streams.len(), streams.book().count_of(&who("a"))), (1, 1));
     }
 }

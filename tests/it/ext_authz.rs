@@ -53,11 +53,15 @@ impl Bench {
     }
 
     fn at_route(snapshot: Arc<Snapshot>, groups: &[&str], route: &str) -> Self {
+        Self::with_durability(snapshot, groups, route, Durability::Written)
+    }
+
+    fn with_durability(snapshot: Arc<Snapshot>, groups: &[&str], route: &str, durability: Durability) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = AuditSettings {
             sinks: vec![AuditSink::File { path: folder.path().join("audit.jsonl") }],
             on_failure: OnAuditFailure::Deny,
-            durability: Durability::Written,
+            durability,
         };
         let now = clock::unix_now();
         let session = |subject: &str, id: u8| Session {
@@ -314,6 +318,26 @@ fn one_person_has_so_many_streams_and_no_more() {
     assert_eq!(streams.len(), 4);
     streams.end(&StreamId::new(None, "id-1"));
     assert_eq!((ask(&bench.token, watch, 6), ask(&bench.token, watch, 7)), ("allow".into(), "too_many_streams".into()));
+}
+
+/// Envoy gives up a check whose client has gone. Its word of the request's end may have come before: nobody would end the stream again.
+#[test]
+fn a_check_that_is_given_up_leaves_no_stream_behind() {
+    // Its audit line is waited for.
+    let bench = Bench::with_durability(fixture::snapshot_of("config/two-clusters.yaml"), &["sre"], "prod", Durability::Synced);
+    let streams = Arc::new(LiveStreams::default());
+    let service = bench.service.clone().with_streams(Arc::clone(&streams));
+    let question = asked_by(&bench.token, "/api/v1/pods?watch=true", 1);
+    bench.runtime.block_on(async {
+        let message = question.encode_to_vec();
+        let mut check = Box::pin(service.check(&message, None));
+        assert!(futures::poll!(&mut check).is_pending());
+        assert_eq!(streams.len(), 1);
+        drop(check);
+        assert!(streams.is_empty());
+        assert!(service.check(&message, None).await.is_ok());
+        assert_eq!(streams.len(), 1);
+    });
 }
 
 fn text_of(answer: &CheckResponse) -> String {

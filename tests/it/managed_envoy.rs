@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kubepass::server::ads::{Ads, AdsLimits, AdsState};
@@ -75,7 +76,7 @@ async fn the_pinned_envoy_is_located() {
 async fn it_serves_its_private_admin_socket_and_ends_when_told() {
     let (folder, settings) = prepared();
     let (metrics, stop) = (EnvoyMetrics::default(), CancellationToken::new());
-    let task = tokio::spawn(run(settings.clone(), metrics.clone(), stop.clone()));
+    let task = tokio::spawn(run(settings.clone(), metrics.clone(), || {}, stop.clone()));
     until_it_answers(&settings).await;
     let mode = |name: &str| std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("envoy-admin.sock"), mode("envoy-bootstrap.yaml")), (0o600, 0o600));
@@ -90,7 +91,12 @@ async fn it_serves_its_private_admin_socket_and_ends_when_told() {
 async fn one_that_dies_is_started_again() {
     let (folder, settings) = prepared();
     let (metrics, stop) = (EnvoyMetrics::default(), CancellationToken::new());
-    let task = tokio::spawn(run(settings.clone(), metrics.clone(), stop.clone()));
+    let ends = Arc::new(AtomicUsize::new(0));
+    let ended = {
+        let ends = Arc::clone(&ends);
+        move || drop(ends.fetch_add(1, Ordering::Relaxed))
+    };
+    let task = tokio::spawn(run(settings.clone(), metrics.clone(), ended, stop.clone()));
     until_seen(&metrics).await;
     let before = envoys(folder.path());
     assert_eq!(before.len(), 1);
@@ -101,8 +107,10 @@ async fn one_that_dies_is_started_again() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     until_it_answers(&settings).await;
+    assert_eq!(ends.load(Ordering::Relaxed), 1, "who counts its streams was told");
     stop.cancel();
     tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
+    assert_eq!(ends.load(Ordering::Relaxed), 1, "an end that was asked for is none of its own");
 }
 
 #[tokio::test]
@@ -110,7 +118,7 @@ async fn one_that_never_serves_is_an_error_with_its_words() {
     let (folder, mut settings) = prepared();
     // A folder stands where its admin socket should be.
     std::fs::create_dir(folder.path().join("envoy-admin.sock")).unwrap();
-    let run = |settings: Settings| run(settings, EnvoyMetrics::default(), CancellationToken::new());
+    let run = |settings: Settings| run(settings, EnvoyMetrics::default(), || {}, CancellationToken::new());
     let error = tokio::time::timeout(PATIENCE, run(settings.clone())).await.unwrap().unwrap_err();
     assert!(matches!(&error, ManagedEnvoyError::NeverServed { .. }) && error.to_string().contains("envoy-admin.sock"), "{error}");
     settings.program = "/nonexistent/envoy".into();
@@ -129,7 +137,7 @@ fn parent_that_is_killed() {
     let mut settings = Settings::new(Tools::ensure().envoy(), folder.into());
     settings.concurrency = Some(1);
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(run(settings, EnvoyMetrics::default(), CancellationToken::new())).unwrap();
+    runtime.block_on(run(settings, EnvoyMetrics::default(), || {}, CancellationToken::new())).unwrap();
 }
 
 #[tokio::test]
@@ -205,7 +213,7 @@ async fn changes_of_routes_and_secrets_are_acknowledged_and_modify_no_listener()
     let before = resources(port, |text| text, &BTreeMap::new());
     let (sender, state) = control_plane(folder.path(), before.clone());
     let (metrics, stop) = (EnvoyMetrics::default(), CancellationToken::new());
-    let task = tokio::spawn(run(settings.clone(), metrics.clone(), stop.clone()));
+    let task = tokio::spawn(run(settings.clone(), metrics.clone(), || {}, stop.clone()));
     until_acknowledged(&state, &before).await;
     assert!(settings.admin().is_ready().await.unwrap());
     std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();

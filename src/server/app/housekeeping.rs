@@ -100,7 +100,10 @@ pub(super) async fn sweep_streams(streams: Arc<LiveStreams>, stop: CancellationT
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            () = tokio::time::sleep(SWEEP) => streams.sweep(clock::unix_now()),
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+        while streams.forget_some(clock::unix_now()) {
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::server::clock;
 use crate::server::ext_authz::convert::{self, Minted};
 use crate::server::ext_authz::places::{Arrived, Places};
 use crate::server::ext_authz::question;
-use crate::server::live_streams::{LiveStreams, StreamId};
+use crate::server::live_streams::{Begun, LiveStreams, StreamId, TooMany};
 use crate::server::peer::{Peer, UnknownPeer};
 use crate::server::sessions::Sessions;
 use crate::server::signing::{AssertionTokenRequest, MintRefusal, Signing, UpstreamTokenRequest};
@@ -88,9 +88,8 @@ impl ExtAuthz {
         if !matches!(decision.outcome, Outcome::Web) && !self.recorded(snapshot, request, &decision, answer.as_ref()).await {
             decision.outcome = Outcome::Deny(DenyReason::AuditUnavailable);
             answer = Answer::to(&decision);
-            if let Some(stream) = stream {
-                self.streams.end(&stream);
-            }
+        } else if let Some(stream) = stream {
+            stream.granted();
         }
         self.count(request, &decision, answer.as_ref(), started);
         render(snapshot, request, &decision, answer, &token)
@@ -146,7 +145,7 @@ impl ExtAuthz {
         decision: &mut Decision<'_>,
         token: &Minted,
         now: u64,
-    ) -> Option<StreamId> {
+    ) -> Option<Begun<'_>> {
         let Outcome::Allow(grant) = &decision.outcome else { return None };
         if !request.headers.size.fits_with(convert::added(grant, token, request.request_id)) {
             decision.outcome = Outcome::Deny(DenyReason::NoRoomForHeaders);
@@ -157,11 +156,14 @@ impl ExtAuthz {
             return None;
         }
         let (stream, max) = (StreamId::new(request.node.name(), request.request_id), snapshot.config().sessions.max_streams);
-        if self.streams.begin(&grant.session().identity.principal, stream.clone(), max, now).is_err() && !off(Defence::StreamsOfOne) {
-            decision.outcome = Outcome::Deny(DenyReason::TooManyStreams { max });
-            return None;
+        match self.streams.begin(&grant.session().identity.principal, stream, max, now) {
+            Ok(begun) => Some(begun),
+            Err(TooMany) if off(Defence::StreamsOfOne) => None,
+            Err(TooMany) => {
+                decision.outcome = Outcome::Deny(DenyReason::TooManyStreams { max });
+                None
+            }
         }
-        Some(stream)
     }
 
     /// The line stands before the request goes on; where it cannot, the request must not go on (unless configured otherwise).

@@ -73,11 +73,16 @@ pub enum ManagedEnvoyError {
     NeverServed { status: String, last_words: String },
 }
 
-/// Runs until `stop`, then drains.
+/// Runs until `stop`, then drains. `ended` is called each time that Envoy has ended by itself, before it starts again.
 ///
 /// # Errors
 /// Envoy never came to serve. Later ends are logged and counted, not returned.
-pub async fn run(settings: Settings, metrics: EnvoyMetrics, stop: CancellationToken) -> Result<(), ManagedEnvoyError> {
+pub async fn run(
+    settings: Settings,
+    metrics: EnvoyMetrics,
+    ended: impl Fn() + Send,
+    stop: CancellationToken,
+) -> Result<(), ManagedEnvoyError> {
     let config = write_bootstrap(&settings)?;
     let mut pause = FIRST_PAUSE;
     let mut has_served = false;
@@ -93,6 +98,7 @@ pub async fn run(settings: Settings, metrics: EnvoyMetrics, stop: CancellationTo
             return Err(ManagedEnvoyError::NeverServed { status, last_words: last_words.join(" | ") });
         }
         metrics.ended();
+        ended();
         if began.elapsed() > STEADY {
             pause = FIRST_PAUSE;
         }
