@@ -82,6 +82,11 @@ impl Sessions {
         &self.store
     }
 
+    /// Whether this session, by what it says itself, is one by the configuration in force.
+    pub fn counts(&self, session: &Session) -> bool {
+        (self.judge.0)(session)
+    }
+
     /// The session, when it has not ended and its time is not over. Reads it where it rests.
     ///
     /// # Errors
@@ -100,10 +105,15 @@ impl Sessions {
     /// When it cannot be read in time.
     pub async fn read(&self, id: &SessionId) -> Result<Option<Arc<Session>>, StoreError> {
         // A row that no accepted key opens is worth as much as none: log in again.
-        let read = self.store.get(id).await?.filter(|session| (self.judge.0)(session));
-        let awake = read.and_then(|session| self.table.wake(Arc::new(session), clock::unix_now()));
-        // Once more: whoever ends those in memory after a change of the configuration may have looked between the two.
-        Ok(awake.filter(|session| (self.judge.0)(session)))
+        let read = self.store.get(id).await?.filter(|session| self.counts(session));
+        let Some(awake) = read.and_then(|session| self.table.wake(Arc::new(session), clock::unix_now())) else { return Ok(None) };
+        // Once more: whoever ends those in memory after a change of the configuration may have looked between the two. Nobody would ask again of one
+        // that stays there.
+        if self.counts(&awake) {
+            return Ok(Some(awake));
+        }
+        self.table.lay_to_rest(id);
+        Ok(None)
     }
 
     /// Returns when the session is on the disk and counts.

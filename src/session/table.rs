@@ -214,6 +214,11 @@ impl SessionTable {
         Some(session)
     }
 
+    /// Lets a session leave the memory: the next who asks for it has to read it, and whoever reads it may judge it.
+    pub fn lay_to_rest(&self, id: &SessionId) {
+        self.shard(id).write().lay_to_rest(id);
+    }
+
     /// Ends a session: from the return on, none of its tokens counts. Says whether it was there.
     pub fn end(&self, id: &SessionId) -> bool {
         if off(Defence::SessionEnd) {

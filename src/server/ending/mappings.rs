@@ -1,13 +1,19 @@
 //! The end of sessions whose person the configuration makes another of, or nobody: a session says what the mapping of its identity provider made of
 //! the login's claims, and a prefix that keeps two providers apart, a condition or a list of domains that came since would otherwise count for
-//! nobody who was there before. A provider that is gone is `access::decide`'s matter: it vouches for nobody.
+//! nobody who was there before. The same holds where another issuer stands under the provider's name: its subjects are other people. A provider that
+//! is gone is `access::decide`'s matter: it vouches for nobody.
+//!
+//! Each session is judged by the configuration in force at that moment, never by the one that began this work: who logs in meanwhile does so by a
+//! newer one, and must not be ended for what an older one says.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::SessionEnder;
 use crate::config::IdentityProvider;
@@ -17,7 +23,7 @@ use crate::snapshot::Snapshot;
 
 /// What such an end is called in the trail.
 const IDENTITY_CHANGED: &str = "identity_changed";
-/// Sessions that are looked at before others have a turn: a mapping may be some work.
+/// Sessions that are looked at before others have a turn, for a mapping may be some work, and ends that are written at a time.
 const TOGETHER: usize = 16;
 /// How often a store that cannot be read is tried again. Until then each session at rest is judged when it is read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,30 +33,29 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// When nobody publishes configurations any more.
-pub async fn follow(
-    ender: SessionEnder,
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    stop: CancellationToken,
-) -> Result<(), &'static str> {
-    let mut before: Option<Arc<Snapshot>> = None;
-    let mut concerned = BTreeSet::new();
+pub async fn follow(ender: SessionEnder, snapshots: watch::Receiver<Arc<Snapshot>>, stop: CancellationToken) -> Result<(), &'static str> {
+    let mut changes = Changes { snapshots, before: None };
+    let mut concerned = changes.look();
     loop {
-        let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        let providers = snapshot.config().identity_providers.iter();
-        let changed = providers.filter(|provider| before.as_ref().is_none_or(|before| is_changed(before, provider)));
-        concerned.extend(changed.map(|provider| provider.name.clone()));
-        let interrupted = || stop.is_cancelled() || snapshots.has_changed().unwrap_or(true);
-        match end_others(&ender, &snapshot, &concerned, interrupted).await {
+        let mut fresh = BTreeSet::new();
+        let interrupted = || {
+            fresh.extend(changes.look());
+            !fresh.is_empty() || stop.is_cancelled()
+        };
+        match end_others(&ender, &concerned, interrupted).await {
             Ok(true) => concerned.clear(),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "not all sessions can be compared with the configuration yet"),
         }
-        before = Some(snapshot);
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = snapshots.changed() => changed.map_err(|_| "the publisher has ended")?,
-            () = tokio::time::sleep(RETRY), if !concerned.is_empty() => {}
+        if fresh.is_empty() {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = changes.snapshots.changed() => changed.map_err(|_| "the publisher has ended")?,
+                () = tokio::time::sleep(RETRY), if !concerned.is_empty() => {}
+            }
+            fresh = changes.look();
         }
+        concerned.extend(fresh);
     }
 }
 
@@ -58,7 +63,14 @@ pub async fn follow(
 pub fn is_still(snapshot: &Snapshot, session: &Session) -> bool {
     let identity = &session.identity;
     let Some(provider) = snapshot.identity_provider(&identity.principal.idp) else { return true };
-    provider.mapping.map(&identity.principal.idp, &identity.claims).is_ok_and(|now| now == *identity)
+    let vouches = identity.claims.get("iss").and_then(|issuer| issuer.as_str()).is_none_or(|issuer| is_issuer(&provider.issuer, issuer));
+    vouches && provider.mapping.map(&identity.principal.idp, &identity.claims).is_ok_and(|now| now == *identity)
+}
+
+/// As ID tokens name it: a `Url` of a host alone ends in `/`, where most issuers do not.
+fn is_issuer(configured: &Url, said: &str) -> bool {
+    let configured = configured.as_str();
+    said == configured || Some(said) == configured.strip_suffix('/')
 }
 
 impl SessionEnder {
@@ -68,42 +80,66 @@ impl SessionEnder {
             tracing::warn!(%error, session = %session.id, "the end of a session is not whole");
         }
     }
-}
 
-/// Says whether it has come to an end.
-async fn end_others(
-    ender: &SessionEnder,
-    snapshot: &Snapshot,
-    concerned: &BTreeSet<String>,
-    interrupted: impl Fn() -> bool,
-) -> Result<bool, StoreError> {
-    if concerned.is_empty() {
-        return Ok(true);
-    }
-    let (sessions, mut ended) = (ender.sessions(), 0);
-    let is_other = |session: &Session| {
-        concerned.contains(&session.identity.principal.idp) && sessions.table().holds(&session.id) && !is_still(snapshot, session)
-    };
-    for session in sessions.table().awake().iter().filter(|session| is_other(session)) {
-        ender.end_changed(session).await;
-        ended += 1;
-    }
-    let mut after = None;
-    let whole = loop {
-        let page = sessions.store().sessions(after).await?;
-        for some in page.read.chunks(TOGETHER) {
+    /// Ends those of these of which `is_other` is true, and says how many. None counts any more before the first of their ends is written, however
+    /// long that takes.
+    async fn end_others(&self, sessions: &[Arc<Session>], is_other: impl Fn(&Session) -> bool) -> usize {
+        let mut others = Vec::new();
+        for some in sessions.chunks(TOGETHER) {
             for session in some.iter().filter(|session| is_other(session)) {
-                ender.end_changed(session).await;
-                ended += 1;
+                self.sessions().table().end(&session.id);
+                others.push(session);
             }
             tokio::task::yield_now().await;
         }
-        after = page.next;
-        if after.is_none() {
-            break true;
+        for some in others.chunks(TOGETHER) {
+            join_all(some.iter().map(|session| self.end_changed(session))).await;
         }
+        others.len()
+    }
+}
+
+/// The names of the providers whose people the configuration came to see otherwise.
+struct Changes {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    before: Option<Arc<Snapshot>>,
+}
+
+impl Changes {
+    /// Since the last look; all of them at the first.
+    fn look(&mut self) -> BTreeSet<String> {
+        if self.before.is_some() && !self.snapshots.has_changed().unwrap_or(false) {
+            return BTreeSet::new();
+        }
+        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        let before = self.before.replace(Arc::clone(&snapshot));
+        let providers = snapshot.config().identity_providers.iter();
+        let changed = providers.filter(|provider| before.as_ref().is_none_or(|before| is_changed(before, provider)));
+        changed.map(|provider| provider.name.clone()).collect()
+    }
+}
+
+/// Says whether it has come to an end.
+async fn end_others(ender: &SessionEnder, concerned: &BTreeSet<String>, mut interrupted: impl FnMut() -> bool) -> Result<bool, StoreError> {
+    if concerned.is_empty() {
+        return Ok(true);
+    }
+    let sessions = ender.sessions();
+    let is_other = |session: &Session| {
+        concerned.contains(&session.identity.principal.idp) && sessions.table().holds(&session.id) && !sessions.counts(session)
+    };
+    let mut ended = ender.end_others(&sessions.table().awake(), is_other).await;
+    let mut after = None;
+    let whole = loop {
+        let page = sessions.store().sessions(after).await?;
+        let read: Vec<_> = page.read.into_iter().map(Arc::new).collect();
+        ended += ender.end_others(&read, is_other).await;
+        after = page.next;
         if interrupted() {
             break false;
+        }
+        if after.is_none() {
+            break true;
         }
     };
     if ended > 0 {
@@ -116,5 +152,7 @@ async fn end_others(
 }
 
 fn is_changed(before: &Snapshot, provider: &IdentityProvider) -> bool {
-    before.identity_provider(&provider.name).is_none_or(|before| !before.mapping.is_same_as(&provider.mapping))
+    before
+        .identity_provider(&provider.name)
+        .is_none_or(|before| before.issuer != provider.issuer || !before.mapping.is_same_as(&provider.mapping))
 }

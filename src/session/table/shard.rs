@@ -143,6 +143,11 @@ impl Writing<'_> {
         gone
     }
 
+    pub(super) fn lay_to_rest(&self, id: &SessionId) {
+        let stays = |awake: &&Awake| awake.id != *id;
+        self.shard.awake.store(Arc::new(self.shard.awake.load().iter().filter(stays).map(Awake::copied).collect()));
+    }
+
     /// Puts a session that lives into memory. Where `most` are there already, one goes that nobody has asked for lately.
     pub(super) fn wake(&self, session: Arc<Session>, most: usize) {
         let old = self.shard.awake.load();
