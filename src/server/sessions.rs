@@ -116,13 +116,30 @@ impl Sessions {
         Ok(None)
     }
 
-    /// Returns when the session is on the disk and counts.
+    /// Returns when the session is on the disk and counts. A caller that goes away before leaves it whole, and not a row in the store that nothing in
+    /// memory knows of: nobody would ever remove that.
     ///
     /// # Errors
-    /// When it is not kept; it may then stand in the store, of which the caller should remove it.
+    /// When it is not kept, and is to come back by no restart.
     pub async fn keep(&self, session: &Arc<Session>) -> Result<(), KeepError> {
-        self.store.put(session).await?;
-        Ok(self.table.insert(Arc::clone(session))?)
+        let (sessions, session) = (self.clone(), Arc::clone(session));
+        let kept = tokio::spawn(async move { sessions.put(session).await });
+        kept.await.unwrap_or(Err(KeepError::Store(StoreError::Ended)))
+    }
+
+    async fn put(&self, session: Arc<Session>) -> Result<(), KeepError> {
+        let id = session.id;
+        let kept = match self.store.put(&session).await {
+            Ok(()) => self.table.insert(session).map_err(KeepError::Table),
+            Err(error) => Err(KeepError::Store(error)),
+        };
+        // A write that failed may stand in the file none the less; nobody has the session's id.
+        if kept.is_err()
+            && let Err(error) = self.store.remove(&id).await
+        {
+            tracing::error!(%error, session = %id, "a session that was not kept may come back");
+        }
+        kept
     }
 
     /// All sessions of one person, the oldest first. Waits until it is known, which it is soon after the start.

@@ -48,3 +48,17 @@ async fn a_caller_that_goes_away_leaves_no_session_behind() {
     assert!(ender.end(&session.id, None, "user").now_or_never().is_none());
     assert!(ender.sessions().table().is_empty());
 }
+
+/// As a browser that is closed while its login is being written: the row must not outlive what everybody else knows of the session.
+#[tokio::test]
+async fn a_session_whose_caller_goes_away_is_kept_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ender, session) = (ender(folder.path()), session(7, "foo"));
+    assert!(ender.sessions().keep(&session).now_or_never().is_none());
+    let kept = async {
+        while ender.sessions().store().get(&session.id).await.unwrap().is_none() || !ender.sessions().table().holds(&session.id) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), kept).await.expect("it counts");
+}

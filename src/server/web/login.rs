@@ -283,19 +283,13 @@ async fn open_session(web: &Web, snapshot: &Snapshot, origin: &Origin, identity:
         client: client.to_owned(),
     };
     web.record(snapshot, AuditEvent::Login(event)).await?;
-    let kept = web.sessions.keep(&session).await.map_err(|error| match error {
+    web.sessions.keep(&session).await.map_err(|error| match error {
         KeepError::Table(InsertRefusal::Full) => WebError::TooManySessions,
         KeepError::Table(InsertRefusal::Exists) => WebError::Internal,
         KeepError::Store(error) => {
             tracing::error!(%error, "web.store_failed");
             WebError::Store
         }
-    });
-    // A failed write may stand in the file none the less; nobody has the session's id, and it shall not come back.
-    if kept.is_err()
-        && let Err(error) = web.sessions.store().remove(&session.id).await
-    {
-        tracing::error!(%error, session = %session.id, "web.store_failed");
-    }
-    kept.map(|()| session)
+    })?;
+    Ok(session)
 }
