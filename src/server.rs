@@ -25,3 +25,4 @@ pub mod trail;
 pub mod under_way;
 pub mod unix_socket;
 pub mod web;
+mod wire;

@@ -8,9 +8,8 @@ pub mod question;
 mod refusal;
 pub mod serve;
 pub mod service;
-mod wire;
 
+pub use crate::server::wire::WireError;
 pub use places::Arrived;
 pub use serve::serve;
 pub use service::ExtAuthz;
-pub use wire::WireError;

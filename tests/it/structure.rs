@@ -34,6 +34,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("file_modes", &[]),
     ("own_process", &[]),
     ("under_way", &[]),
+    // Messages as bytes, for those of which there are many.
+    ("wire", &[]),
     // Whose a stream is; `envoy_names` for how often it is told of (in its test).
     ("live_streams", &["identity", "envoy_names"]),
     // `identity`: it tells whose a session is.
@@ -62,6 +64,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "door",
             "peer",
             "signing",
+            "wire",
             "live_streams",
             "token",
             "access",

@@ -13,7 +13,7 @@ use crate::access::{AccessRequest, Answer, Form, Grant};
 use crate::config::{KubernetesTarget, Method, Target};
 use crate::envoy_names as names;
 use crate::server::ext_authz::refusal::Refusal;
-use crate::server::ext_authz::wire::Message;
+use crate::server::wire::Message;
 use crate::token::{AssertionToken, UpstreamToken};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::str::from_utf8;
 use crate::access::request::{HeaderReading, RequestHeaders};
 use crate::access::{AccessRequest, Malformed, RequestTarget};
 use crate::envoy_names as names;
-use crate::server::ext_authz::wire::{Field, Fields, WireError};
+use crate::server::wire::{Field, Fields, WireError};
 use crate::snapshot::NodeView;
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
 //! Protobuf's wire format, read in place and written straight: no message is built on the way. It takes and refuses what `prost` does, and knows
-//! no message of its own; which fields mean what is for `question` and `convert` to say.
+//! no message of its own; which fields mean what is for the services to say.
 
 use std::fmt::{self, Display, Write as _};
+
+use bytes::{Buf as _, BufMut as _, Bytes};
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 /// How deep messages and groups may stand in each other.
 const MAX_DEPTH: u32 = 100;
@@ -38,6 +42,15 @@ pub(super) struct Field<'a> {
     pub(super) number: u32,
     content: Option<&'a [u8]>,
     depth: u32,
+}
+
+/// gRPC messages that stay bytes: who takes one reads it in place, and what is sent comes encoded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AsBytes {
+    /// What a usual message has, taken at once for each.
+    pub(super) usual_bytes: usize,
+    /// From so many on, what is written goes out before there is more.
+    pub(super) max_bytes: usize,
 }
 
 impl<'a> Fields<'a> {
@@ -210,4 +223,46 @@ fn encoded(mut value: u64) -> ([u8; 10], usize) {
         *byte |= 0x80;
     }
     (bytes, 10)
+}
+
+impl Codec for AsBytes {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        *self
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Encoder for AsBytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&message);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(self.usual_bytes, self.max_bytes)
+    }
+}
+
+impl Decoder for AsBytes {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(self.usual_bytes, self.max_bytes)
+    }
 }
