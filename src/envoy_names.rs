@@ -53,6 +53,41 @@ pub const GROUP_SLOTS: usize = 64;
 pub const MAX_HEADERS: u32 = 300;
 pub const MAX_HEADER_BYTES: u32 = 60 * 1024;
 
+/// Words by which an entry of Envoy's access log tells what it has to tell.
+pub const ENTRY_KIND: &str = "kind";
+pub const ENTRY_ID: &str = "id";
+pub const ENTRY_GRANT: &str = "grant";
+pub const ENTRY_ROUTE: &str = "route";
+pub const ENTRY_REASON: &str = "reason";
+pub const ENTRY_STATUS: &str = "status";
+pub const ENTRY_DETAILS: &str = "details";
+pub const ENTRY_CONNECTION: &str = "connection";
+pub const ENTRY_FLAGS: &str = "flags";
+pub const ENTRY_RECEIVED: &str = "received";
+pub const ENTRY_SENT: &str = "sent";
+pub const ENTRY_DURATION: &str = "ms";
+pub const ENTRY_METHOD: &str = "method";
+pub const ENTRY_PATH: &str = "path";
+
+/// And what Envoy writes there. Of these only method and path are the client's words. One format has one place: nobody's value can end where
+/// another's begins.
+pub const ENTRY: [(&str, &str); 14] = [
+    (ENTRY_KIND, "%ACCESS_LOG_TYPE%"),
+    (ENTRY_ID, "%REQ(AUDIT-ID?X-REQUEST-ID)%"),
+    (ENTRY_GRANT, "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:grant)%"),
+    (ENTRY_ROUTE, "%ROUTE_NAME%"),
+    (ENTRY_REASON, "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:reason)%"),
+    (ENTRY_STATUS, "%RESPONSE_CODE%"),
+    (ENTRY_DETAILS, "%RESPONSE_CODE_DETAILS%"),
+    (ENTRY_CONNECTION, "%CONNECTION_TERMINATION_DETAILS%"),
+    (ENTRY_FLAGS, "%RESPONSE_FLAGS%"),
+    (ENTRY_RECEIVED, "%DOWNSTREAM_WIRE_BYTES_RECEIVED%"),
+    (ENTRY_SENT, "%DOWNSTREAM_WIRE_BYTES_SENT%"),
+    (ENTRY_DURATION, "%DURATION%"),
+    (ENTRY_METHOD, "%REQ(:METHOD)%"),
+    (ENTRY_PATH, "%REQ(:PATH)%"),
+];
+
 /// How often Envoy's access log tells of a request that goes on that it does.
 pub const STILL_THERE_SECONDS: u64 = 300;
 
@@ -102,6 +137,17 @@ pub fn extra_key(key: &str, index: usize) -> impl Display {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_entry_tells_what_the_names_say() {
+        for (word, names) in [
+            (ENTRY_ID, AUDIT_ID.to_uppercase()),
+            (ENTRY_GRANT, format!("{EXT_AUTHZ_NAMESPACE}:{GRANT_KEY}")),
+            (ENTRY_REASON, format!("{EXT_AUTHZ_NAMESPACE}:{REASON_KEY}")),
+        ] {
+            assert!(ENTRY.iter().any(|(told, format)| *told == word && format.contains(&names)), "{word}: {names}");
+        }
+    }
 
     #[test]
     fn a_target_leads_back_to_its_route() {

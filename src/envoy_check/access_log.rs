@@ -4,23 +4,62 @@
 use serde_json::Value;
 
 use super::part::Part;
+use crate::envoy_names::ENTRY;
 
+const OPEN_TELEMETRY: &str = "envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig";
+/// Which kubepass was told by once, and reads no more.
 const GRPC: &str = "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig";
 const SECRET_HEADERS: [&str; 5] =
     ["authorization", "cookie", "proxy-authorization", "x-pomerium-authorization", "x-kubepass-authorization"];
 
 pub(super) fn judge(manager: &Part<'_>) {
     let logs = manager.field("access_log");
-    let items = logs.items();
-    if !items.iter().any(|log| log.typed(GRPC).is_some()) {
-        logs.breaks(
-            "no-access-log",
-            "kubepass's audit trail does not learn how a request went on, only that it was allowed.",
-            "envoy.access_loggers.http_grpc to kubepass's access-log socket, as in envoy/own.yaml",
-        );
-    }
+    told(&logs);
     self::logs(&logs);
     self::logs(&manager.field("tracing"));
+}
+
+/// kubepass is told all that it reads, in one log.
+fn told(logs: &Part<'_>) {
+    let items = logs.items();
+    let of_kind = |kind| items.iter().filter_map(move |log| log.typed(kind));
+    // By OTLP over HTTP, or to a file, others may be told as well.
+    let goes_by_grpc = |log: &Part<'_>| log.field("grpc_service").is_there() || log.path("common_config.grpc_service").is_there();
+    let told = of_kind(OPEN_TELEMETRY).filter(goes_by_grpc).map(|log| (untold(&log), log)).min_by_key(|(untold, _)| untold.len());
+    let instead = "envoy.access_loggers.open_telemetry to kubepass's access-log socket, as in envoy/own.yaml";
+    match told {
+        Some((untold, log)) if !untold.is_empty() => {
+            let attributes: Vec<String> = untold.iter().map(|(word, format)| format!("{word}: \"{format}\"")).collect();
+            log.field("attributes").breaks(
+                "access-log-untold",
+                "kubepass's audit trail does not learn this of how a request went on; without its kind and its id, not even that it ended.",
+                &format!("these attributes, exactly so: {}", attributes.join(", ")),
+            );
+        }
+        Some(_) => {}
+        None => match of_kind(GRPC).next() {
+            Some(old) => old.breaks(
+                "no-access-log",
+                "kubepass does not read Envoy's gRPC access log any more: its audit trail does not learn how a request went on, only that it was allowed.",
+                instead,
+            ),
+            None => logs.breaks(
+                "no-access-log",
+                "kubepass's audit trail does not learn how a request went on, only that it was allowed.",
+                instead,
+            ),
+        },
+    }
+}
+
+/// What the log's attributes do not tell as kubepass reads it.
+fn untold(log: &Part<'_>) -> Vec<(&'static str, &'static str)> {
+    let values = log.path("attributes.values").items();
+    let tells = |word: &str, format: &str| {
+        let mut told = values.iter().filter(|value| value.field("key").text() == Some(word));
+        told.next().is_some_and(|value| value.path("value.string_value").text() == Some(format)) && told.next().is_none()
+    };
+    ENTRY.into_iter().filter(|(word, format)| !tells(word, format)).collect()
 }
 
 /// What is written down of requests, one or several.

@@ -1,8 +1,10 @@
-//! Envoy's gRPC access log: how a request went on after its decision, as completion lines of the audit trail. Entries are what an Envoy
-//! claims, without acknowledgement and possibly lost, so nothing is decided on them; a bad one is counted and passed over.
+//! Envoy's access log: how a request went on after its decision, as completion lines of the audit trail. `grpc` takes the messages, `entry` reads
+//! one in place, `convert` makes a line of an entry. Entries are what an Envoy claims, sent once and possibly lost, so nothing is decided on them; a
+//! bad one is counted and passed over.
 
 pub mod convert;
-mod flags;
+pub mod entry;
+mod grpc;
 
 #[cfg(test)]
 mod tests;
@@ -11,15 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::{AccessLogService, AccessLogServiceServer};
-use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::LogEntries;
-use envoy_types::pb::envoy::service::accesslog::v3::{StreamAccessLogsMessage, StreamAccessLogsResponse};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::Status;
 
 use crate::audit::{AuditEvent, CompletionEvent};
 use crate::server::clock;
@@ -27,16 +26,22 @@ use crate::server::live_streams::{LiveStreams, StreamId};
 use crate::server::peer::{Peer, UnknownPeer};
 use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
+use crate::server::under_way::{OneUnderWay, UnderWay};
 use crate::snapshot::{NodeView, Snapshot};
 use convert::{Converted, News};
+use entry::{Entries, Entry};
+pub use grpc::Exports;
 
-/// Streams at one time. An Envoy opens one for each of its worker threads.
-const MAX_STREAMS: usize = 1024;
+/// Messages under way at one time, and of these those of one node. An Envoy sends one for each of its worker threads.
+const MAX_EXPORTS: usize = 1024;
+const MAX_EXPORTS_OF_ONE_NODE: u32 = 256;
 /// Bytes of one message. Envoy gathers 16 KiB; one entry may be longer.
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
-/// How long a stream goes on when the drain has begun: longer than an Envoy gathers entries.
+/// How long a message may take to arrive, once it has begun.
+const ARRIVAL: Duration = Duration::from_secs(5);
+/// How long messages are taken when the drain has begun: longer than an Envoy gathers entries.
 const LINGER: Duration = Duration::from_secs(1);
-/// Lines that one stream gives the trail at a time.
+/// Lines that one message gives the trail at a time.
 const MAX_WAITING: usize = 256;
 
 /// The access log service.
@@ -45,59 +50,77 @@ pub struct AccessLog {
     snapshot: Arc<ArcSwap<Snapshot>>,
     trail: Trail,
     counts: AccessLogCounts,
-    streams: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
+    of_nodes: Arc<UnderWay<Option<Arc<str>>>>,
     /// What people have open through Envoys.
     live: Arc<LiveStreams>,
-    draining: CancellationToken,
+}
+
+/// A message's place among those that are under way.
+#[derive(Debug)]
+struct Place {
+    _of_all: OwnedSemaphorePermit,
+    _of_node: OneUnderWay<Option<Arc<str>>>,
 }
 
 impl AccessLog {
-    /// Writes to `trail` what nodes say of routes that they serve, and to `live` which streams go on. When `draining` is cancelled, streams end a second later, so that an Envoy's
-    /// last entries arrive.
-    pub fn service(
-        snapshot: Arc<ArcSwap<Snapshot>>,
-        trail: Trail,
-        counts: AccessLogCounts,
-        live: Arc<LiveStreams>,
-        draining: CancellationToken,
-    ) -> AccessLogServiceServer<Self> {
-        let service = Self { snapshot, trail, counts, streams: Arc::new(Semaphore::new(MAX_STREAMS)), live, draining };
-        AccessLogServiceServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    /// Writes to `trail` what nodes say of routes that they serve, and to `live` which streams go on.
+    pub fn service(snapshot: Arc<ArcSwap<Snapshot>>, trail: Trail, counts: AccessLogCounts, live: Arc<LiveStreams>) -> Exports {
+        let exports = Arc::new(Semaphore::new(MAX_EXPORTS));
+        Exports(Arc::new(Self { snapshot, trail, counts, exports, of_nodes: UnderWay::new(MAX_EXPORTS_OF_ONE_NODE), live }))
     }
 
-    async fn take(&self, message: StreamAccessLogsMessage, peer: Option<&Peer>) -> Result<(), UnknownPeer> {
+    /// A place for a message of `peer`, before any of it is read.
+    fn place(&self, peer: Option<&Peer>) -> Result<Place, Status> {
+        let snapshot = self.snapshot.load();
+        let node = Peer::view(peer, snapshot.nodes())?.name().cloned();
+        let full = || Status::resource_exhausted("too many messages of the access log at once");
+        let of_node = self.of_nodes.begin(node).ok_or_else(full)?;
+        let of_all = Arc::clone(&self.exports).try_acquire_owned().map_err(|_| full())?;
+        Ok(Place { _of_all: of_all, _of_node: of_node })
+    }
+
+    /// Takes what a message tells. Which node `peer` is, is asked again: it may have been taken out while the message came.
+    async fn take(&self, message: &[u8], peer: Option<&Peer>) -> Result<(), UnknownPeer> {
         let snapshot = self.snapshot.load_full();
         let node = Peer::view(peer, snapshot.nodes())?;
-        // Only the HTTP log is configured; entries of connections are of no use here.
-        let entries = match message.log_entries {
-            Some(LogEntries::HttpLogs(entries)) => entries.log_entry,
-            Some(LogEntries::TcpLogs(_)) | None => {
-                self.counts.add(EntryResult::Malformed, "it holds no HTTP entries");
-                return Ok(());
-            }
-        };
         let mut events = Vec::new();
-        for entry in &entries {
-            match convert::news(entry) {
-                Some(News::StillThere(id)) => self.live.renew(&StreamId::new(node.name(), id), clock::unix_now()),
-                Some(News::Ended(id)) => self.live.end(&StreamId::new(node.name(), id)),
-                None => {}
+        for entry in Entries::of(message) {
+            match entry {
+                Ok(entry) => events.extend(self.read(&entry, node, &snapshot)),
+                Err(error) => self.counts.add(EntryResult::Malformed, &error.to_string()),
             }
-            match convert::completion(entry) {
-                // A route that is gone had its streams still: whose they were, nobody can say any more.
-                Converted::Event(event) if snapshot.route(&event.route).is_some_and(|route| !node.serves(route)) => {
-                    self.counts.add(EntryResult::OutOfScope, &format!("{} tells of the route {}", shown(node), event.route));
-                }
-                Converted::Event(event) => events.push(CompletionEvent { node: node.name().cloned(), ..event }),
-                Converted::Skipped => self.counts.add(EntryResult::Skipped, ""),
-                Converted::Malformed(why) => self.counts.add(EntryResult::Malformed, why),
+            if events.len() >= MAX_WAITING {
+                self.record(std::mem::take(&mut events)).await;
             }
         }
-        let mut events = events.into_iter().peekable();
-        while events.peek().is_some() {
-            self.record(events.by_ref().take(MAX_WAITING).collect()).await;
+        if !events.is_empty() {
+            self.record(events).await;
         }
         Ok(())
+    }
+
+    /// Notes what an entry tells of a stream, and gives the line that it is worth, if it is.
+    fn read(&self, entry: &Entry<'_>, node: &NodeView, snapshot: &Snapshot) -> Option<CompletionEvent> {
+        match convert::news(entry) {
+            Some(News::StillThere(id)) => self.live.renew(&StreamId::new(node.name(), id), clock::unix_now()),
+            Some(News::Ended(id)) => self.live.end(&StreamId::new(node.name(), id)),
+            None => {}
+        }
+        let (result, why) = match convert::completion(entry) {
+            // A route that is gone had its streams still: whose they were, nobody can say any more.
+            Converted::Event(event) if snapshot.route(&event.route).is_some_and(|route| !node.serves(route)) => {
+                let why = format!("{} tells of the route {}", shown(node), event.route);
+                self.counts.add(EntryResult::OutOfScope, &why);
+                return None;
+            }
+            Converted::Event(event) => return Some(CompletionEvent { node: node.name().cloned(), ..event }),
+            Converted::StillThere => (EntryResult::StillThere, ""),
+            Converted::Skipped => (EntryResult::Skipped, ""),
+            Converted::Malformed(why) => (EntryResult::Malformed, why),
+        };
+        self.counts.add(result, why);
+        None
     }
 
     async fn record(&self, events: Vec<CompletionEvent>) {
@@ -109,33 +132,10 @@ impl AccessLog {
     }
 }
 
-#[tonic::async_trait]
-impl AccessLogService for AccessLog {
-    async fn stream_access_logs(
-        &self,
-        request: Request<Streaming<StreamAccessLogsMessage>>,
-    ) -> Result<Response<StreamAccessLogsResponse>, Status> {
-        let _permit = self.streams.try_acquire().map_err(|_| Status::resource_exhausted("too many access log streams"))?;
-        let peer = request.extensions().get::<Peer>().cloned();
-        Peer::view(peer.as_ref(), self.snapshot.load().nodes())?;
-        let mut messages = request.into_inner();
-        let mut end = std::pin::pin!(async {
-            self.draining.cancelled().await;
-            tokio::time::sleep(LINGER).await;
-        });
-        loop {
-            let message = tokio::select! {
-                // First, so that an Envoy that never stops sending does not keep the process.
-                biased;
-                () = &mut end => None,
-                message = messages.message() => message?,
-            };
-            match message {
-                Some(message) => self.take(message, peer.as_ref()).await?,
-                None => return Ok(Response::new(StreamAccessLogsResponse {})),
-            }
-        }
-    }
+/// When messages are taken no more, once `draining` is cancelled: a second later, so that an Envoy's last entries arrive.
+pub async fn lingered(draining: CancellationToken) {
+    draining.cancelled().await;
+    tokio::time::sleep(LINGER).await;
 }
 
 fn shown(node: &NodeView) -> &str {
@@ -155,7 +155,9 @@ struct ResultLabel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryResult {
     Recorded,
-    /// Of no interest to the audit: our own web pages, the start of a short request, periodic entries.
+    /// A request goes on.
+    StillThere,
+    /// Of no interest to the audit: our own web pages, the start of a short request.
     Skipped,
     Malformed,
     /// It tells of a route that the Envoy does not serve.
@@ -168,6 +170,7 @@ impl EntryResult {
     fn as_str(self) -> &'static str {
         match self {
             Self::Recorded => "recorded",
+            Self::StillThere => "still_there",
             Self::Skipped => "skipped",
             Self::Malformed => "malformed",
             Self::OutOfScope => "out_of_scope",

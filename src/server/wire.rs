@@ -1,5 +1,5 @@
 //! Protobuf's wire format, read in place and written straight: no message is built on the way. It takes and refuses what `prost` does, and knows
-//! no message of its own; which fields mean what is for the services to say.
+//! no message of its own; which fields mean what is for the services to say (`ext_authz`, `access_log`).
 
 use std::fmt::{self, Display, Write as _};
 
@@ -182,6 +182,11 @@ impl Message {
             // Writing into a Vec cannot fail.
             let _ = write!(content, "{text}");
         });
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&mut self, field: u32, bytes: &[u8]) {
+        self.message(field, |content| content.0.extend_from_slice(bytes));
     }
 
     pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {

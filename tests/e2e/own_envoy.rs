@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::shared;
-use super::support::kubectl::Output;
+use super::support::kubectl::{Output, Running};
 use super::support::leash::{self, Process};
 use super::support::ports::free_port;
 use super::support::raw::{Answer, Connection};
@@ -51,6 +51,9 @@ fn a_hand_written_envoy_carries_the_requests() {
     exec(&world, &foo.kubectl_command());
     // Its access log reaches kubepass: how a request went on stands beside the decision.
     world.audit_line("the end of the exec", |line| line["event"] == "completion" && line["phase"] == "end" && line["status"] == 101);
+    for open in [&["get", "pods", "-w"][..], &["exec", "-i", "web", "--", "cat"]] {
+        is_told_of_again(&world, foo.kubectl_command().start(open));
+    }
 
     let admin = world.run.file("own/run/own.sock");
     let said = check(&world, &format!("unix:{}", admin.display()));
@@ -74,6 +77,18 @@ fn exec(world: &World, kubectl: &super::support::kubectl::Kubectl) {
         let output = kubectl.run(&["exec", "web", "--", "echo", "hello"]);
         assert_eq!((output.code, output.stdout.as_str()), (Some(0), "hello\n"), "{}", output.stderr);
     }
+}
+
+/// What goes on is told of again and again: by that kubepass knows that it still counts.
+fn is_told_of_again(world: &World, mut open: Running) {
+    let told = || {
+        let lines = world.metric(&["kubepass_access_log_entries_total", "still_there"]);
+        lines.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>()
+    };
+    let before = told();
+    eventually("news of what goes on, twice", PATIENCE, || (told() >= before + 2).then_some(()));
+    assert!(open.is_running());
+    open.stop();
 }
 
 /// A mistake, what `check-envoy` calls it, and what somebody gets by it.
@@ -278,6 +293,7 @@ fn own_yaml(world: &World) -> String {
         .replace("10.0.0.1:6443/10.0.0.1", &format!("127.0.0.1:{}/127.0.0.1", world.prod.port()))
         .replace("address: 10.0.0.1, port_value: 6443", &format!("address: 127.0.0.1, port_value: {}", world.prod.port()))
         .replace("exact: 10.0.0.1}", "exact: 127.0.0.1}")
+        .replace("access_log_flush_interval: 300s", "access_log_flush_interval: 1s")
 }
 
 fn start(world: &World, name: &str, config: &str, port: u16) -> Process {

@@ -9,7 +9,6 @@ pub mod xds_stream;
 
 use std::collections::BTreeMap;
 
-use envoy_types::pb::envoy::data::accesslog::v3::HttpAccessLogEntry;
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use kubepass::access::request::{Credential, RequestHeaders};
 use kubepass::audit::AuditEvent;
@@ -19,6 +18,7 @@ use kubepass::identity::IdentityMapping;
 use kubepass::kubernetes::request_info::RequestInfo;
 use kubepass::policy::{Effect, Policy, PolicyInput, RequestView, RouteView, RuleResult, RuleSource, UserView};
 use kubepass::server::access_log::convert::{Converted, completion};
+use kubepass::server::access_log::entry::Entries;
 use kubepass::server::ext_authz::question;
 use kubepass::session::{ROUTE_COOKIE, open_route_cookie};
 use kubepass::snapshot::NodeView;
@@ -170,18 +170,26 @@ pub fn cookies(data: &[u8]) {
     }
 }
 
-/// An entry of Envoy's access log, encoded.
+/// A message of Envoy's access log, encoded.
 pub fn access_log(data: &[u8]) {
-    let Ok(entry) = HttpAccessLogEntry::decode(data) else { return };
-    let event = match completion(&entry) {
-        Converted::Event(event) => event,
-        Converted::Skipped => return,
-        Converted::Malformed(why) => return assert!(!why.is_empty()),
-    };
-    assert!((1..=128).contains(&event.request_id.len()) && event.request_id.is_ascii(), "{:?}", event.request_id);
-    assert!(event.route.chars().count() <= 253 && event.ended_by.chars().count() <= 256, "{event:?}");
-    let line = serde_json::to_string(&AuditEvent::Completion(Box::new(event))).expect("a line");
-    assert!(!line.contains(['\n', '\r']), "an audit line of several lines: {line:?}");
+    let mut count = 0;
+    for entry in Entries::of(data) {
+        count += 1;
+        let event = match entry.as_ref().map(completion) {
+            Ok(Converted::Event(event)) => event,
+            Ok(Converted::StillThere | Converted::Skipped) | Err(_) => continue,
+            Ok(Converted::Malformed(why)) => {
+                assert!(!why.is_empty());
+                continue;
+            }
+        };
+        assert!((1..=128).contains(&event.request_id.len()) && event.request_id.is_ascii(), "{:?}", event.request_id);
+        assert!(event.route.chars().count() <= 253 && event.ended_by.chars().count() <= 256, "{event:?}");
+        assert!(event.flags.len() <= 64 && event.flags.iter().all(|flag| flag.len() <= 32), "{event:?}");
+        let line = serde_json::to_string(&AuditEvent::Completion(Box::new(event))).expect("a line");
+        assert!(!line.contains(['\n', '\r']), "an audit line of several lines: {line:?}");
+    }
+    assert!(count <= data.len(), "more entries than bytes");
 }
 
 /// A file of the CLI's cache.

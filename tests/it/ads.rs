@@ -16,16 +16,21 @@ use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener
 use envoy_types::pb::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route, route_action, route_match,
 };
-use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::{CommonGrpcAccessLogConfig, HttpGrpcAccessLogConfig};
+use envoy_types::pb::envoy::extensions::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
+use envoy_types::pb::envoy::extensions::filters::http::set_metadata::v3 as set_metadata;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager, http_filter,
 };
-use envoy_types::pb::google::protobuf::Duration as WireDuration;
+use envoy_types::pb::google::protobuf::{Duration as WireDuration, Struct, Value, value};
+use envoy_types::pb::opentelemetry::proto::common::v1::{AnyValue, KeyValue, KeyValueList, any_value};
 use envoy_types::util::pack_any;
 use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
+use kubepass::envoy_names;
+use kubepass::identity::Principal;
 use kubepass::server::access_log::{AccessLog, AccessLogCounts, EntryResult};
 use kubepass::server::ads::{Ads, AdsLimits, AdsState};
+use kubepass::server::live_streams::{LiveStreams, StreamId};
 use kubepass::server::managed_envoy::AdminInterface;
 use kubepass::server::trail::Trail;
 use kubepass::server::unix_socket::UnixSocket;
@@ -42,6 +47,7 @@ use tonic::transport::Server;
 
 use crate::support::leash::{self, Process};
 use crate::support::ports::free_port;
+use crate::support::raw_http2;
 use crate::support::run::Run;
 use crate::support::tools::Tools;
 
@@ -208,7 +214,11 @@ fn bad_cluster() -> (TypeUrl, Resource) {
 
 /// Nobody listens at the endpoint.
 fn endpoints(name: &str) -> (TypeUrl, Resource) {
-    let endpoint = lb_endpoint::HostIdentifier::Endpoint(Endpoint { address: address(1), ..Endpoint::default() });
+    endpoints_at(name, 1)
+}
+
+fn endpoints_at(name: &str, port: u16) -> (TypeUrl, Resource) {
+    let endpoint = lb_endpoint::HostIdentifier::Endpoint(Endpoint { address: address(port), ..Endpoint::default() });
     let endpoint = LbEndpoint { host_identifier: Some(endpoint), ..LbEndpoint::default() };
     let endpoints = vec![LocalityLbEndpoints { lb_endpoints: vec![endpoint], ..LocalityLbEndpoints::default() }];
     let assignment = ClusterLoadAssignment { cluster_name: name.into(), endpoints, ..ClusterLoadAssignment::default() };
@@ -229,35 +239,62 @@ fn routes(cluster: &str) -> (TypeUrl, Resource) {
 }
 
 fn listener(mode: Mode, port: u16) -> (TypeUrl, Resource) {
-    let to = grpc_service::EnvoyGrpc { cluster_name: "kubepass-access-log".into(), ..Default::default() };
-    let common = CommonGrpcAccessLogConfig {
-        log_name: "test".into(),
-        grpc_service: Some(GrpcService { target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(to)), ..GrpcService::default() }),
-        transport_api_version: ApiVersion::V3.into(),
-        buffer_flush_interval: Some(WireDuration { seconds: 0, nanos: 50_000_000 }),
-        ..CommonGrpcAccessLogConfig::default()
+    // As an answer of ext_authz has it.
+    let fields = [("grant".to_owned(), Value { kind: Some(value::Kind::StringValue("kubernetes:a".into())) })].into();
+    let metadata = set_metadata::Metadata {
+        metadata_namespace: "envoy.filters.http.ext_authz".into(),
+        value: Some(Struct { fields }),
+        ..set_metadata::Metadata::default()
     };
-    let log = HttpGrpcAccessLogConfig { common_config: Some(common), ..HttpGrpcAccessLogConfig::default() };
-    let log = AccessLogConfig { config_type: Some(access_log::ConfigType::TypedConfig(pack_any(log))), ..AccessLogConfig::default() };
+    let metadata = set_metadata::Config { metadata: vec![metadata], ..set_metadata::Config::default() };
+    let grant = HttpFilter {
+        name: "grant".into(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(pack_any(metadata))),
+        ..HttpFilter::default()
+    };
     let router = HttpFilter {
         name: "router".into(),
         config_type: Some(http_filter::ConfigType::TypedConfig(pack_any(Router::default()))),
         ..HttpFilter::default()
     };
-    let options = http_connection_manager::HcmAccessLogOptions { flush_access_log_on_new_request: true, ..Default::default() };
+    let options = http_connection_manager::HcmAccessLogOptions {
+        flush_access_log_on_new_request: true,
+        flush_log_on_tunnel_successfully_established: true,
+        access_log_flush_interval: seconds(1),
+    };
+    let upgrade = http_connection_manager::UpgradeConfig { upgrade_type: "websocket".into(), ..Default::default() };
     let rds = Rds { config_source: Some(mode.source()), route_config_name: "routes".into() };
     let manager = HttpConnectionManager {
         stat_prefix: "test".into(),
         route_specifier: Some(http_connection_manager::RouteSpecifier::Rds(rds)),
-        http_filters: vec![router],
-        access_log: vec![log],
+        http_filters: vec![grant, router],
+        access_log: vec![logger()],
         access_log_options: Some(options),
+        upgrade_configs: vec![upgrade],
         ..HttpConnectionManager::default()
     };
     let filter = Filter { name: "http".into(), config_type: Some(filter::ConfigType::TypedConfig(pack_any(manager))) };
     let chain = FilterChain { filters: vec![filter], ..FilterChain::default() };
     let listener = Listener { name: "l".into(), address: address(port), filter_chains: vec![chain], ..Listener::default() };
     (TypeUrl::Listener, Resource::new("l", &listener))
+}
+
+/// As kubepass configures it, without a filter.
+fn logger() -> AccessLogConfig {
+    let to = grpc_service::EnvoyGrpc { cluster_name: "kubepass-access-log".into(), ..Default::default() };
+    let attribute = |(word, format): (&str, &str)| KeyValue {
+        key: word.to_owned(),
+        value: Some(AnyValue { value: Some(any_value::Value::StringValue(format.to_owned())) }),
+        ..KeyValue::default()
+    };
+    let log = OpenTelemetryAccessLogConfig {
+        grpc_service: Some(GrpcService { target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(to)), ..GrpcService::default() }),
+        buffer_flush_interval: Some(WireDuration { seconds: 0, nanos: 50_000_000 }),
+        disable_builtin_labels: true,
+        attributes: Some(KeyValueList { values: envoy_names::ENTRY.map(attribute).to_vec() }),
+        ..OpenTelemetryAccessLogConfig::default()
+    };
+    AccessLogConfig { config_type: Some(access_log::ConfigType::TypedConfig(pack_any(log))), ..AccessLogConfig::default() }
 }
 
 fn set(resources: impl IntoIterator<Item = (TypeUrl, Resource)>) -> ResourceSet {
@@ -344,18 +381,40 @@ async fn go_again(mode: Mode) {
     assert_eq!(fixture.clusters().await, 1);
 }
 
+/// The access log, and what it was told.
+struct Told {
+    counts: AccessLogCounts,
+    live: Arc<LiveStreams>,
+    audit: PathBuf,
+}
+
+impl Told {
+    fn serve(fixture: &Fixture) -> Self {
+        let audit = fixture.run.file("audit.jsonl");
+        let sinks = vec![AuditSink::File { path: audit.clone() }];
+        let trail = Trail::open(&AuditSettings { sinks, on_failure: OnAuditFailure::Deny, durability: Durability::Written }).unwrap();
+        let (counts, live) = (AccessLogCounts::default(), Arc::new(LiveStreams::default()));
+        let snapshot = Arc::new(ArcSwap::new(crate::fixture::snapshot_of("config/kubepass.yaml")));
+        let service = AccessLog::service(snapshot, trail, counts.clone(), Arc::clone(&live));
+        let incoming = UnixSocket::bind(&fixture.sockets.join("access_log.sock")).unwrap().into_incoming();
+        tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
+        Self { counts, live, audit }
+    }
+
+    fn of(&self, result: EntryResult) -> u64 {
+        self.counts.get(result)
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        std::fs::read_to_string(&self.audit).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_completed_in_the_audit_trail() {
     let port = free_port();
     let mut fixture = Fixture::start(MANAGED, set([cluster(MANAGED, "a", 1), endpoints("a"), routes("a"), listener(MANAGED, port)]));
-    let audit = fixture.run.file("audit.jsonl");
-    let sinks = vec![AuditSink::File { path: audit.clone() }];
-    let trail = Trail::open(&AuditSettings { sinks, on_failure: OnAuditFailure::Deny, durability: Durability::Written }).unwrap();
-    let counts = AccessLogCounts::default();
-    let snapshot = Arc::new(ArcSwap::new(crate::fixture::snapshot_of("config/kubepass.yaml")));
-    let service = AccessLog::service(snapshot, trail, counts.clone(), Arc::default(), CancellationToken::new());
-    let incoming = UnixSocket::bind(&fixture.sockets.join("access_log.sock")).unwrap().into_incoming();
-    tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
+    let told = Told::serve(&fixture);
     fixture.until_taken("start-up").await;
 
     for path in ["/api/v1/pods", "/api/v1/pods?watch=true"] {
@@ -365,16 +424,118 @@ async fn requests_are_completed_in_the_audit_trail() {
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503"), "nobody listens there: {answer}");
     }
-    fixture.until("the completions", |_| counts.get(EntryResult::Recorded) == 3).await;
-    let text = std::fs::read_to_string(&audit).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    fixture.until("the completions", |_| told.of(EntryResult::Recorded) == 3).await;
+    let lines = told.lines();
     let phases: Vec<&str> = lines.iter().map(|line| line["phase"].as_str().unwrap()).collect();
     assert_eq!(phases, ["end", "start", "end"]);
     assert_eq!(lines[1]["request_id"], lines[2]["request_id"]);
     for line in [&lines[0], &lines[2]] {
         assert_eq!((&line["route"], &line["status"], &line["flags"]), (&"a".into(), &503.into(), &serde_json::json!(["UF"])), "{line}");
-        assert!(line["bytes_sent"].as_u64() > Some(0), "{line}");
+        assert!(line["bytes_sent"].as_u64() > Some(0) && line["ended_by"].as_str().unwrap().starts_with("upstream_reset"), "{line}");
     }
-    let others = [EntryResult::Skipped, EntryResult::Malformed, EntryResult::Lost].map(|result| counts.get(result));
+    let others = [EntryResult::Skipped, EntryResult::Malformed, EntryResult::Lost].map(|result| told.of(result));
     assert_eq!(others, [1, 0, 0], "the start of a plain read is not told");
+}
+
+/// An upstream that answers and then goes on: the end of a watch or of an exec is the client's.
+fn lasting_upstream() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if std::io::Read::read(&mut stream, &mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                head.extend(byte);
+            }
+            let answer = match String::from_utf8_lossy(&head).to_lowercase().contains("upgrade: websocket") {
+                true => "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+                false => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n",
+            };
+            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+            open.push(stream);
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_on_is_told_of_again_and_again() {
+    let (port, upstream) = (free_port(), lasting_upstream());
+    let resources = [cluster(MANAGED, "a", 1), endpoints_at("a", upstream), routes("a"), listener(MANAGED, port)];
+    let mut fixture = Fixture::start(MANAGED, set(resources));
+    let told = Told::serve(&fixture);
+    fixture.until_taken("start-up").await;
+
+    let mut open = Vec::new();
+    for (request, status) in [
+        ("GET /api/v1/pods?watch=true HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 200"),
+        (
+            "GET /api/v1/namespaces/a/pods/b/exec?command=sh HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+            "HTTP/1.1 101",
+        ),
+    ] {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer).unwrap(), status);
+        open.push(client);
+    }
+    fixture.until("their starts", |_| told.of(EntryResult::Recorded) == 2).await;
+    let ids: Vec<String> = told.lines().iter().map(|line| line["request_id"].as_str().unwrap().to_owned()).collect();
+    // They began long ago: without news they would count no more in a moment.
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let owner = Principal { idp: "corp".into(), subject: "a".into() };
+    for id in &ids {
+        told.live.begin(&owner, StreamId::new(None, id), 2, now - 800).unwrap().granted();
+    }
+    let heard = told.of(EntryResult::StillThere);
+    fixture.until("news of both, twice", |_| told.of(EntryResult::StillThere) >= heard + 4).await;
+    told.live.forget_some(now + 600);
+    assert_eq!(told.live.len(), 2, "each of them was heard of");
+
+    drop(open);
+    fixture.until("their ends", |_| told.of(EntryResult::Recorded) == 4).await;
+    assert!(told.live.is_empty());
+    let mut ended: Vec<String> = told.lines()[2..].iter().map(|line| line["request_id"].as_str().unwrap().to_owned()).collect();
+    ended.sort_by_key(|id| *id != ids[0]);
+    assert_eq!(ended, ids);
+    assert_eq!([EntryResult::Malformed, EntryResult::Lost].map(|result| told.of(result)), [0, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_of_one_client_do_not_hide_the_requests_of_others() {
+    let port = free_port();
+    let mut fixture = Fixture::start(MANAGED, set([cluster(MANAGED, "a", 1), endpoints("a"), routes("a"), listener(MANAGED, port)]));
+    let told = Told::serve(&fixture);
+    fixture.until_taken("start-up").await;
+    // HTTP/2 carries bytes in a query that are no text; Envoy writes them into its entry.
+    let fields: Vec<raw_http2::Field> =
+        [(":method", &b"GET"[..]), (":scheme", b"http"), (":authority", b"a"), (":path", b"/api/v1/pods?watch=true&a=\x80\xff")]
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()))
+            .to_vec();
+    let block = raw_http2::block(&fields);
+    let length = u32::try_from(block.len()).unwrap().to_be_bytes();
+    let begin = raw_http2::END_STREAM | raw_http2::END_HEADERS;
+    let bytes = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice(),
+        &length[1..],
+        &[raw_http2::HEADERS, begin, 0, 0, 0, 1],
+        &block,
+    ]
+    .concat();
+    let mut hostile = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    hostile.write_all(&bytes).await.unwrap();
+    let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    client.write_all(b"GET /api/v1/pods HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    client.read_to_end(&mut Vec::new()).await.unwrap();
+    fixture.until("their ends", |_| told.of(EntryResult::Recorded) == 2).await;
+    let others = [EntryResult::Skipped, EntryResult::Malformed, EntryResult::Lost].map(|result| told.of(result));
+    assert_eq!(others, [2, 0, 0], "their starts: what is no text is refused, and so is no watch");
 }

@@ -80,7 +80,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     // `kubernetes` to tell a watch, which has a start worth a line, from a plain read.
-    ("access_log", &["peer", "live_streams", "snapshot", "audit", "trail", "kubernetes", "envoy_names"]),
+    ("access_log", &["peer", "wire", "live_streams", "snapshot", "audit", "trail", "kubernetes", "envoy_names"]),
     // `signing` for the public keys.
     (
         "web",
@@ -153,7 +153,7 @@ const IMPURE: &[(&str, &str)] = &[
 ];
 
 /// Modules that may name Envoy's generated messages.
-const ENVOY_MESSAGES: &[&str] = &["xds", "ads", "ext_authz", "access_log", "admin", "managed_envoy"];
+const ENVOY_MESSAGES: &[&str] = &["xds", "ads", "ext_authz", "admin", "managed_envoy"];
 
 #[test]
 fn the_source_tree_follows_its_map() {

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
 use envoy_types::pb::envoy::config::core::v3::{BuildVersion, Node};
-use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
-use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
@@ -24,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
 use super::scene::Scene;
+use super::support::logs::{self, Export};
 use super::support::pki::Pair;
 
 const SECRETS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
@@ -99,11 +98,11 @@ impl<'s> RogueNode<'s> {
         })
     }
 
-    pub(super) fn log(&self, message: StreamAccessLogsMessage) -> Result<(), String> {
+    pub(super) fn log(&self, message: Export) -> Result<(), String> {
         self.scene.next();
         self.runtime.block_on(async {
-            let mut client = AccessLogServiceClient::new(self.channel(ACCESS_LOG).await?);
-            client.stream_access_logs(tokio_stream::once(message)).await.map(|_| ()).map_err(|status| format!("{:?}", status.code()))
+            let channel = self.channel(ACCESS_LOG).await?;
+            logs::send(channel, message).await.map_err(|status| format!("{:?}", status.code()))
         })
     }
 

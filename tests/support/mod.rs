@@ -29,6 +29,7 @@ pub mod jwt;
 pub mod kubectl;
 pub mod leash;
 pub mod link;
+pub mod logs;
 pub mod manifests;
 pub mod mount;
 pub mod odd_names;

@@ -1,12 +1,6 @@
 //! One access log entry to one completion event. Total: whatever an entry holds, the result is a value.
 
-use envoy_types::pb::envoy::config::core::v3::RequestMethod;
-use envoy_types::pb::envoy::data::accesslog::v3::{
-    AccessLogCommon, AccessLogType, HttpAccessLogEntry, HttpRequestProperties, HttpResponseProperties,
-};
-use envoy_types::pb::google::protobuf::value::Kind;
-
-use super::flags::short_words;
+use super::entry::Entry;
 use crate::audit::CompletionEvent;
 use crate::envoy_names as names;
 use crate::kubernetes::RequestInfo;
@@ -20,21 +14,20 @@ const MAX_ID: usize = 128;
 const MAX_ROUTE: usize = 253;
 /// Longest text that says why a request ended, in characters.
 const MAX_DETAILS: usize = 256;
+/// Longest of Envoy's response flags, in bytes, and most of them; it has some thirty.
+const MAX_FLAG: usize = 32;
+const MAX_FLAGS: usize = 64;
 
 /// What an entry says.
 #[derive(Debug, PartialEq)]
 pub enum Converted {
     Event(CompletionEvent),
+    /// A request goes on.
+    StillThere,
     /// See `EntryResult::Skipped`.
     Skipped,
     /// Why.
     Malformed(&'static str),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Start,
-    End,
 }
 
 /// What an entry says of a request as a stream.
@@ -44,120 +37,108 @@ pub enum News<'a> {
     Ended(&'a str),
 }
 
-/// By the id of its decision; `None` for what tells neither.
-pub fn news(entry: &HttpAccessLogEntry) -> Option<News<'_>> {
-    let id = request_id(entry.request.as_ref()?)?;
-    match entry.common_properties.as_ref()?.access_log_type() {
-        AccessLogType::DownstreamPeriodic => Some(News::StillThere(id)),
-        AccessLogType::DownstreamEnd | AccessLogType::NotSet => Some(News::Ended(id)),
-        _ => None,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Start,
+    StillThere,
+    End,
+}
+
+/// By the id of its decision; `None` for what tells neither. Only of what was granted: a request that Envoy refuses before it removes a client's
+/// headers stands in the log under an id of the client's, and must not end the streams that they have.
+pub fn news<'a>(entry: &Entry<'a>) -> Option<News<'a>> {
+    names::route_id(entry.grant)?;
+    let id = Some(entry.id).filter(|id| is_id(id))?;
+    match phase(entry)? {
+        Phase::Start => None,
+        Phase::StillThere => Some(News::StillThere(id)),
+        Phase::End => Some(News::Ended(id)),
     }
 }
 
-pub fn completion(entry: &HttpAccessLogEntry) -> Converted {
-    let Some(common) = &entry.common_properties else {
-        return Converted::Malformed("it has no common properties");
+pub fn completion(entry: &Entry<'_>) -> Converted {
+    if entry.kind.is_empty() {
+        return Converted::Malformed("it does not say of which kind it is");
+    }
+    let phase = match phase(entry) {
+        Some(Phase::StillThere) => return Converted::StillThere,
+        Some(phase) if phase == Phase::End || may_last(entry) => phase,
+        _ => return Converted::Skipped,
     };
-    let (no_request, no_response) = (HttpRequestProperties::default(), HttpResponseProperties::default());
-    let request = entry.request.as_ref().unwrap_or(&no_request);
-    let Some(phase) = phase(common, request) else {
+    let Some(route) = route(entry) else {
         return Converted::Skipped;
     };
-    let Some(route) = route(common) else {
-        return Converted::Skipped;
-    };
-    let Some(request_id) = request_id(request) else {
+    if !is_id(entry.id) {
         return Converted::Malformed("it has no usable request id");
-    };
-    let response = entry.response.as_ref().unwrap_or(&no_response);
-    // Bytes on the wire count what a tunnel carried as well; an Envoy that does not count them gives those of the bodies.
-    let bytes = |on_the_wire: u64, of_the_body: u64| if on_the_wire > 0 { on_the_wire } else { of_the_body };
+    }
     Converted::Event(CompletionEvent {
-        request_id: request_id.to_owned(),
+        request_id: entry.id.to_owned(),
         node: None,
         phase: if phase == Phase::Start { "start" } else { "end" },
         route: shortened(route, MAX_ROUTE),
-        status: response.response_code.as_ref().map_or(0, |code| code.value),
-        bytes_received: bytes(common.downstream_wire_bytes_received, request.request_body_bytes),
-        bytes_sent: bytes(common.downstream_wire_bytes_sent, response.response_body_bytes),
-        duration_ms: duration_ms(common),
-        ended_by: if phase == Phase::End { ended_by(&response.response_code_details, common) } else { String::new() },
-        flags: common.response_flags.as_ref().map(short_words).unwrap_or_default(),
+        status: entry.status.parse().unwrap_or(0),
+        // Bytes on the wire: they count what a tunnel carried as well.
+        bytes_received: entry.received.parse().unwrap_or(0),
+        bytes_sent: entry.sent.parse().unwrap_or(0),
+        duration_ms: entry.duration.parse().unwrap_or(0),
+        ended_by: if phase == Phase::End { ended_by(entry) } else { String::new() },
+        flags: flags(entry.flags),
     })
 }
 
-/// `None` for entries that are neither the start of something long nor an end.
-fn phase(common: &AccessLogCommon, request: &HttpRequestProperties) -> Option<Phase> {
-    match common.access_log_type() {
-        AccessLogType::DownstreamTunnelSuccessfullyEstablished => Some(Phase::Start),
-        // Written when the request arrives, before it is decided: whether it went on is for its decision line to say. An exec's start is its tunnel.
-        AccessLogType::DownstreamStart => is_long_without_tunnel(request).then_some(Phase::Start),
-        // An Envoy that does not tell the type writes at the end only.
-        AccessLogType::DownstreamEnd | AccessLogType::NotSet => Some(Phase::End),
+/// `None` for what is of no interest here: the upstream's side, UDP.
+fn phase(entry: &Entry<'_>) -> Option<Phase> {
+    match entry.kind {
+        "DownstreamTunnelSuccessfullyEstablished" | "DownstreamStart" => Some(Phase::Start),
+        "DownstreamPeriodic" => Some(Phase::StillThere),
+        // Without the options that have it tell more, Envoy writes at the end only, and then does not tell the kind.
+        "DownstreamEnd" | "NotSet" => Some(Phase::End),
         _ => None,
     }
 }
 
-fn is_long_without_tunnel(request: &HttpRequestProperties) -> bool {
-    let method = RequestMethod::try_from(request.request_method).unwrap_or(RequestMethod::MethodUnspecified);
+/// Of a start: whether it is that of something long. A tunnel is. Other starts are written when the request arrives, before it is decided: whether
+/// it went on is for its decision line to say. An exec's start is its tunnel.
+fn may_last(entry: &Entry<'_>) -> bool {
     // What cannot be read is refused, so it does not last.
-    RequestInfo::parse(method.as_str_name(), &request.path)
-        .is_ok_and(|info| info.is_long_running() && !matches!(info.policy_verb(), "exec" | "attach" | "portforward"))
+    entry.kind != "DownstreamStart"
+        || RequestInfo::parse(entry.method, entry.path)
+            .is_ok_and(|info| info.is_long_running() && !matches!(info.policy_verb(), "exec" | "attach" | "portforward"))
 }
 
 /// The route's name, empty where no route was found; `None` for our own pages, unless ext_authz refused them: that left a decision to be
 /// completed. What ext_authz granted counts before what Envoy matched.
-fn route(common: &AccessLogCommon) -> Option<&str> {
-    let grant = grant(common);
-    if let Some(id) = grant.and_then(names::route_id) {
+fn route<'a>(entry: &Entry<'a>) -> Option<&'a str> {
+    if let Some(id) = names::route_id(entry.grant) {
         return Some(names::route_name(id));
     }
-    let matched = common.route_name.as_str();
+    let matched = entry.route;
     if matched == names::WEB_TARGET || matched.starts_with(WEB_PREFIX) {
-        return answer(common, names::REASON_KEY).map(|_| names::WEB_TARGET);
+        return (!entry.reason.is_empty()).then_some(names::WEB_TARGET);
     }
     Some(names::route_id(matched).map_or("", names::route_name))
-}
-
-fn grant(common: &AccessLogCommon) -> Option<&str> {
-    answer(common, names::GRANT_KEY)
-}
-
-/// What ext_authz answered beside its verdict.
-fn answer<'a>(common: &'a AccessLogCommon, key: &str) -> Option<&'a str> {
-    let answer = common.metadata.as_ref()?.filter_metadata.get(names::EXT_AUTHZ_NAMESPACE)?;
-    match answer.fields.get(key)?.kind.as_ref()? {
-        Kind::StringValue(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// The id of the decision's line: `audit-id` where the request was let pass, else Envoy's own request id, which is the same.
-fn request_id(request: &HttpRequestProperties) -> Option<&str> {
-    let candidates = [request.request_headers.get(names::AUDIT_ID), Some(&request.request_id)];
-    candidates.into_iter().flatten().map(String::as_str).find(|id| is_id(id))
 }
 
 fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }
 
-fn duration_ms(common: &AccessLogCommon) -> u64 {
-    let Some(duration) = &common.duration else { return 0 };
-    let seconds = u64::try_from(duration.seconds).unwrap_or(0);
-    let nanos = u64::try_from(duration.nanos).unwrap_or(0);
-    seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000)
-}
-
 /// Envoy's response code details, and what ended the connection where it says so.
-fn ended_by(details: &str, common: &AccessLogCommon) -> String {
-    let connection = common.connection_termination_details.as_str();
+fn ended_by(entry: &Entry<'_>) -> String {
+    let (details, connection) = (entry.details, entry.connection);
     let both = match (details.is_empty(), connection.is_empty()) {
         (_, true) => details.to_owned(),
         (true, false) => connection.to_owned(),
         (false, false) => format!("{details}; {connection}"),
     };
     shortened(&both, MAX_DETAILS)
+}
+
+/// The short words of Envoy's documentation ("Access logging", `%RESPONSE_FLAGS%`).
+fn flags(text: &str) -> Vec<String> {
+    let is_flag =
+        |word: &&str| (1..=MAX_FLAG).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    text.split(',').filter(is_flag).take(MAX_FLAGS).map(str::to_owned).collect()
 }
 
 fn shortened(text: &str, limit: usize) -> String {

@@ -2,81 +2,44 @@
 
 use std::path::{Path, PathBuf};
 
-use envoy_types::pb::envoy::config::core::v3::{Metadata, RequestMethod};
-use envoy_types::pb::envoy::data::accesslog::v3::response_flags::Unauthorized;
-use envoy_types::pb::envoy::data::accesslog::v3::{
-    AccessLogCommon, AccessLogType, HttpAccessLogEntry, HttpRequestProperties, HttpResponseProperties, ResponseFlags,
-};
-use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_client::AccessLogServiceClient;
-use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{HttpAccessLogEntries, TcpAccessLogEntries};
-use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Duration as WireDuration, Struct, UInt32Value, Value};
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
-use prost::Message;
 use tokio::net::UnixStream;
-use tonic::transport::{Endpoint, Server};
+use tonic::Request;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint, Server};
 
-use super::convert::{Converted, completion};
+use super::convert::{Converted, completion, news};
 use super::*;
-use crate::config::{self, AuditSettings, AuditSink, Contents, Durability, OnAuditFailure, Reference};
+use crate::config::{self, AuditSettings, AuditSink, Contents, Durability, NodeIdentity, OnAuditFailure, Reference};
+use crate::envoy_names as names;
 use crate::server::door::Door;
+use crate::server::peer::Standing;
 use crate::server::unix_socket::UnixSocket;
+use crate::server::wire::{AsBytes, Message, WireError};
 
 const ID: &str = "0198c0de-0000-7000-8000-000000000001";
 
 /// An entry as Envoy writes it at the end of a `get` that was let pass.
-fn entry() -> HttpAccessLogEntry {
-    HttpAccessLogEntry {
-        common_properties: Some(AccessLogCommon {
-            metadata: grant("kubernetes:prod"),
-            route_name: "kubernetes:prod".into(),
-            duration: Some(WireDuration { seconds: 1, nanos: 234_567_890 }),
-            downstream_wire_bytes_received: 300,
-            downstream_wire_bytes_sent: 5000,
-            access_log_type: AccessLogType::DownstreamEnd.into(),
-            ..AccessLogCommon::default()
-        }),
-        request: Some(HttpRequestProperties {
-            request_method: RequestMethod::Get.into(),
-            path: "/api/v1/pods".into(),
-            request_id: "from-envoy".into(),
-            request_headers: [("audit-id".to_owned(), ID.to_owned())].into(),
-            request_body_bytes: 7,
-            ..HttpRequestProperties::default()
-        }),
-        response: Some(HttpResponseProperties {
-            response_code: Some(UInt32Value { value: 200 }),
-            response_body_bytes: 4000,
-            response_code_details: "via_upstream".into(),
-            ..HttpResponseProperties::default()
-        }),
-        ..HttpAccessLogEntry::default()
-    }
-}
+const END: Entry<'static> = Entry {
+    kind: "DownstreamEnd",
+    id: ID,
+    grant: "kubernetes:prod",
+    route: "kubernetes:prod",
+    reason: "",
+    status: "200",
+    details: "via_upstream",
+    connection: "",
+    flags: "",
+    received: "300",
+    sent: "5000",
+    duration: "1234",
+    method: "GET",
+    path: "/api/v1/pods",
+};
 
-fn grant(target: &str) -> Option<Metadata> {
-    metadata(Kind::StringValue(target.into()))
-}
-
-fn metadata(kind: Kind) -> Option<Metadata> {
-    let fields = [("grant".to_owned(), Value { kind: Some(kind) })].into();
-    Some(Metadata { filter_metadata: [("envoy.filters.http.ext_authz".to_owned(), Struct { fields })].into(), ..Metadata::default() })
-}
-
-fn changed(
-    common: impl FnOnce(&mut AccessLogCommon),
-    request: impl FnOnce(&mut HttpRequestProperties),
-    response: impl FnOnce(&mut HttpResponseProperties),
-) -> HttpAccessLogEntry {
-    let mut entry = entry();
-    common(entry.common_properties.as_mut().unwrap());
-    request(entry.request.as_mut().unwrap());
-    response(entry.response.as_mut().unwrap());
-    entry
-}
-
-fn event(entry: &HttpAccessLogEntry) -> CompletionEvent {
+fn event(entry: &Entry<'_>) -> CompletionEvent {
     match completion(entry) {
         Converted::Event(event) => event,
         other => panic!("{other:?}"),
@@ -97,152 +60,119 @@ fn the_end_of_a_request_is_told_whole() {
         ended_by: "via_upstream".into(),
         flags: vec![],
     };
-    assert_eq!(event(&entry()), expected);
+    assert_eq!(event(&END), expected);
 }
 
 #[test]
-fn phases_follow_the_type_and_what_was_asked() {
-    let check = |kind: AccessLogType, method: RequestMethod, path: &str, expected: Option<&str>| {
-        let entry = changed(
-            |common| common.set_access_log_type(kind),
-            |request| {
-                request.request_method = method.into();
-                request.path = path.into();
-            },
-            |_| (),
-        );
-        let phase = match completion(&entry) {
-            Converted::Event(event) => Some(event.phase),
-            Converted::Skipped => None,
-            Converted::Malformed(why) => panic!("{why}"),
+fn phases_follow_the_kind_and_what_was_asked() {
+    let check = |kind: &str, method: &str, path: &str, expected: &str| {
+        let got = match completion(&Entry { kind, method, path, ..END }) {
+            Converted::Event(event) => event.phase,
+            Converted::StillThere => "still there",
+            Converted::Skipped => "skipped",
+            Converted::Malformed(_) => "malformed",
         };
-        assert_eq!(phase, expected, "{kind:?} {method:?} {path}");
+        assert_eq!(got, expected, "{kind} {method} {path}");
     };
-    use AccessLogType::*;
-    use RequestMethod::{Get, MethodUnspecified, Post};
-    check(DownstreamEnd, Get, "/api/v1/pods", Some("end"));
-    check(NotSet, Get, "/api/v1/pods", Some("end"));
-    check(DownstreamStart, Get, "/api/v1/pods", None);
-    check(DownstreamStart, Get, "/api/v1/pods?watch=true", Some("start"));
-    check(DownstreamStart, Get, "/api/v1/watch/pods", Some("start"));
-    check(DownstreamStart, Get, "/api/v1/namespaces/a/pods/b/log?follow=true", Some("start"));
-    check(DownstreamStart, Get, "/api/v1/namespaces/a/pods/b/exec?command=sh", None);
-    check(DownstreamStart, Post, "/api/v1/namespaces/a/pods/b/portforward", None);
-    check(DownstreamTunnelSuccessfullyEstablished, Post, "/api/v1/namespaces/a/pods/b/exec?command=sh", Some("start"));
-    check(DownstreamStart, MethodUnspecified, "", None);
-    check(DownstreamStart, Get, "/api/v1/../pods?watch=true", None);
-    check(DownstreamPeriodic, Get, "/api/v1/pods?watch=true", None);
-    check(UpstreamEnd, Get, "/api/v1/pods", None);
-    check(UdpSessionEnd, Get, "/api/v1/pods", None);
-    let unknown = changed(|common| common.access_log_type = 999, |_| (), |_| ());
-    assert_eq!(event(&unknown).phase, "end", "an unknown type reads as not set");
+    check("DownstreamEnd", "GET", "/api/v1/pods", "end");
+    check("NotSet", "GET", "/api/v1/pods", "end");
+    check("DownstreamStart", "GET", "/api/v1/pods", "skipped");
+    check("DownstreamStart", "GET", "/api/v1/pods?watch=true", "start");
+    check("DownstreamStart", "GET", "/api/v1/namespaces/a/pods/b/log?follow=true", "start");
+    // The start of an exec is its tunnel.
+    check("DownstreamStart", "POST", "/api/v1/namespaces/a/pods/b/exec?command=sh", "skipped");
+    check("DownstreamTunnelSuccessfullyEstablished", "POST", "/api/v1/namespaces/a/pods/b/exec?command=sh", "start");
+    check("DownstreamStart", "", "", "skipped");
+    check("DownstreamStart", "GET", "/api/v1/../pods?watch=true", "skipped");
+    check("DownstreamPeriodic", "GET", "/api/v1/pods?watch=true", "still there");
+    check("UpstreamEnd", "GET", "/api/v1/pods", "skipped");
+    check("UdpSessionEnd", "GET", "/api/v1/pods", "skipped");
+    check("Something", "GET", "/api/v1/pods", "skipped");
+    check("", "GET", "/api/v1/pods", "malformed");
+}
+
+#[test]
+fn what_goes_on_and_what_ended_is_told_by_its_id() {
+    let check = |kind: &str, id: &str, expected: Option<News<'_>>| assert_eq!(news(&Entry { kind, id, ..END }), expected, "{kind} {id}");
+    check("DownstreamPeriodic", ID, Some(News::StillThere(ID)));
+    check("DownstreamEnd", ID, Some(News::Ended(ID)));
+    check("NotSet", ID, Some(News::Ended(ID)));
+    for kind in ["DownstreamStart", "DownstreamTunnelSuccessfullyEstablished", "UpstreamEnd", ""] {
+        check(kind, ID, None);
+    }
+    check("DownstreamEnd", "", None);
+    check("DownstreamPeriodic", "a b", None);
+    for grant in ["", "web", "something"] {
+        assert_eq!(news(&Entry { grant, ..END }), None, "what was not granted has no stream: {grant}");
+    }
 }
 
 #[test]
 fn a_start_says_nothing_of_an_end() {
-    let entry = changed(
-        |common| common.set_access_log_type(AccessLogType::DownstreamTunnelSuccessfullyEstablished),
-        |_| (),
-        |response| response.response_code = Some(UInt32Value { value: 101 }),
-    );
-    let event = event(&entry);
-    assert_eq!((event.phase, event.status, event.ended_by.as_str()), ("start", 101, ""));
+    let event = event(&Entry { kind: "DownstreamTunnelSuccessfullyEstablished", status: "101", duration: "", ..END });
+    assert_eq!((event.phase, event.status, event.duration_ms, event.ended_by.as_str()), ("start", 101, 0, ""));
 }
 
 #[test]
 fn the_route_is_what_was_granted_then_what_was_matched() {
-    let check = |metadata: Option<Metadata>, matched: &str, expected: Option<&str>| {
-        let entry = changed(
-            |common| {
-                common.metadata = metadata.clone();
-                matched.clone_into(&mut common.route_name);
-            },
-            |_| (),
-            |_| (),
-        );
-        let route = match completion(&entry) {
+    let check = |grant: &str, matched: &str, reason: &str, expected: Option<&str>| {
+        let route = match completion(&Entry { grant, route: matched, reason, ..END }) {
             Converted::Event(event) => Some(event.route),
             Converted::Skipped => None,
-            Converted::Malformed(why) => panic!("{why}"),
+            other => panic!("{other:?}"),
         };
-        assert_eq!(route.as_deref(), expected, "{metadata:?} {matched}");
+        assert_eq!(route.as_deref(), expected, "{grant} {matched}");
     };
-    check(grant("kubernetes:prod"), "", Some("prod"));
-    check(grant("kubernetes:prod@10.0.0.1:6443/kubernetes"), "", Some("prod"));
-    check(None, "kubernetes:prod@10.0.0.1:6443/kubernetes", Some("prod"));
-    check(grant("kubernetes:prod"), "web", Some("prod"));
-    check(None, "kubernetes:prod", Some("prod"));
-    check(None, "", Some(""));
-    check(None, "something", Some(""));
-    check(grant("something"), "kubernetes:prod", Some("prod"));
-    check(metadata(Kind::BoolValue(true)), "kubernetes:prod", Some("prod"));
-    check(Some(Metadata::default()), "kubernetes:prod", Some("prod"));
-    // Our own pages are not in the audit; that must hold by the matched route, never by a grant alone.
-    check(grant("web"), "web", None);
-    check(grant("web"), "web:prod", None);
-    check(None, "web", None);
-    check(grant("web"), "kubernetes:prod", Some("prod"));
-    check(grant("kubernetes:a\nb"), "", Some("a b"));
-    check(grant(&format!("kubernetes:{}", "x".repeat(9999))), "", Some(&"x".repeat(253)));
+    check("kubernetes:prod", "", "", Some("prod"));
+    check("kubernetes:prod@10.0.0.1:6443/kubernetes", "", "", Some("prod"));
+    check("", "kubernetes:prod@10.0.0.1:6443/kubernetes", "", Some("prod"));
+    check("kubernetes:prod", "web", "", Some("prod"));
+    check("", "kubernetes:prod", "", Some("prod"));
+    check("", "", "", Some(""));
+    check("", "something", "", Some(""));
+    check("something", "kubernetes:prod", "", Some("prod"));
+    // Our own pages are not in the audit; that must hold by the matched route, never by a grant alone. What was refused there is.
+    check("web", "web", "", None);
+    check("web", "web:prod", "", None);
+    check("", "web", "", None);
+    check("", "web", "policy_denied", Some("web"));
+    check("", "web:prod", "policy_denied", Some("web"));
+    check("web", "kubernetes:prod", "", Some("prod"));
+    check("kubernetes:a\nb", "", "", Some("a b"));
+    check(&format!("kubernetes:{}", "x".repeat(9999)), "", "", Some(&"x".repeat(253)));
 }
 
 #[test]
-fn the_request_id_is_the_audit_id_then_envoys() {
-    let check = |audit_id: Option<&str>, request_id: &str, expected: Option<&str>| {
-        let entry = changed(
-            |_| (),
-            |request| {
-                request.request_headers = audit_id.map(|id| ("audit-id".to_owned(), id.to_owned())).into_iter().collect();
-                request_id.clone_into(&mut request.request_id);
-            },
-            |_| (),
-        );
-        let got = match completion(&entry) {
+fn no_other_id_is_taken() {
+    let check = |id: &str, is_one: bool| {
+        let got = match completion(&Entry { id, ..END }) {
             Converted::Event(event) => Some(event.request_id),
             Converted::Malformed(_) => None,
-            Converted::Skipped => panic!("skipped"),
+            other => panic!("{other:?}"),
         };
-        assert_eq!(got.as_deref(), expected, "{audit_id:?} {request_id:?}");
+        assert_eq!(got.as_deref(), is_one.then_some(id));
     };
-    check(Some(ID), "other", Some(ID));
-    check(None, ID, Some(ID));
-    check(Some(""), ID, Some(ID));
-    check(Some("a\",\"outcome\":\"allow"), ID, Some(ID));
-    check(Some("a b"), ID, Some(ID));
-    check(None, "", None);
-    check(None, "a\nb", None);
-    check(None, &"x".repeat(128), Some(&"x".repeat(128)));
-    check(None, &"x".repeat(129), None);
+    check(ID, true);
+    check(&"x".repeat(128), true);
+    check(&"x".repeat(129), false);
+    for id in ["", "a\",\"outcome\":\"allow", "a b", "a\nb", "\u{e9}"] {
+        check(id, false);
+    }
 }
 
 #[test]
-fn numbers_come_from_where_they_are() {
-    let body_only = changed(
-        |common| {
-            common.downstream_wire_bytes_received = 0;
-            common.downstream_wire_bytes_sent = 0;
-            common.duration = None;
-        },
-        |_| (),
-        |response| response.response_code = None,
-    );
-    let event_of = event(&body_only);
-    assert_eq!((event_of.bytes_received, event_of.bytes_sent, event_of.duration_ms, event_of.status), (7, 4000, 0, 0));
-    let odd = |seconds, nanos| changed(|common| common.duration = Some(WireDuration { seconds, nanos }), |_| (), |_| ());
-    for (seconds, nanos, expected) in [(-1, -5, 0), (0, 999_999, 0), (0, 1_000_000, 1), (i64::MAX, i32::MAX, u64::MAX)] {
-        assert_eq!(event(&odd(seconds, nanos)).duration_ms, expected, "{seconds} {nanos}");
+fn what_is_no_number_counts_as_none() {
+    for text in ["", "x", "-1", "1.5", "99999999999999999999999", "1 2"] {
+        let event = event(&Entry { status: text, received: text, sent: text, duration: text, ..END });
+        assert_eq!((event.status, event.bytes_received, event.bytes_sent, event.duration_ms), (0, 0, 0, 0), "{text:?}");
     }
+    assert_eq!(event(&Entry { sent: "18446744073709551615", ..END }).bytes_sent, u64::MAX);
 }
 
 #[test]
 fn why_it_ended_names_both_sides() {
     let check = |details: &str, connection: &str, expected: &str| {
-        let entry = changed(
-            |common| connection.clone_into(&mut common.connection_termination_details),
-            |_| (),
-            |response| details.clone_into(&mut response.response_code_details),
-        );
-        assert_eq!(event(&entry).ended_by, expected);
+        assert_eq!(event(&Entry { details, connection, ..END }).ended_by, expected);
     };
     check("via_upstream", "", "via_upstream");
     check("", "closed", "closed");
@@ -254,48 +184,113 @@ fn why_it_ended_names_both_sides() {
 
 #[test]
 fn flags_are_envoys_short_words() {
-    let flags = |flags: ResponseFlags| event(&changed(|common| common.response_flags = Some(flags), |_| (), |_| ())).flags;
-    assert_eq!(flags(ResponseFlags::default()), Vec::<String>::new());
-    let unauthorized_details = Some(Unauthorized { reason: 1 });
-    assert_eq!(flags(ResponseFlags { unauthorized_details, ..ResponseFlags::default() }), ["UAEX"]);
-    let two =
-        ResponseFlags { downstream_connection_termination: true, upstream_max_stream_duration_reached: true, ..ResponseFlags::default() };
-    assert_eq!(flags(two), ["DC", "UMSDR"]);
+    let check = |text: &str, expected: &[&str]| assert_eq!(event(&Entry { flags: text, ..END }).flags, expected, "{text}");
+    check("", &[]);
+    check("UAEX", &["UAEX"]);
+    check("DC,UMSDR", &["DC", "UMSDR"]);
+    check("DC,,a b,\",x", &["DC", "x"]);
+    check(&"x".repeat(33), &[]);
+    assert_eq!(event(&Entry { flags: &"A,".repeat(9999), ..END }).flags.len(), 64);
+}
+
+/// As Envoy writes them: `-` where there is nothing.
+fn attributes<'a>(entry: &Entry<'a>) -> Vec<(&'a str, &'a [u8])> {
+    let values = [
+        (names::ENTRY_KIND, entry.kind),
+        (names::ENTRY_ID, entry.id),
+        (names::ENTRY_GRANT, entry.grant),
+        (names::ENTRY_ROUTE, entry.route),
+        (names::ENTRY_REASON, entry.reason),
+        (names::ENTRY_STATUS, entry.status),
+        (names::ENTRY_DETAILS, entry.details),
+        (names::ENTRY_CONNECTION, entry.connection),
+        (names::ENTRY_FLAGS, entry.flags),
+        (names::ENTRY_RECEIVED, entry.received),
+        (names::ENTRY_SENT, entry.sent),
+        (names::ENTRY_DURATION, entry.duration),
+        (names::ENTRY_METHOD, entry.method),
+        (names::ENTRY_PATH, entry.path),
+    ];
+    values.into_iter().map(|(word, value)| (word, if value.is_empty() { &b"-"[..] } else { value.as_bytes() })).collect()
+}
+
+fn record(attributes: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut record = Message::default();
+    for (word, value) in attributes {
+        record.message(6, |pair| {
+            pair.text(1, word);
+            pair.message(2, |any| any.bytes(1, value));
+        });
+    }
+    record.into_bytes()
+}
+
+/// One message of these records; what Envoy says of itself stands before them.
+fn message_of(records: &[Vec<u8>]) -> Vec<u8> {
+    let mut message = Message::default();
+    message.message(1, |resource| {
+        resource.message(1, |_| ());
+        resource.message(2, |scope| records.iter().for_each(|record| scope.bytes(2, record)));
+    });
+    message.into_bytes()
+}
+
+fn message(entries: &[Entry<'_>]) -> Vec<u8> {
+    message_of(&entries.iter().map(|entry| record(&attributes(entry))).collect::<Vec<_>>())
+}
+
+fn read(message: &[u8]) -> Vec<Result<Entry<'_>, WireError>> {
+    Entries::of(message).collect()
 }
 
 #[test]
-fn entries_without_what_is_needed_are_malformed() {
-    assert_eq!(completion(&HttpAccessLogEntry::default()), Converted::Malformed("it has no common properties"));
-    let without_request = HttpAccessLogEntry { request: None, ..entry() };
-    assert_eq!(completion(&without_request), Converted::Malformed("it has no usable request id"));
-    let without_response = HttpAccessLogEntry { response: None, ..entry() };
-    assert_eq!(event(&without_response).status, 0);
+fn an_entry_is_read_as_it_was_written() {
+    let words: Vec<&str> = attributes(&END).into_iter().map(|(word, _)| word).collect();
+    assert_eq!(words, names::ENTRY.map(|(word, _)| word), "all that Envoy is told to write is read");
+    let start = Entry { kind: "DownstreamStart", path: "/api/v1/pods?watch=true&a=%2D", status: "", ..END };
+    assert_eq!(read(&message(&[END, start])), [Ok(END), Ok(start)]);
+    assert_eq!(read(&[message(&[END]), message(&[]), message(&[start])].concat()), [Ok(END), Ok(start)], "a message in parts");
+    // What is not asked for, what is of another type and what is no text tell nothing.
+    let mut odd = record(&[("other", b"x"), ("id", b"a\xff"), ("status", b"-"), ("path", b""), ("route", b"--")]);
+    odd.extend(record(&[("kind", b"DownstreamEnd")]));
+    assert_eq!(read(&message_of(&[odd])), [Ok(Entry { kind: "DownstreamEnd", route: "--", ..Entry::default() })]);
+    assert_eq!(read(&message_of(&[vec![]])), [Ok(Entry::default())]);
+    assert_eq!(read(&[]), []);
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_does_not_hide_the_others() {
+    let broken = vec![0x32, 0x7f, 1];
+    let read_of = |records: &[Vec<u8>]| {
+        read(&message_of(records)).into_iter().map(|entry| entry.ok().map(|entry| entry.id.to_owned())).collect::<Vec<_>>()
+    };
+    let good = record(&attributes(&END));
+    assert_eq!(read_of(&[good.clone(), broken, good.clone()]), [Some(ID.to_owned()), None, Some(ID.to_owned())]);
+    // Where the message itself breaks off, what came before it counts.
+    let mut cut = message_of(&[good]);
+    cut.extend([0x0a, 0x7f]);
+    assert_eq!(read(&cut), [Ok(END), Err(WireError::Truncated)]);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_bytes_end_in_a_value(bytes in prop::collection::vec(any::<u8>(), 0..400), at in 0usize..400, byte in any::<u8>()) {
-        if let Ok(entry) = HttpAccessLogEntry::decode(bytes.as_slice()) {
-            completion(&entry);
-        }
-        let mut damaged = entry().encode_to_vec();
+    fn any_bytes_end_in_values(bytes in prop::collection::vec(any::<u8>(), 0..400), at in 0usize..600, byte in any::<u8>()) {
+        let mut damaged = message(&[END, END]);
         if let Some(place) = damaged.get_mut(at) {
             *place = byte;
         }
-        if let Ok(entry) = HttpAccessLogEntry::decode(damaged.as_slice()) {
-            completion(&entry);
+        for message in [bytes, damaged] {
+            for entry in Entries::of(&message).flatten() {
+                completion(&entry);
+            }
         }
     }
 }
 
 fn settings(sinks: Vec<AuditSink>) -> AuditSettings {
     AuditSettings { sinks, on_failure: OnAuditFailure::Deny, durability: Durability::Written }
-}
-
-fn message(entries: Vec<HttpAccessLogEntry>) -> StreamAccessLogsMessage {
-    StreamAccessLogsMessage { identifier: None, log_entries: Some(LogEntries::HttpLogs(HttpAccessLogEntries { log_entry: entries })) }
 }
 
 /// The routes `prod` and `staging`; `nodes` and further keys of each route are YAML.
@@ -328,103 +323,145 @@ fn snapshot(nodes: &str, prod: &str, staging: &str) -> Arc<ArcSwap<Snapshot>> {
     Arc::new(ArcSwap::from_pointee(Snapshot::new(Arc::new(config), "0123456789abcdef")))
 }
 
-async fn serve(
-    trail: Trail,
-    counts: &AccessLogCounts,
-    folder: &Path,
-    draining: &CancellationToken,
-) -> AccessLogServiceClient<tonic::transport::Channel> {
-    serve_snapshot(snapshot("", "", ""), trail, counts, folder, draining).await
+struct Served {
+    client: Channel,
+    counts: AccessLogCounts,
+    live: Arc<LiveStreams>,
+    audit: PathBuf,
+    draining: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+    folder: tempfile::TempDir,
 }
 
-async fn serve_snapshot(
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    trail: Trail,
-    counts: &AccessLogCounts,
-    folder: &Path,
-    draining: &CancellationToken,
-) -> AccessLogServiceClient<tonic::transport::Channel> {
-    let path: PathBuf = folder.join("run/access-log.sock");
-    let links = Door::from(UnixSocket::bind(&path).unwrap()).into_links();
-    let service = AccessLog::service(snapshot, trail, counts.clone(), Arc::default(), draining.clone());
-    tokio::spawn(Server::builder().serve_with_incoming(service, links));
-    let connect = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    AccessLogServiceClient::new(Endpoint::from_static("http://access-log").connect_with_connector(connect).await.unwrap())
+impl Served {
+    async fn start(snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path: PathBuf = folder.path().join("run/access_log.sock");
+        let audit = folder.path().join("audit.jsonl");
+        let trail = Trail::open(&settings(vec![AuditSink::File { path: audit.clone() }])).unwrap();
+        let (counts, live, draining) = (AccessLogCounts::default(), Arc::new(LiveStreams::default()), CancellationToken::new());
+        let links = Door::from(UnixSocket::bind(&path).unwrap()).into_links();
+        let service = AccessLog::service(snapshot, trail, counts.clone(), Arc::clone(&live));
+        let serving = Server::builder().serve_with_incoming_shutdown(service, links, lingered(draining.clone()));
+        let server = tokio::spawn(async { serving.await.unwrap() });
+        let connect = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let client = Endpoint::from_static("http://access-log").connect_with_connector(connect).await.unwrap();
+        Self { client, counts, live, audit, draining, server, folder }
+    }
+
+    async fn export(&self, message: Vec<u8>) -> Result<Bytes, Status> {
+        self.call("/opentelemetry.proto.collector.logs.v1.LogsService/Export", message).await
+    }
+
+    async fn call(&self, path: &'static str, message: Vec<u8>) -> Result<Bytes, Status> {
+        let mut client = tonic::client::Grpc::new(self.client.clone());
+        client.ready().await.unwrap();
+        let codec = AsBytes { usual_bytes: 1024, max_bytes: 2 << 20 };
+        let answer = client.unary(Request::new(message), PathAndQuery::from_static(path), codec).await;
+        answer.map(tonic::Response::into_inner)
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        std::fs::read_to_string(&self.audit).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn counted<const N: usize>(&self, results: [EntryResult; N]) -> [u64; N] {
+        results.map(|result| self.counts.get(result))
+    }
 }
 
 #[tokio::test]
-async fn entries_become_lines_of_the_trail_and_bad_ones_do_not_end_the_stream() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("audit.jsonl");
-    let settings = settings(vec![AuditSink::File { path: path.clone() }]);
-    let (counts, draining) = (AccessLogCounts::default(), CancellationToken::new());
-    let mut client = serve(Trail::open(&settings).unwrap(), &counts, folder.path(), &draining).await;
-    let web = changed(|common| (common.metadata, common.route_name) = (grant("web"), "web".into()), |_| (), |_| ());
-    let tcp = StreamAccessLogsMessage { identifier: None, log_entries: Some(LogEntries::TcpLogs(TcpAccessLogEntries::default())) };
-    let messages =
-        [message(vec![entry(), HttpAccessLogEntry::default(), web]), tcp, StreamAccessLogsMessage::default(), message(vec![entry(); 600])];
-    client.stream_access_logs(tokio_stream::iter(messages)).await.unwrap();
-    let lines: Vec<serde_json::Value> =
-        std::fs::read_to_string(&path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+async fn entries_become_lines_of_the_trail_and_bad_ones_end_nothing() {
+    use EntryResult::{Lost, Malformed, Recorded, Skipped, StillThere};
+    let served = Served::start(snapshot("", "", "")).await;
+    let web = Entry { grant: "web", route: "web", ..END };
+    let periodic = Entry { kind: "DownstreamPeriodic", ..END };
+    assert_eq!(served.export(message(&[END, Entry::default(), web, periodic])).await.unwrap(), Bytes::new(), "all of it was taken");
+    served.export(b"\x0a\x7f".to_vec()).await.unwrap();
+    served.export(Vec::new()).await.unwrap();
+    served.export(message(&[END; 600])).await.unwrap();
+    let lines = served.lines();
     assert_eq!(lines.len(), 601);
     let line = lines.first().unwrap();
     assert_eq!((&line["event"], &line["request_id"], &line["phase"]), (&"completion".into(), &ID.into(), &"end".into()));
-    let got = [EntryResult::Recorded, EntryResult::Skipped, EntryResult::Malformed, EntryResult::Lost].map(|result| counts.get(result));
-    assert_eq!(got, [601, 1, 3, 0]);
+    assert_eq!(served.counted([Recorded, StillThere, Skipped, Malformed, Lost]), [601, 1, 1, 2, 0]);
+}
+
+#[tokio::test]
+async fn nothing_but_whole_messages_of_some_size_is_taken() {
+    let served = Served::start(snapshot("", "", "")).await;
+    let long = "x".repeat(MAX_MESSAGE_BYTES);
+    let refused = served.export(message(&[Entry { path: &long, ..END }])).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
+    let refused = served.call("/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", message(&[END])).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unimplemented, "{refused}");
+    served.export(message(&[Entry { path: &long[..MAX_MESSAGE_BYTES - 1024], ..END }])).await.unwrap();
+    assert_eq!(served.counted([EntryResult::Recorded, EntryResult::Malformed]), [1, 0]);
+}
+
+#[tokio::test]
+async fn streams_count_by_what_is_told_of_them() {
+    let served = Served::start(snapshot("", "", "")).await;
+    let owner = crate::identity::Principal { idp: "corp".into(), subject: "a".into() };
+    served.live.begin(&owner, StreamId::new(None, ID), 1, 0).unwrap().granted();
+    served.export(message(&[Entry { kind: "DownstreamPeriodic", ..END }])).await.unwrap();
+    served.live.forget_some(clock::unix_now());
+    assert_eq!(served.live.len(), 1, "it was heard of, long after it began");
+    served.export(message(&[END])).await.unwrap();
+    assert!(served.live.is_empty());
 }
 
 #[tokio::test]
 async fn a_node_tells_of_its_own_routes_only() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("audit.jsonl");
-    let settings = settings(vec![AuditSink::File { path: path.clone() }]);
-    let (counts, draining) = (AccessLogCounts::default(), CancellationToken::new());
     let uid = UnixSocket::bind(&folder.path().join("own/socket")).unwrap().own_uid();
     let nodes =
         |own: u32| format!("nodes: [{{name: edge, identity: {{uid: {own}}}}}, {{name: other, identity: {{dns: other.example.com}}}}]\n");
     let routes = ("nodes: [edge],", "nodes: [other],");
     let current = snapshot(&nodes(uid), routes.0, routes.1);
-    let trail = Trail::open(&settings).unwrap();
-    let mut client = serve_snapshot(Arc::clone(&current), trail, &counts, folder.path(), &draining).await;
-    let of = |route: &str| {
-        let target = format!("kubernetes:{route}@10.0.0.1:6443/10.0.0.1");
-        changed(|common| (common.metadata, common.route_name) = (grant(&target), target.clone()), |_| (), |_| ())
-    };
-    let messages = [message(vec![of("prod"), of("staging"), of("gone")])];
-    client.stream_access_logs(tokio_stream::iter(messages)).await.unwrap();
-    let lines: Vec<serde_json::Value> =
-        std::fs::read_to_string(&path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let served = Served::start(Arc::clone(&current)).await;
+    let targets = ["prod", "staging", "gone"].map(|route| format!("kubernetes:{route}@10.0.0.1:6443/10.0.0.1"));
+    let entries = targets.each_ref().map(|target| Entry { grant: target, route: target, ..END });
+    served.export(message(&entries)).await.unwrap();
+    let lines = served.lines();
     let told: Vec<_> = lines.iter().map(|line| (line["route"].as_str().unwrap(), line["node"].as_str().unwrap())).collect();
     assert_eq!(told, [("prod", "edge"), ("gone", "edge")]);
-    assert_eq!([EntryResult::Recorded, EntryResult::OutOfScope].map(|result| counts.get(result)), [2, 1]);
+    assert_eq!(served.counted([EntryResult::Recorded, EntryResult::OutOfScope]), [2, 1]);
 
-    // Taken out of the configuration, it tells nothing any more, neither on an open stream nor on a new one.
-    let (entries, open) = tokio::sync::mpsc::channel(1);
-    let mut other = client.clone();
-    let stream = tokio::spawn(async move { other.stream_access_logs(tokio_stream::wrappers::ReceiverStream::new(open)).await });
-    entries.send(message(vec![of("prod")])).await.unwrap();
-    while counts.get(EntryResult::Recorded) < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    // Taken out of the configuration, it tells nothing any more, also on the connection that it has.
     current.store(snapshot(&nodes(uid.wrapping_add(1)), routes.0, routes.1).load_full());
-    entries.send(message(vec![of("prod")])).await.unwrap();
-    let refused = tokio::time::timeout(Duration::from_secs(10), stream).await.unwrap().unwrap().unwrap_err();
+    let refused = served.export(message(&entries)).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
-    let again = client.stream_access_logs(tokio_stream::iter([message(vec![of("prod")])])).await.unwrap_err();
-    assert!(again.message().contains("add it to `nodes`"), "{again}");
-    assert_eq!(counts.get(EntryResult::Recorded), 3);
+    assert!(refused.message().contains("add it to `nodes`"), "{refused}");
+    assert_eq!(served.counted([EntryResult::Recorded, EntryResult::OutOfScope]), [2, 1]);
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_the_process_drains() {
+async fn no_node_has_all_places() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = settings(vec![]);
-    let draining = CancellationToken::new();
-    let mut client = serve(Trail::open(&settings).unwrap(), &AccessLogCounts::default(), folder.path(), &draining).await;
-    draining.cancel();
-    let ended = client.stream_access_logs(tokio_stream::pending::<StreamAccessLogsMessage>());
-    tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap().unwrap();
+    let trail = Trail::open(&settings(vec![AuditSink::File { path: folder.path().join("audit.jsonl") }])).unwrap();
+    let (one, other) = (NodeIdentity::Uid(1), NodeIdentity::Uid(2));
+    let nodes = "nodes: [{name: one, identity: {uid: 1}}, {name: other, identity: {uid: 2}}]\n";
+    let log = AccessLog::service(snapshot(nodes, "nodes: [one],", "nodes: [other],"), trail, AccessLogCounts::default(), Arc::default()).0;
+    let peer = |identity: &NodeIdentity| Peer::new(vec![identity.clone()], Standing::Local);
+    let mut places: Vec<Place> = (0..MAX_EXPORTS_OF_ONE_NODE).map(|_| log.place(Some(&peer(&one))).unwrap()).collect();
+    assert_eq!(log.place(Some(&peer(&one))).unwrap_err().code(), tonic::Code::ResourceExhausted);
+    assert!(log.place(Some(&peer(&other))).is_ok());
+    places.pop();
+    assert!(log.place(Some(&peer(&one))).is_ok());
+    let stranger = peer(&NodeIdentity::Uid(3));
+    assert_eq!(log.place(Some(&stranger)).unwrap_err().code(), tonic::Code::PermissionDenied, "nothing of a stranger's is read");
+}
+
+#[tokio::test]
+async fn the_last_entries_are_taken_when_the_process_drains() {
+    let served = Served::start(snapshot("", "", "")).await;
+    served.draining.cancel();
+    served.export(message(&[END])).await.unwrap();
+    assert_eq!(served.counted([EntryResult::Recorded]), [1]);
+    tokio::time::timeout(Duration::from_secs(10), served.server).await.unwrap().unwrap();
+    drop(served.folder);
 }

@@ -10,7 +10,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 
 use super::{Parts, StartError, state};
-use crate::server::access_log::{AccessLog, AccessLogCounts};
+use crate::server::access_log::{self, AccessLog, AccessLogCounts};
 use crate::server::admin::http::Readiness;
 use crate::server::admin::v1::admin_server::AdminServer;
 use crate::server::admin::{self, AdminService, GivenResources};
@@ -48,14 +48,14 @@ impl Parts {
 
     fn serve_xds(&self, admission: Admission, door: Door, tasks: &Tasks) -> Result<(), StartError> {
         let service = Ads::service_for(admission, self.resources(tasks)?, self.ads.clone(), AdsLimits::default(), tasks.ending());
-        let (may_serve, stop, serving) = (self.may_serve(), tasks.ending(), tasks.clone());
+        let (may_serve, stop) = (self.may_serve(), tasks.ending());
         tasks.spawn("xds", async move {
             // Who connects meanwhile waits.
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = may_serve => {}
             }
-            serve_grpc(service, door.into_links(), serving).await
+            serve_grpc(service, door.into_links(), stop.cancelled_owned()).await
         });
         Ok(())
     }
@@ -76,8 +76,8 @@ impl Parts {
         let counts = AccessLogCounts::default();
         counts.register(&self.metrics);
         let (snapshot, streams) = (Arc::clone(&self.snapshot), Arc::clone(&self.streams));
-        let service = AccessLog::service(snapshot, self.trail.clone(), counts, streams, tasks.ending());
-        tasks.spawn("access-log", serve_grpc(service, door.into_links(), tasks.clone()));
+        let service = AccessLog::service(snapshot, self.trail.clone(), counts, streams);
+        tasks.spawn("access-log", serve_grpc(service, door.into_links(), access_log::lingered(tasks.ending())));
     }
 
     fn serve_web(&self, door: Door, tasks: &Tasks) {
@@ -92,7 +92,7 @@ impl Parts {
         let built = self.built.subscribe();
         let given = GivenResources::new(Arc::new(move || Arc::clone(&built.borrow().resources)), self.ads.clone());
         let service = AdminServer::new(AdminService::new(ender, state::reader(self, readiness), given));
-        tasks.spawn("admin", serve_grpc(service, socket.into_incoming(), tasks.clone()));
+        tasks.spawn("admin", serve_grpc(service, socket.into_incoming(), tasks.ending().cancelled_owned()));
     }
 
     fn serve_http(&self, address: SocketAddr, tasks: &Tasks, readiness: &Arc<Readiness>) -> Result<SocketAddr, StartError> {
@@ -107,11 +107,11 @@ impl Parts {
     }
 }
 
-/// One gRPC service on its connections, until the drain.
+/// One gRPC service on its connections, until `end`.
 async fn serve_grpc<S, C>(
     service: S,
     connections: impl Stream<Item = io::Result<C>> + Send,
-    tasks: Tasks,
+    end: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error>
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
@@ -125,5 +125,5 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    Server::builder().serve_with_incoming_shutdown(service, connections, tasks.ending().cancelled_owned()).await
+    Server::builder().serve_with_incoming_shutdown(service, connections, end).await
 }

@@ -10,6 +10,8 @@ const OPTIONS: &str =
     "/static_resources/clusters/0/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config";
 const LISTENER: &str = "/static_resources/listeners/0";
+const LOGGED: &str = "/access_log/0/typed_config/attributes/values";
+const LOGGED_GRANT: &str = "/access_log/0/typed_config/attributes/values/2/value";
 
 pub(super) struct Row {
     pub(super) what: &'static str,
@@ -240,6 +242,36 @@ fn headers() -> Vec<Row> {
             }),
         ),
         row("no line of how it went on", &["no-access-log"], drop_field(MANAGER, "", "access_log")),
+        row("a log by the protocol that is not read any more", &["no-access-log"], |document| {
+            let kind = "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig";
+            let service = json!({"envoy_grpc": {"cluster_name": "kubepass-access-log"}});
+            let log =
+                json!({"@type": kind, "common_config": {"log_name": "kubepass", "transport_api_version": "V3", "grpc_service": service}});
+            at(document, MANAGER)["access_log"] = json!([{"name": "grpc", "typed_config": log}]);
+        }),
+        row("a log that goes elsewhere", &["no-access-log"], drop_field(MANAGER, "/access_log/0/typed_config", "grpc_service")),
+        row("another name for where the log goes", &[], |document| {
+            let log = at(document, &format!("{MANAGER}/access_log/0/typed_config"));
+            let service = log.as_object_mut().unwrap().remove("grpc_service").unwrap();
+            log["common_config"] = json!({"log_name": "kubepass", "transport_api_version": "V3", "grpc_service": service});
+        }),
+        row("a log without a word", &["access-log-untold"], edit(MANAGER, LOGGED, |values| drop(values.remove(1)))),
+        row("a word twice", &["access-log-untold"], edit(MANAGER, LOGGED, |values| values.push(values[0].clone()))),
+        row("a word that says something else", &["access-log-untold"], set(MANAGER, LOGGED_GRANT, "string_value", json!("%ROUTE_NAME%"))),
+        row(
+            "more words than are read",
+            &[],
+            edit(MANAGER, LOGGED, |values| {
+                values.push(json!({"key": "protocol", "value": {"string_value": "%PROTOCOL%"}}));
+            }),
+        ),
+        row(
+            "the token in that log",
+            &["credential-in-log"],
+            edit(MANAGER, LOGGED, |values| {
+                values.push(json!({"key": "token", "value": {"string_value": "%REQ(AUTHORIZATION)%"}}));
+            }),
+        ),
         row(
             "tokens in a log",
             &["credential-in-log"],

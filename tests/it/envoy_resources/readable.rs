@@ -40,7 +40,7 @@ fn opened(type_url: &str, bytes: &[u8]) -> String {
     use envoy::extensions as x;
     open!(
         x::access_loggers::filters::cel::v3::ExpressionFilter,
-        x::access_loggers::grpc::v3::HttpGrpcAccessLogConfig,
+        x::access_loggers::open_telemetry::v3::OpenTelemetryAccessLogConfig,
         x::filters::http::credential_injector::v3::CredentialInjector,
         x::filters::http::ext_authz::v3::ExtAuthz,
         x::filters::http::ext_authz::v3::ExtAuthzPerRoute,

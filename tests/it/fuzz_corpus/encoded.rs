@@ -2,20 +2,16 @@
 
 use std::collections::HashMap;
 
-use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata, RequestMethod};
-use envoy_types::pb::envoy::data::accesslog::v3::{
-    AccessLogCommon, AccessLogType, HttpAccessLogEntry, HttpRequestProperties, HttpResponseProperties, ResponseFlags,
-};
+use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request, TlsSession};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
-use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Duration, Struct, UInt32Value, Value};
 use envoy_types::pb::google::rpc::Status;
 use kubepass::xds::resource::TypeUrl;
 use prost::Message as _;
 
 use super::entry::decision::Scene;
+use crate::support::logs;
 
 type Entry = (&'static str, &'static str, Vec<u8>);
 
@@ -76,43 +72,29 @@ fn question(target: &str, (host, sni): (&str, &str), method: &str, path: &str, h
 }
 
 fn access_log() -> Vec<Entry> {
-    let grant =
-        Struct { fields: HashMap::from([("grant".to_owned(), Value { kind: Some(Kind::StringValue("kubernetes:prod@a/b".into())) })]) };
-    let common = AccessLogCommon {
-        metadata: Some(Metadata {
-            filter_metadata: HashMap::from([("envoy.filters.http.ext_authz".to_owned(), grant)]),
-            ..Metadata::default()
-        }),
-        route_name: "kubernetes:prod@a/b".into(),
-        duration: Some(Duration { seconds: 1, nanos: 234_567_890 }),
-        downstream_wire_bytes_sent: 5_000,
-        access_log_type: AccessLogType::DownstreamEnd.into(),
-        response_flags: Some(ResponseFlags { upstream_remote_reset: true, ..ResponseFlags::default() }),
-        connection_termination_details: "a\nb".into(),
-        ..AccessLogCommon::default()
-    };
-    let request = HttpRequestProperties {
-        request_method: RequestMethod::Get.into(),
-        path: "/api/v1/pods?watch=1".into(),
-        request_id: "0198c0de-0000-7000-8000-000000000001".into(),
-        ..HttpRequestProperties::default()
-    };
-    let response = HttpResponseProperties {
-        response_code: Some(UInt32Value { value: 200 }),
-        response_code_details: "via_upstream".into(),
-        ..HttpResponseProperties::default()
-    };
-    let entry = HttpAccessLogEntry {
-        common_properties: Some(common.clone()),
-        request: Some(request),
-        response: Some(response),
-        ..HttpAccessLogEntry::default()
-    };
-    let start = AccessLogCommon { access_log_type: AccessLogType::DownstreamStart.into(), ..common };
+    let end: &[(&str, &str)] = &[
+        ("kind", "DownstreamEnd"),
+        ("id", "0198c0de-0000-7000-8000-000000000001"),
+        ("grant", "kubernetes:prod@a/b"),
+        ("route", "kubernetes:prod@a/b"),
+        ("reason", "-"),
+        ("status", "200"),
+        ("details", "via_upstream"),
+        ("connection", "a\nb"),
+        ("flags", "UR,DC"),
+        ("received", "300"),
+        ("sent", "5000"),
+        ("ms", "1234"),
+        ("method", "GET"),
+        ("path", "/api/v1/pods?watch=1"),
+    ];
+    let of_kind = |kind| -> Vec<_> { end.iter().map(|&(word, value)| (word, if word == "kind" { kind } else { value })).collect() };
+    let (start, periodic) = (of_kind("DownstreamStart"), of_kind("DownstreamPeriodic"));
+    let without_id: Vec<_> = end.iter().copied().filter(|(word, _)| *word != "id").collect();
     vec![
-        ("access_log", "end", entry.encode_to_vec()),
-        ("access_log", "watch", HttpAccessLogEntry { common_properties: Some(start), ..entry.clone() }.encode_to_vec()),
-        ("access_log", "no-request", HttpAccessLogEntry { request: None, ..entry }.encode_to_vec()),
+        ("access_log", "end", logs::export(&[end]).encode_to_vec()),
+        ("access_log", "watch", logs::export(&[&start, &periodic, end]).encode_to_vec()),
+        ("access_log", "no-id", logs::export(&[&without_id, &[]]).encode_to_vec()),
     ]
 }
 

@@ -6,9 +6,6 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use envoy_types::pb::envoy::config::core::v3::HeaderMap;
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
-use envoy_types::pb::envoy::data::accesslog::v3::{AccessLogCommon, HttpAccessLogEntry, HttpRequestProperties};
-use envoy_types::pb::envoy::service::accesslog::v3::StreamAccessLogsMessage;
-use envoy_types::pb::envoy::service::accesslog::v3::stream_access_logs_message::{HttpAccessLogEntries, LogEntries};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request, TlsSession};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 
@@ -16,6 +13,7 @@ use super::super::attack::{Attack, Verdict};
 use super::super::judge::Must;
 use super::super::rogue_node::{Question, RogueNode};
 use super::super::scene::{CLUSTERS, NODES, PROD, Scene};
+use super::super::support::logs::{self, Export};
 use super::super::support::pki::{Authority, Pair};
 use super::super::support::world::PUBLIC_HOST;
 
@@ -271,7 +269,7 @@ pub(super) const ATTACKS: &[Attack] = &[
                 "/metrics",
                 "/envoy.service.auth.v3.Authorization/Check",
                 "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
-                "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs",
+                logs::EXPORT,
             ] {
                 for method in ["GET", "POST"] {
                     let request = format!(
@@ -323,14 +321,8 @@ fn question(target: &str, token: &str) -> CheckRequest {
     }
 }
 
-fn entry(id: &str, route: &str) -> StreamAccessLogsMessage {
-    let request = HttpRequestProperties { request_id: id.to_owned(), path: "/planted".to_owned(), ..HttpRequestProperties::default() };
-    let common = AccessLogCommon { route_name: route.to_owned(), ..AccessLogCommon::default() };
-    let entry = HttpAccessLogEntry { common_properties: Some(common), request: Some(request), ..HttpAccessLogEntry::default() };
-    StreamAccessLogsMessage {
-        log_entries: Some(LogEntries::HttpLogs(HttpAccessLogEntries { log_entry: vec![entry] })),
-        ..StreamAccessLogsMessage::default()
-    }
+fn entry(id: &str, route: &str) -> Export {
+    logs::export(&[&[("kind", "DownstreamEnd"), ("id", id), ("route", route), ("path", "/planted")]])
 }
 
 /// Whether another user of this machine can connect; none where this process may not become one, and only the modes can tell.

@@ -22,7 +22,7 @@ import (
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	cel "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/filters/cel/v3"
-	grpclog "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
+	otellog "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/open_telemetry/v3"
 	injector "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
 	authz "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	mutation "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
@@ -45,7 +45,7 @@ var roots = []proto.Message{
 	&cluster.Cluster{}, &endpoint.ClusterLoadAssignment{}, &listener.Listener{}, &route.RouteConfiguration{}, &route.ScopedRouteConfiguration{},
 	&tls.Secret{}, &core.TypedExtensionConfig{},
 	// What is packed into them.
-	&cel.ExpressionFilter{}, &grpclog.HttpGrpcAccessLogConfig{}, &injector.CredentialInjector{}, &authz.ExtAuthz{}, &authz.ExtAuthzPerRoute{},
+	&cel.ExpressionFilter{}, &otellog.OpenTelemetryAccessLogConfig{}, &injector.CredentialInjector{}, &authz.ExtAuthz{}, &authz.ExtAuthzPerRoute{},
 	&mutation.HeaderMutation{}, &mutation.HeaderMutationPerRoute{}, &rbac.RBAC{}, &router.Router{}, &codec.UpstreamCodec{},
 	&proxyprotocol.ProxyProtocol{}, &inspector.TlsInspector{}, &manager.HttpConnectionManager{}, &networkrbac.RBAC{}, &early.HeaderMutation{},
 	&generic.Generic{}, &xff.XffConfig{}, &tls.DownstreamTlsContext{}, &tls.UpstreamTlsContext{}, &upstream.HttpProtocolOptions{},
