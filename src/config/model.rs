@@ -206,6 +206,22 @@ impl Route {
         }
     }
 
+    /// PEM bundle that the server's certificate must chain to; `None` for a server without TLS.
+    pub fn ca_pem(&self) -> Option<&str> {
+        match &self.target {
+            Target::Kubernetes(target) => Some(&target.ca_pem),
+            Target::Http(target) => target.tls.as_ref().map(|tls| tls.ca_pem.as_str()),
+        }
+    }
+
+    /// The service account's token.
+    pub fn service_account_token(&self) -> Option<&SecretString> {
+        match &self.kubernetes()?.method {
+            Method::Impersonate(method) => Some(&method.token),
+            Method::Jwt(_) => None,
+        }
+    }
+
     pub fn http(&self) -> Option<&HttpTarget> {
         match &self.target {
             Target::Kubernetes(_) => None,

@@ -83,7 +83,7 @@ fn drained(kind: TypeUrl, before: &Resource, after: &Resource) -> Drained {
     if kind != TypeUrl::Listener {
         return Drained::Nothing;
     }
-    let (Ok(mut before), Ok(mut after)) = (Listener::decode(before.body.clone()), Listener::decode(after.body.clone())) else {
+    let (Ok(mut before), Ok(mut after)) = (Listener::decode(before.body.bytes()), Listener::decode(after.body.bytes())) else {
         return Drained::Everything;
     };
     let (old, new) = (std::mem::take(&mut before.filter_chains), std::mem::take(&mut after.filter_chains));

@@ -60,7 +60,7 @@ impl Dumper {
         let form = || DumpError::Form { kind, name: resource.name.to_string() };
         let type_name = kind.as_str().rsplit('/').next().unwrap_or_default();
         let descriptor = self.pool.get_message_by_name(type_name).ok_or_else(|| DumpError::Missing(type_name.to_owned()))?;
-        let mut message = DynamicMessage::decode(descriptor, resource.body.clone()).map_err(|_| form())?;
+        let mut message = DynamicMessage::decode(descriptor, resource.body.bytes()).map_err(|_| form())?;
         self.redaction.redact(&mut message);
         let mut json = message.serialize_with_options(serde_json::value::Serializer, &OPTIONS).map_err(|_| form())?;
         let fields = json.as_object_mut().ok_or_else(form)?;
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn what_is_not_of_its_type_is_an_error_that_shows_nothing_of_it() {
-        let secret = Resource { name: "a".into(), version: "1".into(), body: b"\x0a\xffa planted secret".as_slice().into() };
+        let secret = Resource { name: "a".into(), version: "1".into(), body: b"\x0a\xffa planted secret".to_vec().into() };
         for kind in TypeUrl::ALL {
             let error = Dumper::new().unwrap().show(kind, &secret).unwrap_err();
             assert_eq!(error.to_string(), format!("{kind} \"a\" does not have the form of its type"));

@@ -1,7 +1,10 @@
-//! Envoy resources as values: encoded once, named, versioned by content; and sets of them (`set`) that know what changed since the set before.
-//! Knows nothing of the snapshot that they are made from, nor of streams.
+//! Envoy resources as values: encoded once, named, versioned by content; their bodies (`body`), of which what many have in common is held once
+//! (`template`); and sets of them (`set`) that know what changed since the set before. Knows nothing of the snapshot that they are made from, nor of
+//! streams.
 
+mod body;
 mod set;
+mod template;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +13,9 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use prost::Message;
 
+pub use body::Body;
 pub use set::{InvalidResource, ResourceSet, ResourceSetBuilder};
+pub use template::Templates;
 
 /// Longest resource name, in bytes.
 pub const MAX_NAME_LENGTH: usize = 1024;
@@ -89,14 +94,14 @@ pub struct Resource {
     /// Hash of `body`: equal content has an equal version.
     pub version: Arc<str>,
     /// The encoded message: the value of its `google.protobuf.Any`.
-    pub body: Bytes,
+    pub body: Body,
 }
 
 impl Resource {
     /// Encodes `message`. The encoding must be deterministic (no map with more than one entry in it), or equal content gets new versions.
     pub fn new(name: impl Into<Arc<str>>, message: &impl Message) -> Self {
         let body = Bytes::from(message.encode_to_vec());
-        Self { name: name.into(), version: content_hash(&[&body]).into(), body }
+        Self { name: name.into(), version: content_hash(&[&body]).into(), body: body.into() }
     }
 }
 

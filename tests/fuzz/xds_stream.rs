@@ -79,7 +79,7 @@ fn set_of(words: &[&str]) -> ResourceSet {
             continue;
         };
         // What xDS cannot carry is refused here, before any stream sees it.
-        let _ = builder.insert(kind, Resource { name: name.into(), version: version.into(), body: Bytes::from(name.to_owned()) });
+        let _ = builder.insert(kind, Resource { name: name.into(), version: version.into(), body: Bytes::from(name.to_owned()).into() });
     }
     builder.build()
 }

@@ -68,10 +68,9 @@ fn a_node_has_the_resources_of_its_own_routes_and_listeners() {
 fn nothing_of_another_node_is_in_a_nodes_resources() {
     let resources = build_all(&snapshot()).unwrap();
     let holds = |set: &ResourceSet, text: &str| {
-        TypeUrl::ALL
-            .into_iter()
-            .flat_map(|kind| set.resources(kind))
-            .any(|resource| resource.name.contains(text) || resource.body.windows(text.len()).any(|window| window == text.as_bytes()))
+        TypeUrl::ALL.into_iter().flat_map(|kind| set.resources(kind)).any(|resource| {
+            resource.name.contains(text) || resource.body.bytes().windows(text.len()).any(|window| window == text.as_bytes())
+        })
     };
     let check = |node: &str, text: &str, expected: bool| assert_eq!(holds(&of(&resources, node), text), expected, "{node}: {text}");
     for (text, edge, sidecar) in [

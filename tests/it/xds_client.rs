@@ -247,7 +247,7 @@ fn parsed(body: &[u8]) -> (String, String) {
 pub(crate) fn set<'a>(resources: impl IntoIterator<Item = (TypeUrl, &'a str, &'a str)>) -> ResourceSet {
     let mut builder = ResourceSet::builder();
     for (kind, name, version) in resources {
-        let body = Bytes::from(format!("{name}={version}"));
+        let body = Bytes::from(format!("{name}={version}")).into();
         builder.insert(kind, Resource { name: name.into(), version: version.into(), body }).unwrap();
     }
     builder.build()

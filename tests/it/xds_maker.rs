@@ -43,7 +43,10 @@ impl Row {
     fn next(&mut self, routes: &[(&str, u16, &str)], lifetime: u64) -> Vec<String> {
         let snapshot = snapshot(routes, lifetime, self.last.as_ref().map(|(snapshot, _)| snapshot));
         let set = self.maker.make(&snapshot).unwrap().of(NodeView::UNNAMED);
-        assert_eq!(set, build(&snapshot).unwrap(), "{routes:?}");
+        let whole = build(&snapshot).unwrap();
+        assert_eq!(set, whole, "{routes:?}");
+        // Held otherwise, and the same to the byte.
+        assert!(TypeUrl::ALL.into_iter().all(|kind| set.resources(kind).eq(whole.resources(kind))), "{routes:?}");
         let before = self.last.as_ref().map_or_else(ResourceSet::default, |(_, set)| set.clone());
         let changed = |kind: TypeUrl| {
             let names = set.changed_since(before.version(), kind).unwrap();

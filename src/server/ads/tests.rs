@@ -118,7 +118,7 @@ fn shown(response: &DeltaDiscoveryResponse) -> String {
 fn set(resources: &[(TypeUrl, &str, &str)]) -> ResourceSet {
     let mut builder = ResourceSet::builder();
     for &(kind, name, version) in resources {
-        builder.insert(kind, Resource { name: name.into(), version: version.into(), body: Bytes::from_static(b"x") }).unwrap();
+        builder.insert(kind, Resource { name: name.into(), version: version.into(), body: Bytes::from_static(b"x").into() }).unwrap();
     }
     builder.build()
 }

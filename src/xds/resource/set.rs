@@ -215,7 +215,7 @@ mod tests {
     const KIND: TypeUrl = TypeUrl::Cluster;
 
     fn resource(name: &str, version: &str) -> Resource {
-        Resource { name: name.into(), version: version.into(), body: Bytes::new() }
+        Resource { name: name.into(), version: version.into(), body: Bytes::new().into() }
     }
 
     /// `a=1 b=2`

@@ -71,20 +71,18 @@ impl<'a> Input<'a> {
 
 impl<'a> RouteInput<'a> {
     pub(crate) fn of(route: &'a Route, session_lifetime_seconds: u64) -> Self {
-        let (server, ca_pem, method) = match &route.target {
-            Target::Kubernetes(target) => (&target.server, Some(target.ca_pem.as_str()), MethodInput::of(target)),
-            Target::Http(target) => (
-                &target.upstream,
-                target.tls.as_ref().map(|tls| tls.ca_pem.as_str()),
-                MethodInput::Http { identity_header: &target.identity_header, websocket: target.websocket },
-            ),
+        let (server, method) = match &route.target {
+            Target::Kubernetes(target) => (&target.server, MethodInput::of(target)),
+            Target::Http(target) => {
+                (&target.upstream, MethodInput::Http { identity_header: &target.identity_header, websocket: target.websocket })
+            }
         };
         Self {
             id: route.id().to_owned(),
             host: &route.host,
             pomerium_cli: route.pomerium_cli,
             server,
-            ca_pem,
+            ca_pem: route.ca_pem(),
             method,
             // 0 would mean no limit.
             max_stream_seconds: route

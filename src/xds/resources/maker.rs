@@ -1,20 +1,24 @@
 //! Makes the sets of one snapshot after the other. What was made of a route is kept while the route is the same object, so that a change costs
-//! what it changes; and each node's set knows what differs from the one before.
+//! what it changes; and each node's set knows what differs from the one before. What routes have in common is held once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+use bytes::Bytes;
+use secrecy::ExposeSecret;
 
 use super::input::{Input, RouteInput};
 use super::node_resources::{NodeResources, Scope};
 use super::{of_route, of_the_rest};
 use crate::config::Route;
 use crate::snapshot::{NodeView, Snapshot};
-use crate::xds::resource::{InvalidResource, Resource, ResourceSet, ResourceSetBuilder, TypeUrl};
+use crate::xds::resource::{InvalidResource, Resource, ResourceSet, ResourceSetBuilder, Templates, TypeUrl};
 
 /// The last sets, and what they were made of.
 #[derive(Debug, Default)]
 pub struct Maker {
     routes: Routes,
+    templates: Templates,
     session_lifetime_seconds: u64,
     /// By the name of the node; the unnamed has none.
     nodes: HashMap<Option<Arc<str>>, Arc<Last>>,
@@ -27,7 +31,35 @@ type Routes = HashMap<usize, Arc<Made>>;
 struct Made {
     /// Keeps the address its own.
     _route: Arc<Route>,
-    resources: Vec<(TypeUrl, Arc<Resource>)>,
+    resources: Box<[(TypeUrl, Arc<Resource>)]>,
+}
+
+impl Made {
+    fn of(route: &Arc<Route>, session_lifetime_seconds: u64, templates: &mut Templates) -> Self {
+        let texts = [Route::ca_pem, token].map(|of| Bytes::from_owner(Text { route: Arc::clone(route), of }));
+        let hold = |(kind, resource): (TypeUrl, Resource)| match kind {
+            TypeUrl::Secret => (kind, Arc::new(Resource { body: resource.body.ending_in(&texts), ..resource })),
+            _ => (kind, Arc::new(templates.hold(kind, resource))),
+        };
+        let resources = of_route(&RouteInput::of(route, session_lifetime_seconds)).into_iter().map(hold);
+        Self { _route: Arc::clone(route), resources: resources.collect() }
+    }
+}
+
+/// A text of a route that its secrets end in: they share the route's.
+struct Text {
+    route: Arc<Route>,
+    of: fn(&Route) -> Option<&str>,
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        (self.of)(&self.route).unwrap_or_default().as_bytes()
+    }
+}
+
+fn token(route: &Route) -> Option<&str> {
+    route.service_account_token().map(ExposeSecret::expose_secret)
 }
 
 /// The last set of a node.
@@ -67,12 +99,12 @@ impl Maker {
         Ok(made)
     }
 
-    fn routes_of(&self, snapshot: &Snapshot) -> Routes {
+    fn routes_of(&mut self, snapshot: &Snapshot) -> Routes {
+        let Self { routes, templates, session_lifetime_seconds, .. } = self;
         let lifetime = snapshot.config().sessions.lifetime_seconds;
-        let known = |route: &Arc<Route>| self.routes.get(&address(route)).filter(|_| lifetime == self.session_lifetime_seconds);
-        let made = |route: &Arc<Route>| match known(route) {
+        let mut made = |route: &Arc<Route>| match routes.get(&address(route)).filter(|_| lifetime == *session_lifetime_seconds) {
             Some(made) => Arc::clone(made),
-            None => Arc::new(Made { _route: Arc::clone(route), resources: shared(of_route(&RouteInput::of(route, lifetime))).collect() }),
+            None => Arc::new(Made::of(route, lifetime, templates)),
         };
         snapshot.config().routes.iter().map(|route| (address(route), made(route))).collect()
     }

@@ -15,6 +15,7 @@ use super::input::{Input, ListenerInput, MethodInput, RouteInput};
 use super::names::WEB_CLUSTER;
 use super::*;
 use crate::config::{Listener, ServerAddress, ServingCertificate, Sources};
+use crate::xds::resource::Templates;
 
 /// Owns what an `Input` borrows.
 struct Fixture {
@@ -75,7 +76,7 @@ impl Fixture {
 }
 
 fn decoded<M: Message + Default>(set: &ResourceSet, kind: TypeUrl, name: &str) -> M {
-    M::decode(set.get(kind, name).unwrap().body.clone()).unwrap()
+    M::decode(set.get(kind, name).unwrap().body.bytes()).unwrap()
 }
 
 /// What takes the other hosts of a connection must not pass anything on.
@@ -322,4 +323,22 @@ fn the_header_path_of_a_plain_http_route_removes_before_it_writes() {
         "-x-kubepass-cookie",
     ];
     assert_eq!(steps, wanted);
+}
+
+/// What a configuration of many routes costs in memory: a route's own names and addresses, and not what it shares with the others.
+#[test]
+fn of_a_further_route_only_what_differs_is_held() {
+    let fixture = Fixture::new();
+    let [prod, _] = <[_; 2]>::try_from(fixture.input().routes).unwrap();
+    let mut templates = Templates::default();
+    let mut held = |route: &RouteInput<'_>| {
+        let resources = of_route(route).into_iter().filter(|(kind, _)| [TypeUrl::Cluster, TypeUrl::RouteConfiguration].contains(kind));
+        resources.map(|(kind, resource)| (kind, resource.body.len(), templates.hold(kind, resource).body.held())).collect::<Vec<_>>()
+    };
+    for (kind, length, held) in held(&prod) {
+        assert_eq!(held, length, "{kind}: the first is the template");
+    }
+    for (kind, length, held) in held(&RouteInput { id: "another".to_owned(), host: "another.example.com", ..prod.clone() }) {
+        assert!(held * 3 <= length, "{kind}: {held} of {length}");
+    }
 }

@@ -25,7 +25,7 @@ pub(super) fn kind(short: &str) -> TypeUrl {
 pub(super) fn set_of<'a>(resources: impl IntoIterator<Item = (TypeUrl, &'a str, &'a str)>) -> ResourceSet {
     let mut builder = ResourceSet::builder();
     for (kind, name, version) in resources {
-        let body = Bytes::from(format!("{name}={version}"));
+        let body = Bytes::from(format!("{name}={version}")).into();
         builder.insert(kind, Resource { name: name.into(), version: version.into(), body }).unwrap();
     }
     builder.build()

@@ -84,7 +84,8 @@ pub(super) fn length_of_any(kind: TypeUrl, resource: &Resource) -> usize {
 
 pub(super) fn put_any(kind: TypeUrl, resource: &Resource, to: &mut Vec<u8>) {
     put(1, kind.as_str().as_bytes(), to);
-    put(2, &resource.body, to);
+    begin(2, resource.body.len(), to);
+    resource.body.put(to);
 }
 
 #[cfg(test)]

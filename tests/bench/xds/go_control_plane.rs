@@ -60,7 +60,7 @@ pub(super) fn encoded(before: &ResourceSet, after: &ResourceSet) -> Vec<u8> {
     let message = |(kind, new, gone): (TypeUrl, std::collections::BTreeSet<String>, std::collections::BTreeSet<String>)| {
         let resource = |name: &String| {
             let resource = after.get(kind, name).expect("it is there");
-            let any = Any { type_url: kind.as_str().to_owned(), value: resource.body.to_vec() };
+            let any = Any { type_url: kind.as_str().to_owned(), value: resource.body.bytes().to_vec() };
             Resource { name: name.clone(), version: resource.version.to_string(), resource: Some(any), ..Resource::default() }
         };
         DeltaDiscoveryResponse {

@@ -56,7 +56,7 @@ fn what_is_printed_is_what_is_sent_but_for_secrets() {
                         assert!(sent.iter().zip(&got).all(|(sent, got)| sent == got || got == "[redacted]"), "{got:?}");
                         assert_eq!((sent.len(), got.iter().filter(|text| *text == "[redacted]").count() <= 1), (got.len(), true));
                     } else {
-                        let of = |resource: &Resource| plain(&pool, kind.as_str(), &resource.body);
+                        let of = |resource: &Resource| plain(&pool, kind.as_str(), &resource.body.bytes());
                         assert_same(&of(resource), &of(got), &format!("{example} {node}: {kind} {}", resource.name));
                     }
                 }
@@ -220,7 +220,7 @@ fn pattern(pool: &DescriptorPool, secret: &Resource) -> Vec<String> {
     }
     let descriptor = pool.get_message_by_name("envoy.extensions.transport_sockets.tls.v3.Secret").unwrap();
     let mut into = Vec::new();
-    texts(&DynamicMessage::decode(descriptor, secret.body.clone()).unwrap(), &mut into);
+    texts(&DynamicMessage::decode(descriptor, secret.body.bytes()).unwrap(), &mut into);
     into
 }
 

@@ -38,7 +38,7 @@ pub(super) fn bootstrap(set: &ResourceSet) -> Vec<u8> {
 }
 
 pub(super) fn all<M: Message + Default>(set: &ResourceSet, kind: TypeUrl) -> Vec<M> {
-    set.resources(kind).map(|resource| M::decode(resource.body.clone()).unwrap()).collect()
+    set.resources(kind).map(|resource| M::decode(resource.body.bytes()).unwrap()).collect()
 }
 
 fn static_listener(mut listener: Listener, set: &ResourceSet) -> Listener {
@@ -51,7 +51,7 @@ fn static_listener(mut listener: Listener, set: &ResourceSet) -> Listener {
         change(any, |manager: &mut HttpConnectionManager| {
             let Some(RouteSpecifier::ScopedRoutes(scopes)) = &mut manager.route_specifier else { panic!("no scoped routes") };
             let inline = |scope: ScopedRouteConfiguration| {
-                let routes = set.get(TypeUrl::RouteConfiguration, &scope.route_configuration_name).unwrap().body.clone();
+                let routes = set.get(TypeUrl::RouteConfiguration, &scope.route_configuration_name).unwrap().body.bytes();
                 let route_configuration = Some(RouteConfiguration::decode(routes).unwrap());
                 ScopedRouteConfiguration { route_configuration_name: String::new(), route_configuration, ..scope }
             };
@@ -86,7 +86,7 @@ fn static_cluster(mut cluster: Cluster, set: &ResourceSet) -> Cluster {
         });
     }
     if let Some(assignment) = set.get(TypeUrl::ClusterLoadAssignment, &cluster.name) {
-        cluster.load_assignment = Some(ClusterLoadAssignment::decode(assignment.body.clone()).unwrap());
+        cluster.load_assignment = Some(ClusterLoadAssignment::decode(assignment.body.bytes()).unwrap());
         cluster.eds_cluster_config = None;
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
     }

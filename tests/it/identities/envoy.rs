@@ -84,7 +84,7 @@ struct Context<'a> {
 impl Envoy {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         let resources = build(snapshot).unwrap();
-        let listener: Listener = decoded(&resources.resources(TypeUrl::Listener).next().unwrap().body);
+        let listener: Listener = decoded(&resources.resources(TypeUrl::Listener).next().unwrap().body.bytes());
         let filter = listener.filter_chains[0].filters.last().unwrap();
         let Some(filter::ConfigType::TypedConfig(manager)) = &filter.config_type else { panic!("{filter:?}") };
         let manager: HttpConnectionManager = opened(manager);
@@ -111,9 +111,9 @@ impl Envoy {
         apply(&self.early, &mut headers, &Context { request, metadata: &BTreeMap::new() });
         let scope = headers.iter().find(|(name, _)| name == "x-kubepass-scope")?;
         let scope = self.resources.get(TypeUrl::ScopedRouteConfiguration, std::str::from_utf8(&scope.1).ok()?)?;
-        let scope: ScopedRouteConfiguration = decoded(&scope.body);
+        let scope: ScopedRouteConfiguration = decoded(&scope.body.bytes());
         let routes = self.resources.get(TypeUrl::RouteConfiguration, &scope.route_configuration_name)?;
-        let routes: RouteConfiguration = decoded(&routes.body);
+        let routes: RouteConfiguration = decoded(&routes.body.bytes());
         let host = without_port(&request.host).to_ascii_lowercase();
         let of_host = |host: &str| routes.virtual_hosts.iter().find(|virtual_host| virtual_host.domains == [host]);
         let virtual_host = of_host(&host).or_else(|| of_host("*"))?;
@@ -159,7 +159,7 @@ impl Envoy {
             assert_eq!(name, "kubepass-web", "a cluster that is not in the bootstrap");
             return Some(Upstream { cluster: name.to_owned(), headers });
         };
-        let cluster: Cluster = decoded(&cluster.body);
+        let cluster: Cluster = decoded(&cluster.body.bytes());
         let options = &cluster.typed_extension_protocol_options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"];
         for filter in opened::<HttpProtocolOptions>(options).http_filters {
             match filter.name.as_str() {
@@ -185,7 +185,7 @@ impl Envoy {
 
     /// The service account's token behind a secret's name.
     fn token(&self, name: &str) -> String {
-        let secret: Secret = decoded(&self.resources.get(TypeUrl::Secret, name).unwrap().body);
+        let secret: Secret = decoded(&self.resources.get(TypeUrl::Secret, name).unwrap().body.bytes());
         let Some(secret::Type::GenericSecret(generic)) = secret.r#type else { panic!("{name} is no token") };
         let source = generic.secret.unwrap().specifier.unwrap();
         let envoy_types::pb::envoy::config::core::v3::data_source::Specifier::InlineString(text) = source else { panic!("{name}") };
