@@ -1,6 +1,6 @@
 //! One reading of the configuration: the text, everything that it names, the hash over both, and the snapshot or the mistakes.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
@@ -64,7 +64,7 @@ pub(super) struct Attempt {
     /// Hash over all that was read, mistakes of reading included.
     pub(super) hash: String,
     /// Every file that this configuration depends on.
-    pub(super) files: BTreeSet<PathBuf>,
+    pub(super) files: HashSet<PathBuf>,
     /// Secret files that others may read, and why.
     pub(super) exposed: Vec<Exposed>,
 }
@@ -158,7 +158,7 @@ fn not_understood(file: &Path) -> LoadError {
 pub(super) fn attempt(file: &Path, in_force: InForce<'_>, now: u64) -> Attempt {
     let mut hash = ContentHash::new();
     let mut attempt =
-        Attempt { outcome: Outcome::Unchanged, hash: String::new(), files: BTreeSet::from([file.to_owned()]), exposed: Vec::new() };
+        Attempt { outcome: Outcome::Unchanged, hash: String::new(), files: HashSet::from([file.to_owned()]), exposed: Vec::new() };
     let refused = |error: LoadError, hash: ContentHash, attempt: Attempt| Attempt {
         outcome: Outcome::Refused(error),
         hash: hash.finish(),

@@ -3,7 +3,7 @@
 //! Kubernetes mounts a ConfigMap as `file -> ..data/file` and `..data -> ..2026_01_01/`, and changes it by replacing `..data`: a watch on
 //! the file alone would never see it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 /// As many links as Linux follows on one path.
@@ -11,8 +11,8 @@ const MAX_LINKS: usize = 40;
 
 /// The entries (directory and name) whose change can change what one of `files` leads to. Where a path breaks off, the missing entry is its
 /// last.
-pub(super) fn entries<'p>(files: impl IntoIterator<Item = &'p PathBuf>) -> BTreeSet<PathBuf> {
-    let (mut entries, mut plain) = (BTreeSet::new(), HashSet::new());
+pub(super) fn entries<'p>(files: impl IntoIterator<Item = &'p PathBuf>) -> HashSet<PathBuf> {
+    let (mut entries, mut plain) = (HashSet::new(), HashSet::new());
     for file in files {
         let mut rest = std::path::absolute(file).unwrap_or_else(|_| file.clone());
         for _ in 0..=MAX_LINKS {
@@ -27,7 +27,7 @@ pub(super) fn entries<'p>(files: impl IntoIterator<Item = &'p PathBuf>) -> BTree
 
 /// Walks to the end or to the first link; returns the path with that link resolved. `plain`: directories that no link leads to, in which many
 /// files may stand; they are walked to once.
-fn walk(path: &Path, entries: &mut BTreeSet<PathBuf>, plain: &mut HashSet<PathBuf>) -> Option<PathBuf> {
+fn walk(path: &Path, entries: &mut HashSet<PathBuf>, plain: &mut HashSet<PathBuf>) -> Option<PathBuf> {
     let known = path.parent().zip(path.file_name()).filter(|(parent, _)| plain.contains(*parent));
     let (mut current, mut components) = match known {
         Some((parent, name)) => (parent.to_owned(), Path::new(name).components()),
@@ -56,7 +56,7 @@ fn walk(path: &Path, entries: &mut BTreeSet<PathBuf>, plain: &mut HashSet<PathBu
             Err(_) => break,
         }
     }
-    if let Some(parent) = current.parent() {
+    if let Some(parent) = current.parent().filter(|parent| !plain.contains(*parent)) {
         plain.insert(parent.to_owned());
     }
     entries.insert(current);
@@ -72,8 +72,9 @@ mod tests {
 
     fn check(root: &Path, files: &[&str], want: &[&str]) {
         let paths: Vec<PathBuf> = files.iter().map(|file| root.join(file)).collect();
-        let got: Vec<_> =
-            entries(&paths).into_iter().map(|entry| entry.strip_prefix(root).unwrap_or(&entry).display().to_string()).collect();
+        let shown = |entry: PathBuf| entry.strip_prefix(root).unwrap_or(&entry).display().to_string();
+        let mut got: Vec<_> = entries(&paths).into_iter().map(shown).collect();
+        got.sort();
         assert_eq!(got, want, "{files:?}");
     }
 

@@ -1,7 +1,7 @@
 //! Says when the files may have changed: by file system events where there are any, and by comparing what the system says of each file.
 //! Knows nothing of what stands in them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,10 +18,11 @@ pub(super) struct Watch {
     /// `None` where the system gives no events; then only `files_differ` sees changes.
     events: Option<Events>,
     /// Entries that matter; others in the same directories (an audit file, say) do not.
-    entries: BTreeSet<PathBuf>,
+    entries: HashSet<PathBuf>,
     /// Watched directories, each with its inode: a directory that was made anew needs a new watch.
-    directories: BTreeMap<PathBuf, u64>,
-    stamps: BTreeMap<PathBuf, Option<Stamp>>,
+    directories: HashMap<PathBuf, u64>,
+    /// By hash, as the others: to compare paths of one long folder takes far longer than to look at the files.
+    stamps: HashMap<PathBuf, Option<Stamp>>,
 }
 
 impl std::fmt::Debug for Watch {
@@ -33,7 +34,7 @@ impl std::fmt::Debug for Watch {
 impl Watch {
     pub(super) fn new() -> Self {
         let events = Events::new().inspect_err(|error| tracing::warn!(%error, "config.watch_unavailable")).ok();
-        Self { events, entries: BTreeSet::new(), directories: BTreeMap::new(), stamps: BTreeMap::new() }
+        Self { events, entries: HashSet::new(), directories: HashMap::new(), stamps: HashMap::new() }
     }
 
     /// Waits for an event that concerns one of the files. What it has waited for is not lost when the wait is broken off.
@@ -70,29 +71,31 @@ impl Watch {
     }
 
     /// Sets the files to follow; says whether one is new. The stamps of those known already stay as noted before reading.
-    pub(super) fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
+    pub(super) fn follow(&mut self, files: &HashSet<PathBuf>) -> bool {
         let new = files.iter().any(|file| !self.stamps.contains_key(file));
         self.stamps.retain(|file, _| files.contains(file));
         for file in files {
-            self.stamps.entry(file.clone()).or_insert_with(|| stamp_of(file));
+            if !self.stamps.contains_key(file) {
+                self.stamps.insert(file.clone(), stamp_of(file));
+            }
         }
         let entries = paths::entries(files);
-        let directories: BTreeSet<&Path> = entries.iter().filter_map(|entry| entry.parent()).collect();
+        let directories: HashSet<&Path> = entries.iter().filter_map(|entry| entry.parent()).collect();
         let inode = |directory: &Path| Some((directory.to_owned(), std::fs::metadata(directory).ok()?.ino()));
-        let directories: BTreeMap<PathBuf, u64> = directories.into_iter().filter_map(inode).collect();
+        let directories: HashMap<PathBuf, u64> = directories.into_iter().filter_map(inode).collect();
         self.entries = entries;
         self.rewatch(directories);
         new
     }
 
-    fn rewatch(&mut self, wanted: BTreeMap<PathBuf, u64>) {
+    fn rewatch(&mut self, wanted: HashMap<PathBuf, u64>) {
         let Some(events) = &mut self.events else { return };
         for (directory, inode) in &self.directories {
             if wanted.get(directory) != Some(inode) {
                 events.unwatch(directory);
             }
         }
-        let mut watched = BTreeMap::new();
+        let mut watched = HashMap::new();
         for (directory, inode) in wanted {
             if self.directories.get(&directory) != Some(&inode)
                 && let Err(error) = events.watch(&directory)
@@ -107,7 +110,7 @@ impl Watch {
 }
 
 /// In a directory that holds other files too, only the named entries count.
-fn concerns(touched: &Touched, entries: &BTreeSet<PathBuf>) -> bool {
+fn concerns(touched: &Touched, entries: &HashSet<PathBuf>) -> bool {
     match touched {
         Touched::Entry(path) => entries.contains(path),
         Touched::Directory | Touched::Anything => true,
@@ -134,8 +137,8 @@ mod tests {
         std::os::unix::fs::symlink(&target, &file).unwrap();
         let mut watch = Watch::new();
         watch.events = None;
-        assert!(watch.follow(&BTreeSet::from([file.clone()])), "the file is new");
-        assert!(!watch.follow(&BTreeSet::from([file.clone()])), "the file is known");
+        assert!(watch.follow(&HashSet::from([file.clone()])), "the file is new");
+        assert!(!watch.follow(&HashSet::from([file.clone()])), "the file is known");
         let mut check = |what: &str, change: &dyn Fn()| {
             assert!(!watch.files_differ(), "before: {what}");
             change();
@@ -153,7 +156,7 @@ mod tests {
 
     #[test]
     fn other_files_are_no_change() {
-        let entries = BTreeSet::from([PathBuf::from("/mount/..data")]);
+        let entries = HashSet::from([PathBuf::from("/mount/..data")]);
         let check = |touched: Touched, want: bool| assert_eq!(concerns(&touched, &entries), want, "{touched:?}");
         check(Touched::Entry("/mount/..data".into()), true);
         check(Touched::Entry("/mount/audit.jsonl".into()), false);
