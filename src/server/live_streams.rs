@@ -3,7 +3,7 @@
 //! stream in a while that it is still there, and one of which nothing was heard for long counts no more: what is lost costs its owner a place for some
 //! minutes, and nobody for good. Times come as arguments.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +13,8 @@ use crate::identity::Principal;
 const LEASE_SECONDS: u64 = 900;
 /// Streams of all that are counted; further ones are refused.
 const MAX_OF_ALL: usize = 500_000;
+/// Ends that are remembered of streams that were not counted, the last ones: more than come within the time that a check may take.
+const ENDS: usize = 8_192;
 /// Streams that are forgotten at a time: checks wait for no more than that.
 const SLICE: usize = 512;
 
@@ -48,6 +50,15 @@ struct Book {
     counts: HashMap<Arc<Principal>, usize>,
     /// The streams by when they lapse.
     lapses: BTreeSet<(u64, StreamId)>,
+    ends: Ends,
+}
+
+/// Of what has ended without having been counted. A client may leave while its request is being checked, and Envoy tell of that before the check is
+/// through: nobody would tell again of a stream that begins after its end.
+#[derive(Debug, Default)]
+struct Ends {
+    by_age: VecDeque<StreamId>,
+    known: HashSet<StreamId>,
 }
 
 #[derive(Debug)]
@@ -77,6 +88,9 @@ impl LiveStreams {
     /// When they have as many, or all together have as many as there may be.
     pub fn begin(&self, owner: &Principal, stream: StreamId, most: usize, now: u64) -> Result<Begun<'_>, TooMany> {
         let mut book = self.book();
+        if book.ends.known.contains(&stream) {
+            return Ok(Begun { streams: self, stream: None });
+        }
         // An Envoy that gives two requests one id has one of them counted.
         book.end(&stream);
         let is_full = |book: &Book| book.count_of(owner) >= most || book.streams.len() >= self.most;
@@ -94,7 +108,10 @@ impl LiveStreams {
 
     /// The stream has ended. Most that end were never counted.
     pub fn end(&self, stream: &StreamId) {
-        self.book().end(stream);
+        let mut book = self.book();
+        if !book.end(stream) {
+            book.ends.remember(stream);
+        }
     }
 
     /// Forgets some of the streams of which nothing was heard for long, and says whether there may be others.
@@ -134,7 +151,20 @@ impl Begun<'_> {
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         if let Some(stream) = &self.stream {
-            self.streams.end(stream);
+            self.streams.book().end(stream);
+        }
+    }
+}
+
+impl Ends {
+    fn remember(&mut self, stream: &StreamId) {
+        if self.known.insert(stream.clone()) {
+            self.by_age.push_back(stream.clone());
+        }
+        if self.by_age.len() > ENDS
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.known.remove(&oldest);
         }
     }
 }
@@ -158,14 +188,17 @@ impl Book {
         self.lapses.insert((until, stream.clone()));
     }
 
-    fn end(&mut self, stream: &StreamId) {
-        let Some((stream, Live { owner, until })) = self.streams.remove_entry(stream) else { return };
+    /// Says whether it counted.
+    fn end(&mut self, stream: &StreamId) -> bool {
+        let Some((stream, Live { owner, until })) = self.streams.remove_entry(stream) else { return false };
         self.lapses.remove(&(until, stream));
-        let Some(count) = self.counts.get_mut(&owner) else { return };
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            self.counts.remove(&owner);
+        if let Some(count) = self.counts.get_mut(&owner) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&owner);
+            }
         }
+        true
     }
 
     /// Looks at some behind `after`, and gives the last of them; `None` when there are no more.
@@ -213,10 +246,10 @@ mod tests {
     fn one_person_leaves_the_others_their_streams() {
         let streams = LiveStreams::default();
         let begin = |subject: &str, id: &str| begin(&streams, (subject, id), 2, 0);
-        assert_eq!((begin("a", "1"), begin("a", "2"), begin("a", "3")), (Ok(()), Ok(()), Err(TooMany)));
+        assert_eq!((begin("a", "1"), begin("a", "2"), begin("a", "9")), (Ok(()), Ok(()), Err(TooMany)));
         assert_eq!(begin("b", "4"), Ok(()));
         // The refused one was never counted, and one that ended makes room.
-        streams.end(&stream("3"));
+        streams.end(&stream("9"));
         assert_eq!(begin("a", "3"), Err(TooMany));
         streams.end(&stream("1"));
         streams.end(&stream("1"));
@@ -308,5 +341,20 @@ mod tests {
         streams.begin(&who("a"), StreamId::new(Some(&edge), "1"), usize::MAX, 0).unwrap().granted();
         streams.forget_those_of(None);
         assert_eq!((streams.len(), streams.book().count_of(&who("a"))), (1, 1));
+    }
+
+    /// As a client has it that asks and leaves at once, again and again.
+    #[test]
+    fn a_stream_whose_end_was_told_before_it_began_takes_no_place() {
+        let streams = LiveStreams::default();
+        streams.end(&stream("1"));
+        assert_eq!((begin(&streams, ("a", "1"), 1, 0), streams.len()), (Ok(()), 0));
+        // Not more is kept than may be.
+        for id in 0..2 * ENDS {
+            streams.end(&stream(&id.to_string()));
+            streams.end(&stream(&id.to_string()));
+        }
+        let book = streams.book();
+        assert_eq!((book.ends.by_age.len(), book.ends.known.len()), (ENDS, ENDS));
     }
 }

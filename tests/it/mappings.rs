@@ -198,13 +198,14 @@ async fn a_login_by_a_newer_configuration_is_not_ended_for_an_older_one() {
     let (stop, snapshots) = (CancellationToken::new(), watch::Sender::new(snapshot(USUAL)));
     let follow = tokio::spawn(mappings::follow(scene.ender.clone(), snapshots.subscribe(), stop.clone()));
     let ended = async {
-        while scene.left().len() > 1 {
+        while scene.told().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), ended).await.unwrap();
     stop.cancel();
     follow.await.unwrap().unwrap();
+    assert_eq!(scene.left(), [PEOPLE[2].1], "those of the older one have ended");
     assert!(scene.ender.sessions().table().holds(&new.id), "the new login was ended: {:?}", scene.told());
 }
 
