@@ -8,6 +8,9 @@ use crate::kubernetes::RequestInfo;
 /// Envoy's routes are named like their targets; those to our own pages on a route's host, `web:...`.
 const WEB_PREFIX: &str = "web:";
 
+/// The status of what ended without an answer.
+const NO_ANSWER: &str = "0";
+
 /// Longest id, in bytes; ours are UUIDs.
 const MAX_ID: usize = 128;
 /// Longest route name, in characters.
@@ -45,14 +48,15 @@ enum Phase {
 }
 
 /// By the id of its decision; `None` for what tells neither. Only of what was granted: a request that Envoy refuses before it removes a client's
-/// headers stands in the log under an id of the client's, and must not end the streams that they have.
+/// headers stands in the log under an id of the client's, and must not end the streams that they have. Such a refusal has a status; what ended without
+/// one was being checked when its client left, and kubepass may have granted it all the same.
 pub fn news<'a>(entry: &Entry<'a>) -> Option<News<'a>> {
-    names::route_id(entry.grant)?;
     let id = Some(entry.id).filter(|id| is_id(id))?;
+    let is_granted = names::route_id(entry.grant).is_some();
     match phase(entry)? {
-        Phase::Start => None,
-        Phase::StillThere => Some(News::StillThere(id)),
-        Phase::End => Some(News::Ended(id)),
+        Phase::StillThere if is_granted => Some(News::StillThere(id)),
+        Phase::End if is_granted || entry.status == NO_ANSWER => Some(News::Ended(id)),
+        _ => None,
     }
 }
 

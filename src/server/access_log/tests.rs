@@ -104,6 +104,8 @@ fn what_goes_on_and_what_ended_is_told_by_its_id() {
     check("DownstreamPeriodic", "a b", None);
     for grant in ["", "web", "something"] {
         assert_eq!(news(&Entry { grant, ..END }), None, "what was not granted has no stream: {grant}");
+        let left = Entry { grant, status: "0", ..END };
+        assert_eq!(news(&left), Some(News::Ended(ID)), "its client left while it was checked: {grant}");
     }
 }
 

@@ -6,19 +6,48 @@ use super::super::attack::Attack;
 use super::super::change::with_config;
 use super::super::judge::Must;
 use super::super::scene::{CLUSTERS, RECORDERS, Target};
+use super::super::support::raw::Connection;
+use super::super::support::raw_http2::Http2;
 use super::super::support::wait::eventually;
-use super::super::trial::{Sent, Trial};
+use super::super::trial::{Sent, Trial, usual_fields};
 
 const EXEC: &str =
     "GET {exec} HTTP/1.1\r\nhost: {host}\r\nuser-agent: security/{mark}.\r\nauthorization: Bearer {token}\r\nconnection: Upgrade\r\n";
 const WEBSOCKET: &str = "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
                          sec-websocket-protocol: v5.channel.k8s.io\r\n";
+const WATCH: &str = "/api/v1/pods?watch=true&attack={mark}.";
+/// RFC 9113, 6.4 and 7.
+const RST_STREAM: u8 = 3;
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
 /// As a request of its own it is refused, so where it arrives as one it was not judged.
 const INNER: &str = "GET /api?smuggled HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer smuggled\r\n\r\n";
 
 /// Sends a head and what follows it in one write, and reads until the server has closed or has nothing more to say.
 fn together(trial: &mut Trial<'_>, target: Target, head: &str, behind: &str, must: Must) -> Sent {
     trial.raw_to(target, Some(target.host), &format!("{head}\r\n{behind}"), must)
+}
+
+/// One more exec stream of the trial's person: the status of its answer, and its connection.
+fn one_more(trial: &mut Trial<'_>, target: Target) -> (u16, Connection) {
+    let mark = trial.mark(target, Must::Either);
+    let mut connection = trial.open(target, Some(target.host));
+    connection.send(trial.fill(&format!("{EXEC}{WEBSOCKET}\r\n"), target, &mark).as_bytes());
+    let answer = connection.answer();
+    (trial.ended(Sent { mark, answer }).status(), connection)
+}
+
+/// Asks for so many exec streams over connections that close at once, and for so many watches that are reset at once.
+fn abandon(trial: &mut Trial<'_>, target: Target, count: usize) {
+    let mut watches = Http2::open(trial.scene.world.port, target.host, trial.scene.world.authority.pem());
+    for _ in 0..count {
+        let mark = trial.mark(target, Must::Either);
+        let mut connection = trial.open(target, Some(target.host));
+        connection.send(trial.fill(&format!("{EXEC}{WEBSOCKET}\r\n"), target, &mark).as_bytes());
+        let mark = trial.mark(target, Must::Either);
+        let fields = usual_fields().map(|(name, value)| (name, if name == ":path" { WATCH } else { value }));
+        let stream = watches.request(&trial.fields(target, &mark, &fields), true);
+        watches.frame(RST_STREAM, 0, stream, &CANCEL);
+    }
 }
 
 pub(super) const ATTACKS: &[Attack] = &[
@@ -156,14 +185,6 @@ pub(super) const ATTACKS: &[Attack] = &[
             || true,
             || {
                 let mut open = Vec::new();
-                let one_more = |trial: &mut Trial<'_>, target: Target| {
-                    let mark = trial.mark(target, Must::Either);
-                    let mut connection = trial.open(target, Some(target.host));
-                    connection.send(trial.fill(&format!("{EXEC}{WEBSOCKET}\r\n"), target, &mark).as_bytes());
-                    let answer = connection.answer();
-                    let status = trial.ended(Sent { mark, answer }).status();
-                    (status, connection)
-                };
                 for _ in 0..MOST {
                     open.extend(RECORDERS.map(|target| one_more(&mut trial, target)));
                 }
@@ -181,6 +202,33 @@ pub(super) const ATTACKS: &[Attack] = &[
         );
         trial.verdict()
     }),
+    Attack::new(
+        "abandoned-streams",
+        "rapid reset CVE-2023-44487",
+        "watches and exec streams left before they are answered: they take no place",
+        |scene| {
+            const MOST: usize = 12;
+            let mut trial = scene.trial("abandoned-streams").by("trent").on(&RECORDERS);
+            let config = scene.config().replacen("sessions: {", &format!("sessions: {{max_streams: {MOST}, "), 1);
+            with_config(
+                scene,
+                &config,
+                || true,
+                || {
+                    for target in RECORDERS {
+                        abandon(&mut trial, target, 3 * MOST);
+                    }
+                    // What is lost counts for a quarter of an hour.
+                    let mut open = Vec::new();
+                    eventually("as many streams as ever can be opened", Duration::from_secs(20), || {
+                        open.extend(Some(one_more(&mut trial, RECORDERS[0])).filter(|(status, _)| *status == 101));
+                        (open.len() == MOST).then_some(())
+                    });
+                },
+            );
+            trial.verdict()
+        },
+    ),
     Attack::new("upgrade-with-a-body", "Envoy CVE-2025-30157", "lengths and chunks on an upgrade, a request as the body", |scene| {
         let mut trial = scene.trial("upgrade-with-a-body");
         for lines in ["content-length: 5\r\n", "transfer-encoding: chunked\r\n", "content-length: 5\r\ntransfer-encoding: chunked\r\n"] {
