@@ -217,7 +217,7 @@ async fn a_client_that_asks_no_more_and_reads_nothing_keeps_its_place() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(DEADLINE, freed).await.expect("a place");
+    tokio::time::timeout(DEADLINE, freed).await.unwrap();
 }
 
 /// An Envoy at its start: it asks for each secret in a request of its own, and whatever else it has to say comes after them.
