@@ -35,6 +35,9 @@ fn case() -> impl Strategy<Value = Case> {
 #[cfg(debug_assertions)]
 const WITHOUT: &str = "IDENTITIES_WITHOUT";
 
+/// How often so many cases are made at most.
+const MOST_RUNS: usize = 4;
+
 /// Runs a property with its seeds kept, and asks for a least number of what it looks for: one that never looks proves nothing.
 #[track_caller]
 fn hold<S: Strategy>(cases: u32, strategy: S, least: usize, check: impl Fn(S::Value) -> usize) {
@@ -47,14 +50,19 @@ fn hold<S: Strategy>(cases: u32, strategy: S, least: usize, check: impl Fn(S::Va
         kubepass::defence::turn_off(names.to_str().unwrap()).unwrap();
         (config.failure_persistence, config.max_shrink_iters) = (None, 0);
     }
-    let mut runner = TestRunner::new(config);
-    let result = runner.run(&strategy, |value| {
-        seen.fetch_add(check(value), Ordering::Relaxed);
-        Ok(())
-    });
-    result.unwrap_or_else(|failure| panic!("{failure}"));
+    // As chance will have it, some hundred cases may show little: then others are made.
+    for _ in 0..MOST_RUNS {
+        let result = TestRunner::new(config.clone()).run(&strategy, |value| {
+            seen.fetch_add(check(value), Ordering::Relaxed);
+            Ok(())
+        });
+        result.unwrap_or_else(|failure| panic!("{failure}"));
+        if seen.load(Ordering::Relaxed) >= least {
+            return;
+        }
+    }
     let seen = seen.into_inner();
-    assert!(seen >= least, "{seen} were seen, too few to say anything");
+    panic!("{seen} were seen, too few to say anything");
 }
 
 /// No leave without a verified identity; what reaches an API server is what `decide` granted and what the claims said, and nothing that the client
