@@ -4,8 +4,12 @@
 use std::fmt::{self, Display, Write as _};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use tonic::Status;
+use hyper::body::Body as HttpBody;
+use tonic::body::Body;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::{StdError, http};
+use tonic::server::Grpc;
+use tonic::{Request, Response, Status};
 
 /// How deep messages and groups may stand in each other.
 const MAX_DEPTH: u32 = 100;
@@ -51,6 +55,18 @@ pub(super) struct AsBytes {
     pub(super) usual_bytes: usize,
     /// From so many on, what is written goes out before there is more.
     pub(super) max_bytes: usize,
+}
+
+impl AsBytes {
+    /// Answers one request of a method that takes one message and gives one. A message of more than `max_bytes` is refused.
+    pub(super) async fn unary<B, F>(self, request: http::Request<B>, answer: impl FnMut(Request<Bytes>) -> F) -> http::Response<Body>
+    where
+        B: HttpBody + Send + 'static,
+        B::Error: Into<StdError> + Send,
+        F: Future<Output = Result<Response<Vec<u8>>, Status>>,
+    {
+        Grpc::new(self).max_decoding_message_size(self.max_bytes).unary(tower::service_fn(answer), request).await
+    }
 }
 
 impl<'a> Fields<'a> {

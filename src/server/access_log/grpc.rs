@@ -11,7 +11,6 @@ use axum::body::to_bytes;
 use bytes::Bytes;
 use tonic::body::Body;
 use tonic::codegen::http;
-use tonic::server::{Grpc, UnaryService};
 use tonic::{Request, Response, Status};
 use tower::Service;
 
@@ -26,8 +25,6 @@ const PREFIX_BYTES: usize = 5;
 /// As messages are: Envoy gathers 16 KiB.
 const MESSAGES: AsBytes = AsBytes { usual_bytes: 16 << 10, max_bytes: MAX_MESSAGE_BYTES };
 
-type Pending<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
-
 /// The service; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Exports(pub(super) Arc<AccessLog>);
@@ -35,7 +32,7 @@ pub struct Exports(pub(super) Arc<AccessLog>);
 impl Service<http::Request<Body>> for Exports {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = Pending<Self::Response, Infallible>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -46,7 +43,15 @@ impl Service<http::Request<Body>> for Exports {
         Box::pin(async move {
             match arrive(&log, request).await {
                 Ok((_place, request)) => {
-                    Ok(Grpc::new(MESSAGES).max_decoding_message_size(MAX_MESSAGE_BYTES).unary(Export(Arc::clone(&log)), request).await)
+                    let answer = |message: Request<Bytes>| {
+                        let log = Arc::clone(&log);
+                        async move {
+                            log.take(message.get_ref(), message.extensions().get()).await?;
+                            // Of `ExportLogsServiceResponse` nothing is said: what was passed over stands in our own metrics.
+                            Ok(Response::new(Vec::new()))
+                        }
+                    };
+                    Ok(MESSAGES.unary(request, answer).await)
                 }
                 Err(status) => Ok(status.into_http()),
             }
@@ -65,20 +70,4 @@ async fn arrive(log: &AccessLog, request: http::Request<Body>) -> Result<(Place,
     let whole = whole.map_err(|_| Status::deadline_exceeded("the message did not arrive in time"))?;
     let whole = whole.map_err(|_| Status::out_of_range(format!("no whole message of at most {MAX_MESSAGE_BYTES} bytes")))?;
     Ok((place, http::Request::from_parts(parts, axum::body::Body::from(whole))))
-}
-
-struct Export(Arc<AccessLog>);
-
-impl UnaryService<Bytes> for Export {
-    /// Of `ExportLogsServiceResponse` nothing is said: what was passed over stands in our own metrics.
-    type Response = Vec<u8>;
-    type Future = Pending<Response<Vec<u8>>, Status>;
-
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let log = Arc::clone(&self.0);
-        Box::pin(async move {
-            log.take(request.get_ref(), request.extensions().get()).await?;
-            Ok(Response::new(Vec::new()))
-        })
-    }
 }

@@ -137,15 +137,18 @@ impl Writing<'_> {
         let (gone, stay): (Vec<Living>, Vec<Living>) = old.entries.iter().partition(|living| leaves(living));
         if !gone.is_empty() {
             self.shard.living.store(Arc::new(Book::of(stay)));
-            let still = |awake: &&Awake| !gone.iter().any(|living| living.id == awake.id);
-            self.shard.awake.store(Arc::new(self.shard.awake.load().iter().filter(still).map(Awake::copied).collect()));
+            self.retain_awake(|awake| !gone.iter().any(|living| living.id == awake.id));
         }
         gone
     }
 
     pub(super) fn lay_to_rest(&self, id: &SessionId) {
-        let stays = |awake: &&Awake| awake.id != *id;
-        self.shard.awake.store(Arc::new(self.shard.awake.load().iter().filter(stays).map(Awake::copied).collect()));
+        self.retain_awake(|awake| awake.id != *id);
+    }
+
+    fn retain_awake(&self, stays: impl Fn(&Awake) -> bool) {
+        let awake = self.shard.awake.load();
+        self.shard.awake.store(Arc::new(awake.iter().filter(|awake| stays(awake)).map(Awake::copied).collect()));
     }
 
     /// Puts a session that lives into memory. Where `most` are there already, one goes that nobody has asked for lately.
