@@ -23,7 +23,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     HttpConnectionManager, HttpFilter, Rds, http_connection_manager, http_filter,
 };
 use envoy_types::pb::google::protobuf::{Duration as WireDuration, Struct, Value, value};
-use envoy_types::pb::opentelemetry::proto::common::v1::{AnyValue, KeyValue, KeyValueList, any_value};
+use envoy_types::pb::opentelemetry::proto::common::v1::KeyValueList;
 use envoy_types::util::pack_any;
 use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
 use kubepass::envoy_names;
@@ -46,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::support::leash::{self, Process};
+use crate::support::logs;
 use crate::support::ports::free_port;
 use crate::support::raw_http2;
 use crate::support::run::Run;
@@ -282,16 +283,11 @@ fn listener(mode: Mode, port: u16) -> (TypeUrl, Resource) {
 /// As kubepass configures it, without a filter.
 fn logger() -> AccessLogConfig {
     let to = grpc_service::EnvoyGrpc { cluster_name: "kubepass-access-log".into(), ..Default::default() };
-    let attribute = |(word, format): (&str, &str)| KeyValue {
-        key: word.to_owned(),
-        value: Some(AnyValue { value: Some(any_value::Value::StringValue(format.to_owned())) }),
-        ..KeyValue::default()
-    };
     let log = OpenTelemetryAccessLogConfig {
         grpc_service: Some(GrpcService { target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(to)), ..GrpcService::default() }),
         buffer_flush_interval: Some(WireDuration { seconds: 0, nanos: 50_000_000 }),
         disable_builtin_labels: true,
-        attributes: Some(KeyValueList { values: envoy_names::ENTRY.map(attribute).to_vec() }),
+        attributes: Some(KeyValueList { values: envoy_names::ENTRY.map(logs::attribute).to_vec() }),
         ..OpenTelemetryAccessLogConfig::default()
     };
     AccessLogConfig { config_type: Some(access_log::ConfigType::TypedConfig(pack_any(log))), ..AccessLogConfig::default() }

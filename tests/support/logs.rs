@@ -33,16 +33,17 @@ pub struct LogRecord {
     pub attributes: Vec<KeyValue>,
 }
 
+/// A word, and what it tells.
+pub fn attribute((word, value): (&str, &str)) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) });
+    KeyValue { key: word.to_owned(), value, ..KeyValue::default() }
+}
+
 /// One message of entries, each as its words and what they tell.
 pub fn export(entries: &[&[(&str, &str)]]) -> Export {
-    let attribute = |&(word, value): &(&str, &str)| KeyValue {
-        key: word.to_owned(),
-        value: Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) }),
-        ..KeyValue::default()
-    };
     let record = |entry: &&[(&str, &str)]| LogRecord {
         time_unix_nano: 1_767_225_600_000_000_000,
-        attributes: entry.iter().map(attribute).collect(),
+        attributes: entry.iter().copied().map(attribute).collect(),
     };
     let scope = ScopeLogs { log_records: entries.iter().map(record).collect() };
     Export { resource_logs: vec![ResourceLogs { scope_logs: vec![scope] }] }

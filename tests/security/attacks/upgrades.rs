@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::attack::Attack;
 use super::super::change::with_config;
 use super::super::judge::Must;
-use super::super::scene::{CLUSTERS, RECORDERS, Target};
+use super::super::scene::{CLUSTERS, RECORDERS, Scene, Target};
 use super::super::support::raw::Connection;
 use super::super::support::raw_http2::Http2;
 use super::super::support::wait::eventually;
@@ -27,11 +27,26 @@ fn together(trial: &mut Trial<'_>, target: Target, head: &str, behind: &str, mus
     trial.raw_to(target, Some(target.host), &format!("{head}\r\n{behind}"), must)
 }
 
-/// One more exec stream of the trial's person: the status of its answer, and its connection.
-fn one_more(trial: &mut Trial<'_>, target: Target) -> (u16, Connection) {
+/// Streams that one person may have in [`with_few_streams`].
+const MOST: usize = 12;
+
+/// Does this where nobody may have more than [`MOST`] streams. Nobody else's trials go on meanwhile.
+fn with_few_streams(scene: &Scene, act: impl FnOnce()) {
+    let config = scene.config().replacen("sessions: {", &format!("sessions: {{max_streams: {MOST}, "), 1);
+    with_config(scene, &config, || true, act);
+}
+
+/// Asks for one more exec stream of the trial's person.
+fn ask_for_one_more(trial: &mut Trial<'_>, target: Target) -> (String, Connection) {
     let mark = trial.mark(target, Must::Either);
     let mut connection = trial.open(target, Some(target.host));
     connection.send(trial.fill(&format!("{EXEC}{WEBSOCKET}\r\n"), target, &mark).as_bytes());
+    (mark, connection)
+}
+
+/// The same: the status of its answer, and its connection.
+fn one_more(trial: &mut Trial<'_>, target: Target) -> (u16, Connection) {
+    let (mark, mut connection) = ask_for_one_more(trial, target);
     let answer = connection.answer();
     (trial.ended(Sent { mark, answer }).status(), connection)
 }
@@ -40,9 +55,7 @@ fn one_more(trial: &mut Trial<'_>, target: Target) -> (u16, Connection) {
 fn abandon(trial: &mut Trial<'_>, target: Target, count: usize) {
     let mut watches = Http2::open(trial.scene.world.port, target.host, trial.scene.world.authority.pem());
     for _ in 0..count {
-        let mark = trial.mark(target, Must::Either);
-        let mut connection = trial.open(target, Some(target.host));
-        connection.send(trial.fill(&format!("{EXEC}{WEBSOCKET}\r\n"), target, &mark).as_bytes());
+        let _left_at_once = ask_for_one_more(trial, target);
         let mark = trial.mark(target, Must::Either);
         let fields = usual_fields().map(|(name, value)| (name, if name == ":path" { WATCH } else { value }));
         let stream = watches.request(&trial.fields(target, &mark, &fields), true);
@@ -175,31 +188,23 @@ pub(super) const ATTACKS: &[Attack] = &[
         trial.verdict()
     }),
     Attack::new("streams-without-end", "one client, all of an upstream's room", "exec streams, more than one person may have", |scene| {
-        // Nobody else's trials go on while the limit is so low.
-        const MOST: usize = 12;
         let mut trial = scene.trial("streams-without-end").by("trent").on(&RECORDERS);
-        let config = scene.config().replacen("sessions: {", &format!("sessions: {{max_streams: {MOST}, "), 1);
-        with_config(
-            scene,
-            &config,
-            || true,
-            || {
-                let mut open = Vec::new();
-                for _ in 0..MOST {
-                    open.extend(RECORDERS.map(|target| one_more(&mut trial, target)));
-                }
-                let agreed = open.iter().filter(|(status, _)| *status == 101).count();
-                if agreed > MOST {
-                    trial.finding(format!("{agreed} streams of one person are open, and {MOST} may be"));
-                }
-                assert!(agreed >= MOST, "only {agreed} streams could be opened");
-                // Those that end make room.
-                open.clear();
-                eventually("the streams that ended count no more", Duration::from_secs(20), || {
-                    (one_more(&mut trial, RECORDERS[0]).0 == 101).then_some(())
-                });
-            },
-        );
+        with_few_streams(scene, || {
+            let mut open = Vec::new();
+            for _ in 0..MOST {
+                open.extend(RECORDERS.map(|target| one_more(&mut trial, target)));
+            }
+            let agreed = open.iter().filter(|(status, _)| *status == 101).count();
+            if agreed > MOST {
+                trial.finding(format!("{agreed} streams of one person are open, and {MOST} may be"));
+            }
+            assert!(agreed >= MOST, "only {agreed} streams could be opened");
+            // Those that end make room.
+            open.clear();
+            eventually("the streams that ended count no more", Duration::from_secs(20), || {
+                (one_more(&mut trial, RECORDERS[0]).0 == 101).then_some(())
+            });
+        });
         trial.verdict()
     }),
     Attack::new(
@@ -207,25 +212,18 @@ pub(super) const ATTACKS: &[Attack] = &[
         "rapid reset CVE-2023-44487",
         "watches and exec streams left before they are answered: they take no place",
         |scene| {
-            const MOST: usize = 12;
             let mut trial = scene.trial("abandoned-streams").by("trent").on(&RECORDERS);
-            let config = scene.config().replacen("sessions: {", &format!("sessions: {{max_streams: {MOST}, "), 1);
-            with_config(
-                scene,
-                &config,
-                || true,
-                || {
-                    for target in RECORDERS {
-                        abandon(&mut trial, target, 3 * MOST);
-                    }
-                    // What is lost counts for a quarter of an hour.
-                    let mut open = Vec::new();
-                    eventually("as many streams as ever can be opened", Duration::from_secs(20), || {
-                        open.extend(Some(one_more(&mut trial, RECORDERS[0])).filter(|(status, _)| *status == 101));
-                        (open.len() == MOST).then_some(())
-                    });
-                },
-            );
+            with_few_streams(scene, || {
+                for target in RECORDERS {
+                    abandon(&mut trial, target, 3 * MOST);
+                }
+                // What is lost counts for a quarter of an hour.
+                let mut open = Vec::new();
+                eventually("as many streams as ever can be opened", Duration::from_secs(20), || {
+                    open.extend(Some(one_more(&mut trial, RECORDERS[0])).filter(|(status, _)| *status == 101));
+                    (open.len() == MOST).then_some(())
+                });
+            });
             trial.verdict()
         },
     ),
