@@ -1,6 +1,8 @@
 //! The sessions that live: the table in memory, which alone judges, and the store, where those rest that nobody asked for lately. It brings them into
 //! memory, and lets the table say at that moment whether they still count; it ends none.
 
+mod readings;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,12 +12,14 @@ use crate::identity::Principal;
 use crate::server::clock;
 use crate::server::store::{Store, StoreError};
 use crate::session::{InsertRefusal, Look, Session, SessionId, SessionTable};
+use readings::Readings;
 
 /// Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Sessions {
     table: Arc<SessionTable>,
     store: Store,
+    readings: Readings,
     /// Whether it is known of all sessions whose they are.
     owners_known: watch::Sender<bool>,
     judge: Judge,
@@ -53,7 +57,7 @@ pub enum KeepError {
 impl Sessions {
     /// Of a table that knows all that is in the store.
     pub fn new(table: Arc<SessionTable>, store: Store) -> Self {
-        Self { table, store, owners_known: watch::Sender::new(true), judge: Judge(Arc::new(|_| true)) }
+        Self { table, store, readings: Readings::default(), owners_known: watch::Sender::new(true), judge: Judge(Arc::new(|_| true)) }
     }
 
     /// Those that rest in the store at `now`. Whose they are tells [`Self::learn_owners`], later.
@@ -99,20 +103,26 @@ impl Sessions {
         }
     }
 
-    /// Reads a session that rests, and asks the table then: what has ended meanwhile does not come back by a reading that began before.
+    /// Reads a session that rests, once for all who ask meanwhile, and asks the table then: what has ended meanwhile does not come back by a reading that
+    /// began before.
     ///
     /// # Errors
     /// When it cannot be read in time.
     pub async fn read(&self, id: &SessionId) -> Result<Option<Arc<Session>>, StoreError> {
+        let (store, id) = (&self.store, *id);
+        let reading = || {
+            let store = store.clone();
+            async move { Ok(store.get(&id).await?.map(Arc::new)) }
+        };
         // A row that no accepted key opens is worth as much as none: log in again.
-        let read = self.store.get(id).await?.filter(|session| self.counts(session));
-        let Some(awake) = read.and_then(|session| self.table.wake(Arc::new(session), clock::unix_now())) else { return Ok(None) };
+        let read = self.readings.join(id, reading).await?.filter(|session| self.counts(session));
+        let Some(awake) = read.and_then(|session| self.table.wake(session, clock::unix_now())) else { return Ok(None) };
         // Once more: whoever ends those in memory after a change of the configuration may have looked between the two. Nobody would ask again of one
         // that stays there.
         if self.counts(&awake) {
             return Ok(Some(awake));
         }
-        self.table.lay_to_rest(id);
+        self.table.lay_to_rest(&id);
         Ok(None)
     }
 

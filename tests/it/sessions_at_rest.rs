@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, 
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
 use futures::FutureExt as _;
+use futures::future::join_all;
 use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
 use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::server::clock;
@@ -156,6 +157,20 @@ async fn a_session_that_left_memory_goes_on() {
     for session in &sessions {
         assert_eq!(service.status(session).await, 200, "after a restart");
     }
+}
+
+/// More than may wait for the store.
+#[tokio::test]
+async fn a_burst_for_one_session_at_rest_waits_for_one_reading() {
+    const BURST: usize = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path()).await;
+    let sessions = kept(&service, 1).await;
+    drop(service);
+    let service = Service::start(folder.path()).await;
+    let read = join_all((0..BURST).map(|_| service.sessions.read(&sessions[0].id))).await;
+    let refused = read.iter().filter(|read| !matches!(read, Ok(Some(session)) if *session == sessions[0])).count();
+    assert_eq!(refused, 0, "of {BURST}");
 }
 
 #[tokio::test]
