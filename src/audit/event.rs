@@ -30,6 +30,8 @@ pub enum AuditEvent<'a> {
     Decision(&'a DecisionEvent<'a>),
     /// A stream (exec, watch, ...) began at the upstream, or any request ended: from Envoy's access log.
     Completion(Box<CompletionEvent>),
+    /// Envoy answered a request by itself and asked nobody: no decision belongs to it, and its id may be what the client made up.
+    Undecided(Box<CompletionEvent>),
     Login(LoginEvent),
     LoginRefused(LoginRefusedEvent),
     /// A client exchanged its login token for a session token.

@@ -1,6 +1,6 @@
-//! Envoy's access log: how a request went on after its decision, as completion lines of the audit trail. `grpc` takes the messages, `entry` reads
-//! one in place, `convert` makes a line of an entry. Entries are what an Envoy claims, sent once and possibly lost, so nothing is decided on them; a
-//! bad one is counted and passed over.
+//! Envoy's access log: how a request went on after its decision, as completion lines of the audit trail, and what Envoy refused without one. `grpc`
+//! takes the messages, `entry` reads one in place, `convert` makes a line of an entry. Entries are what an Envoy claims, sent once and possibly lost,
+//! so nothing is decided on them; a bad one is counted and passed over.
 
 pub mod convert;
 pub mod entry;
@@ -101,7 +101,7 @@ impl AccessLog {
     }
 
     /// Notes what an entry tells of a stream, and gives the line that it is worth, if it is.
-    fn read(&self, entry: &Entry<'_>, node: &NodeView, snapshot: &Snapshot) -> Option<CompletionEvent> {
+    fn read(&self, entry: &Entry<'_>, node: &NodeView, snapshot: &Snapshot) -> Option<AuditEvent<'static>> {
         match convert::news(entry) {
             Some(News::StillThere(id)) => self.live.renew(&StreamId::new(node.name(), id), clock::unix_now()),
             Some(News::Ended(id)) => self.live.end(&StreamId::new(node.name(), id)),
@@ -109,12 +109,15 @@ impl AccessLog {
         }
         let (result, why) = match convert::completion(entry) {
             // A route that is gone had its streams still: whose they were, nobody can say any more.
-            Converted::Event(event) if snapshot.route(&event.route).is_some_and(|route| !node.serves(route)) => {
+            Converted::Event(event) | Converted::Undecided(event)
+                if snapshot.route(&event.route).is_some_and(|route| !node.serves(route)) =>
+            {
                 let why = format!("{} tells of the route {}", shown(node), event.route);
                 self.counts.add(EntryResult::OutOfScope, &why);
                 return None;
             }
-            Converted::Event(event) => return Some(CompletionEvent { node: node.name().cloned(), ..event }),
+            Converted::Event(event) => return Some(AuditEvent::Completion(told_by(node, event))),
+            Converted::Undecided(event) => return Some(AuditEvent::Undecided(told_by(node, event))),
             Converted::StillThere => (EntryResult::StillThere, ""),
             Converted::Skipped => (EntryResult::Skipped, ""),
             Converted::Malformed(why) => (EntryResult::Malformed, why),
@@ -123,9 +126,9 @@ impl AccessLog {
         None
     }
 
-    async fn record(&self, events: Vec<CompletionEvent>) {
+    async fn record(&self, events: Vec<AuditEvent<'static>>) {
         let count = events.len() as u64;
-        match self.trail.record_all(events.into_iter().map(|event| AuditEvent::Completion(Box::new(event)))).await {
+        match self.trail.record_all(events).await {
             Ok(()) => self.counts.add_many(EntryResult::Recorded, count, ""),
             Err(error) => self.counts.add_many(EntryResult::Lost, count, &error.to_string()),
         }
@@ -136,6 +139,10 @@ impl AccessLog {
 pub async fn lingered(draining: CancellationToken) {
     draining.cancelled().await;
     tokio::time::sleep(LINGER).await;
+}
+
+fn told_by(node: &NodeView, event: CompletionEvent) -> Box<CompletionEvent> {
+    Box::new(CompletionEvent { node: node.name().cloned(), ..event })
 }
 
 fn shown(node: &NodeView) -> &str {

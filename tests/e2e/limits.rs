@@ -43,7 +43,19 @@ fn header_lines_and_bytes_have_their_edge() {
         let bytes = |count: usize| vec![("x-filler".to_owned(), "x".repeat(count - token.len()))];
         check("bytes-that-fit", &bytes(BYTES - ROOM), 200);
         check("bytes-too-many", &bytes(BYTES), 431);
+        completes_no_decision(world, row, token);
     });
+}
+
+/// What Envoy refuses before it makes the id of a request stands in its log under the client's.
+fn completes_no_decision(world: &World, row: Row, token: &str) {
+    for name in ["x-request-id", "audit-id"] {
+        let id = format!("of-another-{name}-{}", row.route);
+        let own = [(name.to_owned(), id.clone())];
+        assert_eq!(get(world, row, token, "/version%2Flimits", &own), Some(400), "{name}");
+        let line = world.audit_line("of the refusal", |line| line["request_id"] == id.as_str());
+        assert_eq!((&line["event"], &line["status"]), (&"undecided".into(), &400.into()), "{line}");
+    }
 }
 
 fn get(world: &World, row: Row, token: &str, path: &str, more: &[(String, String)]) -> Option<u16> {

@@ -176,7 +176,7 @@ pub fn access_log(data: &[u8]) {
     for entry in Entries::of(data) {
         count += 1;
         let event = match entry.as_ref().map(completion) {
-            Ok(Converted::Event(event)) => event,
+            Ok(Converted::Event(event) | Converted::Undecided(event)) => event,
             Ok(Converted::StillThere | Converted::Skipped) | Err(_) => continue,
             Ok(Converted::Malformed(why)) => {
                 assert!(!why.is_empty());

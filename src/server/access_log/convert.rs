@@ -10,6 +10,8 @@ const WEB_PREFIX: &str = "web:";
 
 /// The status of what ended without an answer.
 const NO_ANSWER: &str = "0";
+/// Begins what Envoy says where it asked and did not get leave.
+const ASKED: &str = "ext_authz";
 
 /// Longest id, in bytes; ours are UUIDs.
 const MAX_ID: usize = 128;
@@ -25,6 +27,8 @@ const MAX_FLAGS: usize = 64;
 #[derive(Debug, PartialEq)]
 pub enum Converted {
     Event(CompletionEvent),
+    /// The end of a request that Envoy answered without asking whether it may go on.
+    Undecided(CompletionEvent),
     /// A request goes on.
     StillThere,
     /// See `EntryResult::Skipped`.
@@ -75,7 +79,7 @@ pub fn completion(entry: &Entry<'_>) -> Converted {
     if !is_id(entry.id) {
         return Converted::Malformed("it has no usable request id");
     }
-    Converted::Event(CompletionEvent {
+    let event = CompletionEvent {
         request_id: entry.id.to_owned(),
         node: None,
         phase: if phase == Phase::Start { "start" } else { "end" },
@@ -87,7 +91,16 @@ pub fn completion(entry: &Entry<'_>) -> Converted {
         duration_ms: entry.duration.parse().unwrap_or(0),
         ended_by: if phase == Phase::End { ended_by(entry) } else { String::new() },
         flags: flags(entry.flags),
-    })
+    };
+    if phase == Phase::End && is_undecided(entry) { Converted::Undecided(event) } else { Converted::Event(event) }
+}
+
+/// Envoy refuses some requests before it removes a client's headers, so that they stand in its log under an id of the client's: no line about them may
+/// be taken for one about the decision that had this id. What was asked has the answer in its entry, but for what got none, or whose client left before:
+/// these have Envoy's own id, and a decision all the same, as [`news`] says.
+fn is_undecided(entry: &Entry<'_>) -> bool {
+    let is_answered = names::route_id(entry.grant).is_some() || entry.grant == names::WEB_TARGET || !entry.reason.is_empty();
+    !is_answered && entry.status != NO_ANSWER && !entry.details.starts_with(ASKED)
 }
 
 /// `None` for what is of no interest here: the upstream's side, UDP.

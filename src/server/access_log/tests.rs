@@ -41,7 +41,7 @@ const END: Entry<'static> = Entry {
 
 fn event(entry: &Entry<'_>) -> CompletionEvent {
     match completion(entry) {
-        Converted::Event(event) => event,
+        Converted::Event(event) | Converted::Undecided(event) => event,
         other => panic!("{other:?}"),
     }
 }
@@ -68,6 +68,7 @@ fn phases_follow_the_kind_and_what_was_asked() {
     let check = |kind: &str, method: &str, path: &str, expected: &str| {
         let got = match completion(&Entry { kind, method, path, ..END }) {
             Converted::Event(event) => event.phase,
+            Converted::Undecided(_) => "undecided",
             Converted::StillThere => "still there",
             Converted::Skipped => "skipped",
             Converted::Malformed(_) => "malformed",
@@ -109,6 +110,29 @@ fn what_goes_on_and_what_ended_is_told_by_its_id() {
     }
 }
 
+/// Envoy refuses some requests before it makes their ids, and then tells the client's.
+#[test]
+fn an_end_without_a_decision_completes_none() {
+    let check = |entry: Entry<'_>, is_undecided: bool| {
+        let got = matches!(completion(&entry), Converted::Undecided(_));
+        assert_eq!(got, is_undecided, "{entry:?}");
+    };
+    let refused = Entry { grant: "", route: "", status: "400", details: "http1.unexpected_underscore", ..END };
+    check(refused, true);
+    check(Entry { route: "kubernetes:prod", ..refused }, true);
+    check(Entry { grant: "something", ..refused }, true);
+    check(Entry { kind: "NotSet", status: "431", ..refused }, true);
+    check(Entry { status: "", ..refused }, true);
+    check(END, false);
+    check(Entry { reason: "policy_denied", status: "403", ..refused }, false);
+    check(Entry { grant: "web", route: "kubernetes:prod", ..refused }, false);
+    // It was asked, under Envoy's own id: kubepass may have decided.
+    check(Entry { status: "0", ..refused }, false);
+    check(Entry { status: "503", details: "ext_authz_error", ..refused }, false);
+    // What began tells of itself before it is decided.
+    check(Entry { kind: "DownstreamStart", path: "/api/v1/pods?watch=true", status: "0", ..refused }, false);
+}
+
 #[test]
 fn a_start_says_nothing_of_an_end() {
     let event = event(&Entry { kind: "DownstreamTunnelSuccessfullyEstablished", status: "101", duration: "", ..END });
@@ -119,7 +143,7 @@ fn a_start_says_nothing_of_an_end() {
 fn the_route_is_what_was_granted_then_what_was_matched() {
     let check = |grant: &str, matched: &str, reason: &str, expected: Option<&str>| {
         let route = match completion(&Entry { grant, route: matched, reason, ..END }) {
-            Converted::Event(event) => Some(event.route),
+            Converted::Event(event) | Converted::Undecided(event) => Some(event.route),
             Converted::Skipped => None,
             other => panic!("{other:?}"),
         };
