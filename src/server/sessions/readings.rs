@@ -110,7 +110,7 @@ mod tests {
         let (readings, gate) = (Readings::default(), Arc::new(Semaphore::new(0)));
         let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(readings.join(id(1), || behind(&gate, || Err(StoreError::Slow))))).collect();
         assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
-        gate.add_permits(1);
+        gate.add_permits(3);
         assert!(matches!(waiting.pop().unwrap().await, Err(StoreError::Slow)));
         // The others have not seen their answer yet.
         assert!(matches!(readings.join(id(1), || async { Ok(None) }).await, Ok(None)));
