@@ -80,12 +80,15 @@ impl Guarded {
         self.shell.wait().await
     }
 
-    /// Asks it to end, waits for `patience`, then makes it.
+    /// Asks it to end, waits for `patience`, then makes it. That is told, but where there was to be no patience.
     pub(super) async fn terminate(mut self, patience: Duration) -> io::Result<ExitStatus> {
         // A broken pipe: it has ended already.
         let _ = self.pipe.write_all(b"TERM\n").await;
         if let Ok(status) = tokio::time::timeout(patience, self.shell.wait()).await {
             return status;
+        }
+        if !patience.is_zero() {
+            tracing::warn!(patience_seconds = patience.as_secs_f64(), "Envoy did not end when it was asked to; it is killed now");
         }
         let _ = self.pipe.write_all(b"KILL\n").await;
         self.shell.wait().await
@@ -97,6 +100,9 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use tracing_subscriber::util::SubscriberInitExt;
 
     use super::*;
 
@@ -128,12 +134,20 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_asked_first_and_made_then() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let _log = tracing_subscriber::fmt().with_writer(Arc::new(log.reopen().unwrap())).with_ansi(false).set_default();
+        let told = || std::fs::read_to_string(&log).unwrap();
         let polite = start("trap 'exit 3' TERM; echo ready >&2; while :; do sleep 0.05; done");
         let mut polite = wait_for_line(polite).await;
         assert!(tokio::time::timeout(Duration::from_millis(100), polite.wait()).await.is_err(), "it runs on by itself");
         assert_eq!(polite.terminate(Duration::from_secs(10)).await.unwrap().code(), Some(3));
-        let deaf = wait_for_line(start("trap '' TERM; echo ready >&2; while :; do sleep 0.05; done")).await;
-        assert_eq!(deaf.terminate(Duration::from_millis(100)).await.unwrap().code(), Some(128 + 9));
+        assert_eq!(told(), "");
+        for (patience, want) in [(Duration::ZERO, ""), (Duration::from_millis(100), "patience_seconds=0.1")] {
+            let deaf = wait_for_line(start("trap '' TERM; echo ready >&2; while :; do sleep 0.05; done")).await;
+            assert_eq!(deaf.terminate(patience).await.unwrap().code(), Some(128 + 9));
+            let told = told();
+            assert!(told.contains(want) && told.is_empty() == want.is_empty(), "{patience:?}: {told}");
+        }
     }
 
     #[tokio::test]
