@@ -28,6 +28,7 @@ mod reach;
 mod reader;
 mod reference;
 mod resolving;
+mod rotation;
 mod route;
 mod service;
 mod signing_keys;
@@ -38,7 +39,8 @@ pub use envoy_versions::EnvoyVersions;
 pub use error::{ConfigError, ConfigErrors};
 pub use model::*;
 pub use reach::{Reach, ReachError};
-pub use reference::{Contents, KeyReference, MaterialId, MaterialKind, Reference, Sensitivity};
+pub use reference::{Contents, KeyReference, MaterialId, MaterialKind, Noted, Reference, Sensitivity};
+pub use rotation::{Part, Use, rotate};
 
 use crate::policy::Compiled;
 use resolving::Resolving;
@@ -112,5 +114,6 @@ fn assemble(draft: &Draft, resolving: &mut Resolving<'_>) -> Option<Config> {
         audit: draft.audit.as_ref()?.resolve(),
         cluster_source: cluster_source.map_or(Some(None), |source| source.map(Some))?,
         strict_file_modes: draft.strict_file_modes(),
+        valid_at: resolving.valid_at.clone(),
     })
 }

@@ -61,13 +61,14 @@ pub(super) fn resolve_bundle(reference: &At<Reference>, resolving: &mut Resolvin
         return resolving.text(reference).map(str::to_owned);
     }
     let mut last_expiry = String::new();
-    let mut valid = false;
+    let mut end = i64::MIN;
     for (index, der) in certificates.iter().enumerate() {
         let certificate = parse(reference, index, der, resolving)?;
-        valid |= certificate.validity().not_after.timestamp() > seconds(resolving.now);
+        end = end.max(certificate.validity().not_after.timestamp());
         last_expiry = certificate.validity().not_after.to_string();
     }
-    if !valid {
+    resolving.expires(end);
+    if end <= seconds(resolving.now) {
         resolving
             .faults
             .add(&reference.spot, format!("every CA certificate in {} has expired (the last on {last_expiry})", reference.value));
@@ -170,6 +171,7 @@ fn check_chain(
     let mut faults = Vec::new();
     for (index, certificate) in parsed.iter().enumerate() {
         let validity = certificate.validity();
+        resolving.expires(validity.not_after.timestamp());
         if validity.not_after.timestamp() <= now {
             faults.push(format!("certificate {} expired on {}", index + 1, validity.not_after));
         } else if validity.not_before.timestamp() > now {

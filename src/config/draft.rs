@@ -10,8 +10,9 @@ use super::model::{ClusterSource, PublicUrl};
 use super::names::host_fault;
 use super::node::{GatewayDraft, NodeDraft};
 use super::reader::{Item, Reading};
-use super::reference::{self, Contents, Reference, Sensitivity};
+use super::reference::{self, Contents, Noted, Reference};
 use super::resolving::Resolving;
+use super::rotation::Use;
 use super::service::{AdminDraft, AuditDraft, SessionsDraft};
 use super::signing_keys::SigningKeysDraft;
 use super::{listener::ListenerDraft, provider, provider::ProviderDraft, route::RouteDraft, service, tree};
@@ -21,7 +22,7 @@ use super::{listener::ListenerDraft, provider, provider::ProviderDraft, route::R
 pub struct Draft {
     pub(super) text: String,
     pub(super) faults: Faults,
-    references: BTreeMap<Reference, Sensitivity>,
+    references: BTreeMap<Reference, Noted>,
     pub(super) public_url: Option<At<String>>,
     pub(super) listeners: Vec<ListenerDraft>,
     pub(super) control_plane: Option<ControlPlaneDraft>,
@@ -40,8 +41,15 @@ pub struct Draft {
 
 impl Draft {
     /// Every file and environment variable that the configuration names.
-    pub fn references(&self) -> &BTreeMap<Reference, Sensitivity> {
+    pub fn references(&self) -> &BTreeMap<Reference, Noted> {
         &self.references
+    }
+
+    /// What of the routes is the content of a reference. Whoever uses one otherwise is not among them.
+    pub fn uses(&self) -> impl Iterator<Item = (&Reference, Use)> {
+        self.routes.iter().enumerate().flat_map(|(route, draft)| {
+            draft.references().into_iter().flatten().map(move |(reference, part)| (reference, Use { route, part }))
+        })
     }
 
     /// Whether a secret in a file that others can read is a mistake. Without a word on it, it is not.

@@ -75,6 +75,10 @@ impl HttpDraft {
         Some(Self { upstream, ca, server_name, identity_header, audience, websocket: websocket.unwrap_or(false) })
     }
 
+    pub(super) fn ca(&self) -> Option<&Reference> {
+        self.ca.as_ref().map(|ca| &ca.value)
+    }
+
     /// `host` is the route's.
     pub(super) fn resolve(&self, host: Option<&str>, resolving: &mut Resolving<'_>) -> Option<HttpTarget> {
         let upstream = self.resolve_upstream(resolving);

@@ -65,6 +65,10 @@ impl KubernetesDraft {
         self.server.as_ref()
     }
 
+    pub(super) fn ca(&self) -> Option<&Reference> {
+        self.ca.as_ref().map(|ca| &ca.value)
+    }
+
     pub(super) fn jwt(&self) -> Option<&JwtDraft> {
         self.method.as_ref()?.jwt()
     }

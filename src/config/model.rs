@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub cluster_source: Option<ClusterSource>,
     /// Whether files that others could read or replace are a mistake instead of a warning.
     pub strict_file_modes: bool,
+    /// Unix seconds: from when it was judged until its first certificate is no longer valid.
+    pub valid_at: Range<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +156,7 @@ pub enum StoreSettings {
 }
 
 /// A host that stands for one upstream, with the policy that guards it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// [`Route::id_of`] its name and target.
     pub id: String,
@@ -230,14 +233,14 @@ impl Route {
     }
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Target {
     Kubernetes(KubernetesTarget),
     Http(HttpTarget),
 }
 
 /// Any web server that learns who the user is from a signed header. Browsers log in to it with a cookie.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpTarget {
     pub upstream: ServerAddress,
     /// `None` for an upstream that speaks plain HTTP.
@@ -250,13 +253,13 @@ pub struct HttpTarget {
     pub websocket: bool,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HttpTls {
     /// PEM bundle that the upstream's certificate must chain to; the certificate must carry `upstream.server_name`.
     pub ca_pem: String,
 }
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KubernetesTarget {
     pub server: ServerAddress,
     /// PEM bundle that the API server's certificate must chain to.
@@ -279,7 +282,7 @@ pub struct ServerAddress {
 }
 
 /// How the API server learns who the user is.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Method {
     Impersonate(Impersonate),
     Jwt(Jwt),
@@ -303,7 +306,7 @@ impl Method {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Impersonate {
     /// The service account's token; trimmed, never empty.
     pub token: SecretString,
@@ -323,7 +326,7 @@ impl PartialEq for Impersonate {
 }
 
 /// A token of our own, which the API server verifies by structured authentication (KEP-3331, Kubernetes 1.30 and later).
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Jwt {
     /// `aud` of the tokens: names the cluster, and is never a host of ours, so that no token for a route is one for a cluster.
     pub audience: String,

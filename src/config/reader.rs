@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{At, Faults, Spot};
 use super::names::{quote, suggestion};
-use super::reference::{Reference, Sensitivity};
+use super::reference::{Noted, Reference, Sensitivity};
 use super::tree::{Key, Kind, Node};
 
 /// What reading leaves behind besides values: the mistakes, and the references that were met.
@@ -13,7 +13,7 @@ use super::tree::{Key, Kind, Node};
 pub(super) struct Reading {
     pub(super) faults: Faults,
     origin: Origin,
-    references: BTreeMap<Reference, Sensitivity>,
+    references: BTreeMap<Reference, Noted>,
 }
 
 /// Where what is read was written, which decides what it may refer to.
@@ -54,11 +54,11 @@ impl Reading {
     }
 
     pub(super) fn note_reference(&mut self, reference: &Reference, sensitivity: Sensitivity) {
-        let noted = self.references.entry(reference.clone()).or_insert(sensitivity);
-        *noted = sensitivity.max(*noted);
+        let noted = self.references.entry(reference.clone()).or_insert(Noted { sensitivity, uses: 0 });
+        *noted = Noted { sensitivity: sensitivity.max(noted.sensitivity), uses: noted.uses + 1 };
     }
 
-    pub(super) fn into_parts(self) -> (Faults, BTreeMap<Reference, Sensitivity>) {
+    pub(super) fn into_parts(self) -> (Faults, BTreeMap<Reference, Noted>) {
         (self.faults, self.references)
     }
 }

@@ -115,6 +115,14 @@ pub enum Sensitivity {
     Secret,
 }
 
+/// How a reference is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted {
+    pub sensitivity: Sensitivity,
+    /// How many values are its content.
+    pub uses: usize,
+}
+
 /// What every reference led to: its bytes, or why they could not be had (for the operator, as the system words it).
 #[derive(Clone, Default)]
 pub struct Contents(pub BTreeMap<Reference, Result<Vec<u8>, String>>);

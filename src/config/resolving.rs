@@ -1,6 +1,7 @@
 //! What checking needs besides the draft: the contents of the references, the time, and the list of mistakes.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -16,6 +17,8 @@ pub(super) struct Resolving<'a> {
     pub(super) faults: Faults,
     /// Unix seconds.
     pub(super) now: u64,
+    /// From now until the first certificate that was judged is no longer valid.
+    pub(super) valid_at: Range<u64>,
     /// Rules of other routes, or of the configuration before this one.
     pub(super) compiled: Compiled,
     /// The routes of the configuration before this one, by name.
@@ -27,7 +30,12 @@ pub(super) struct Resolving<'a> {
 
 impl<'a> Resolving<'a> {
     pub(super) fn new(faults: Faults, contents: &'a Contents, text: &'a str, now: u64) -> Self {
-        Self { faults, now, compiled: Compiled::default(), before: HashMap::new(), contents, text }
+        Self { faults, now, valid_at: now..u64::MAX, compiled: Compiled::default(), before: HashMap::new(), contents, text }
+    }
+
+    /// What was judged is good before `end` (Unix seconds) only.
+    pub(super) fn expires(&mut self, end: i64) {
+        self.valid_at.end = self.valid_at.end.min(u64::try_from(end).unwrap_or_default());
     }
 
     /// The route, or the one that was equal to it before: whoever keeps something for a route sees by the object that it is the same, and the

@@ -14,6 +14,7 @@ use super::provider::checked_name;
 use super::reader::{Item, Reading, Section};
 use super::reference::Reference;
 use super::resolving::Resolving;
+use super::rotation::Part;
 
 const POLICY_HINT: &str = "write for example: policy: [{allow: '\"staff\" in user.groups'}]";
 const NOWHERE: &str = "the route would be served nowhere; leave the key out to serve it everywhere";
@@ -144,6 +145,16 @@ impl RouteDraft {
 
     pub(super) fn impersonation_token(&self) -> Option<&Reference> {
         self.kubernetes()?.impersonation_token()
+    }
+
+    /// What of it is the content of a reference.
+    pub(super) fn references(&self) -> [Option<(&Reference, Part)>; 2] {
+        let ca = match &self.target {
+            Some(TargetDraft::Kubernetes(draft)) => draft.ca(),
+            Some(TargetDraft::Http(draft)) => draft.ca(),
+            None => None,
+        };
+        [ca.map(|ca| (ca, Part::Ca)), self.impersonation_token().map(|token| (token, Part::Token))]
     }
 
     /// The rules that stand in the route itself.

@@ -4,9 +4,11 @@
 //! snapshot stays. It decides no request and knows nothing of Envoy; who needs the snapshot reads it from the shared place.
 
 mod events;
+mod known;
 mod load;
 mod overlay;
 mod paths;
+mod stamp;
 mod state;
 mod system_roots;
 mod watch;
@@ -24,6 +26,7 @@ use crate::audit::ConfigChangedEvent;
 use crate::config::ClusterSource;
 use crate::server::clock;
 use crate::snapshot::Snapshot;
+use known::Known;
 use load::{Attempt, Exposed, InForce, Outcome};
 use overlay::{Incoming, Overlay};
 use state::restart_needed;
@@ -55,6 +58,10 @@ pub struct Publisher {
     /// What the files say, and the hash of their contents: as they were last good.
     base: Arc<Snapshot>,
     in_force: String,
+    /// What they were made of. `None` has everything read anew.
+    known: Option<Known>,
+    /// That the files are to be looked at once more.
+    again: Notify,
     /// Puts an API server's objects on top of it.
     overlay: Option<Overlay>,
     /// Hash of the contents that were refused last, so that each is reported once.
@@ -77,7 +84,8 @@ impl Publisher {
     /// When it cannot be read or has mistakes: a service without a valid configuration must not start.
     pub fn load(file: &Path) -> Result<Self, LoadError> {
         let mut watch = Watch::new();
-        let attempt = load::attempt(file, InForce::default(), clock::unix_now());
+        let mut known = None;
+        let attempt = load::attempt(file, InForce::default(), &mut known, clock::unix_now());
         watch.follow(&attempt.files);
         let Attempt { outcome, hash, exposed, .. } = attempt;
         let snapshot = outcome.into_snapshot()?;
@@ -91,6 +99,8 @@ impl Publisher {
             trigger: Arc::default(),
             watch,
             in_force: hash,
+            known,
+            again: Notify::new(),
             refused: None,
             exposed: HashSet::new(),
         };
@@ -120,7 +130,7 @@ impl Publisher {
         Arc::clone(&self.state)
     }
 
-    /// Makes the running publisher look at its files now (SIGHUP).
+    /// Makes the running publisher read all of its files now (SIGHUP), whatever the system says of them.
     pub fn trigger(&self) -> Arc<Notify> {
         Arc::clone(&self.trigger)
     }
@@ -139,7 +149,8 @@ impl Publisher {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.watch.changed() => self.watch.settle(QUIET, MAX_WAIT).await,
-                () = self.trigger.notified() => {}
+                () = self.trigger.notified() => self.known = None,
+                () = self.again.notified() => {}
                 () = changed(&mut self.overlay) => {
                     self.lay_over(&hook).await?;
                     continue;
@@ -159,11 +170,16 @@ impl Publisher {
         // The state of the files before they are read: what changes meanwhile is seen at the next look.
         self.watch.note_files();
         let (file, hash, before) = (self.file.clone(), self.in_force.clone(), Arc::clone(self.base.config()));
-        let reading = move || load::attempt(&file, InForce { hash: &hash, config: Some(&before) }, clock::unix_now());
-        let attempt = tokio::task::spawn_blocking(reading).await?;
+        let mut known = self.known.take();
+        let reading = move || {
+            let attempt = load::attempt(&file, InForce { hash: &hash, config: Some(&before) }, &mut known, clock::unix_now());
+            (attempt, known)
+        };
+        let (attempt, known) = tokio::task::spawn_blocking(reading).await?;
+        self.known = known;
         if self.watch.follow(&attempt.files) {
             // A file that was not followed while it was read may have changed since.
-            self.trigger.notify_one();
+            self.again.notify_one();
         }
         self.warn_of_exposed(attempt.exposed);
         match attempt.outcome {

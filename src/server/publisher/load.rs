@@ -1,5 +1,6 @@
 //! One reading of the configuration: the text, everything that it names, the hash over both, and the snapshot or the mistakes.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
@@ -8,13 +9,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{self as sha, Context, SHA256};
 use zeroize::Zeroize;
 
-use crate::config::{self, Config, ConfigErrors, Contents, Reference, Sensitivity};
+use crate::config::{self, Config, ConfigErrors, Contents, Noted, Reference, Sensitivity};
 use crate::server::{clock, file_modes};
 use crate::snapshot::Snapshot;
 
+use super::known::Known;
+use super::stamp::Stamp;
 use super::system_roots;
 
 /// No file that a configuration names is larger.
@@ -93,7 +96,7 @@ impl Outcome {
 /// # Errors
 /// When the file cannot be read or has mistakes.
 pub fn load_once(file: &Path) -> Result<Arc<Snapshot>, LoadError> {
-    attempt(file, InForce::default(), clock::unix_now()).outcome.into_snapshot()
+    attempt(file, InForce::default(), &mut None, clock::unix_now()).outcome.into_snapshot()
 }
 
 /// As [`load_once`], but the service-account tokens of the routes may be missing still: what makes them can be printed from this snapshot,
@@ -105,13 +108,14 @@ pub fn load_before_tokens(file: &Path) -> Result<Arc<Snapshot>, LoadError> {
     let unreadable = |why| LoadError::Unreadable { file: file.display().to_string(), why };
     let text = read_text(file).map_err(unreadable)?;
     let draft = config::parse(&text, &file.to_string_lossy())?;
-    let mut contents = read_references(&draft).0;
+    let now = clock::unix_now();
+    let mut contents = read_references(&draft, &mut ContentHash::new(), now).contents;
     for token in draft.impersonation_tokens() {
         if let Some(content @ Err(_)) = contents.0.get_mut(token) {
             *content = Ok(b"not-made-yet".to_vec());
         }
     }
-    let config = config::resolve(draft, &contents, clock::unix_now())?;
+    let config = config::resolve(draft, &contents, now)?;
     Ok(Arc::new(Snapshot::new(Arc::new(config), "before-token")))
 }
 
@@ -154,9 +158,29 @@ fn not_understood(file: &Path) -> LoadError {
     LoadError::Unreadable { file: file.display().to_string(), why }
 }
 
-/// Reads everything once. Blocks on the file system.
-pub(super) fn attempt(file: &Path, in_force: InForce<'_>, now: u64) -> Attempt {
-    let mut hash = ContentHash::new();
+/// Reads everything once, or what may have changed since `known`, which was made of what is in force; it is kept up to date. Blocks on the file
+/// system.
+pub(super) fn attempt(file: &Path, in_force: InForce<'_>, known: &mut Option<Known>, now: u64) -> Attempt {
+    let read = read_text(file).map_err(|why| LoadError::Unreadable { file: file.display().to_string(), why });
+    let text = read.as_ref().map(|text| digest(text.as_bytes())).ok();
+    let again = text.zip(known.as_mut()).and_then(|(text, known)| look_again(file, &text, in_force, known, now));
+    again.unwrap_or_else(|| attempt_whole(file, read, in_force, known, now))
+}
+
+/// `None` where that does not do.
+fn look_again(file: &Path, text: &Digest, in_force: InForce<'_>, known: &mut Known, now: u64) -> Option<Attempt> {
+    let before = in_force.config.filter(|_| known.is_of(text))?;
+    let look = known.look(before.strict_file_modes, now)?;
+    let outcome = if look.hash == in_force.hash {
+        Outcome::Unchanged
+    } else {
+        Outcome::Valid(Arc::new(Snapshot::new(Arc::new(known.rotate(before, &look, now)?), &look.hash)))
+    };
+    let (hash, exposed) = known.take(look);
+    Some(Attempt { outcome, hash, files: known.files().chain([file.to_owned()]).collect(), exposed })
+}
+
+fn attempt_whole(file: &Path, text: Result<String, LoadError>, in_force: InForce<'_>, known: &mut Option<Known>, now: u64) -> Attempt {
     let mut attempt =
         Attempt { outcome: Outcome::Unchanged, hash: String::new(), files: HashSet::from([file.to_owned()]), exposed: Vec::new() };
     let refused = |error: LoadError, hash: ContentHash, attempt: Attempt| Attempt {
@@ -164,67 +188,113 @@ pub(super) fn attempt(file: &Path, in_force: InForce<'_>, now: u64) -> Attempt {
         hash: hash.finish(),
         ..attempt
     };
-    let text = match read_text(file) {
+    let text = match text {
         Ok(text) => text,
-        Err(why) => {
-            hash.add("unreadable", why.as_bytes());
-            let error = LoadError::Unreadable { file: file.display().to_string(), why };
+        Err(error) => {
+            let mut hash = ContentHash::new();
+            hash.add("unreadable", error.to_string().as_bytes());
             return refused(error, hash, attempt);
         }
     };
-    hash.add("configuration", text.as_bytes());
+    let text_digest = digest(text.as_bytes());
+    let mut hash = ContentHash::of_text(&text_digest);
     let draft = match config::parse(&text, &file.to_string_lossy()) {
         Ok(draft) => draft,
         Err(errors) => return refused(errors.into(), hash, attempt),
     };
     drop(text);
-    let (contents, exposed) = read_references(&draft);
-    attempt.files.extend(contents.0.keys().filter_map(|reference| match reference {
-        Reference::File(path) => Some(path.clone()),
-        Reference::Environment(_) | Reference::Object(_) => None,
-        Reference::SystemRoots => Some(system_roots::bundle()),
-    }));
+    let References { contents, met, exposed } = read_references(&draft, &mut hash, now);
+    attempt.files.extend(contents.0.keys().filter_map(file_of).map(Cow::into_owned));
     attempt.exposed = exposed;
-    hash.add_contents(&contents);
     attempt.hash = hash.finish();
+    let read = Known::of(text_digest, &draft, &met);
     if attempt.hash != in_force.hash {
         attempt.outcome = match config::resolve_after(in_force.config, draft, &contents, now) {
             Ok(config) => Outcome::Valid(Arc::new(Snapshot::new(Arc::new(config), &attempt.hash))),
-            Err(errors) => Outcome::Refused(errors.into()),
+            Err(errors) => return Attempt { outcome: Outcome::Refused(errors.into()), ..attempt },
         };
     }
+    *known = read;
     attempt
 }
 
-/// The contents, and the secret files that others may read; under `strict_file_modes` such a file has no content but what is wrong with it.
-fn read_references(draft: &config::Draft) -> (Contents, Vec<Exposed>) {
-    let mut contents = Contents::default();
-    let mut exposed = Vec::new();
-    for (reference, sensitivity) in draft.references() {
-        let content = match reference {
-            Reference::File(path) => read_file(path, MAX_FILE_BYTES).and_then(|(mut bytes, metadata)| {
-                let why = file_modes::exposed(&metadata).filter(|_| *sensitivity == Sensitivity::Secret);
-                match why {
-                    Some(why) if draft.strict_file_modes() => {
-                        bytes.zeroize();
-                        return Err(format!("{why}, which `strict_file_modes` forbids; it must be kubepass's own, with mode 0600"));
-                    }
-                    Some(why) => exposed.push(Exposed { file: path.clone(), why }),
-                    None => {}
-                }
-                Ok(bytes)
-            }),
-            // No reader of a file makes one.
-            Reference::Object(_) => Err("only an object of an API server may name it".to_owned()),
-            Reference::SystemRoots => {
-                let path = system_roots::bundle();
-                read_file(&path, MAX_FILE_BYTES).map(|(bytes, _)| bytes).map_err(|why| format!("{}: {why}", path.display()))
-            }
-            Reference::Environment(name) => std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| "it is not set".to_owned()),
-        };
-        contents.0.insert(reference.clone(), content);
+/// What the references of a draft led to.
+struct References {
+    contents: Contents,
+    /// Of each in their order, but for those that cannot be read: when it was written, and what it is.
+    met: Vec<(Option<Stamp>, Digest)>,
+    /// Secret files that others may read.
+    exposed: Vec<Exposed>,
+}
+
+fn read_references(draft: &config::Draft, hash: &mut ContentHash, now: u64) -> References {
+    let mut references = References { contents: Contents::default(), met: Vec::new(), exposed: Vec::new() };
+    for (reference, &Noted { sensitivity, .. }) in draft.references() {
+        let content = read_reference(reference, sensitivity, draft.strict_file_modes(), now).map(|content| {
+            references.exposed.extend(content.exposed);
+            (digest(&content.bytes), content.stamp, content.bytes)
+        });
+        hash.add_content(reference, content.as_ref().map(|(digest, ..)| *digest).map_err(String::as_str));
+        references.met.extend(content.as_ref().map(|(digest, stamp, _)| (*stamp, *digest)));
+        references.contents.0.insert(reference.clone(), content.map(|(.., bytes)| bytes));
     }
-    (contents, exposed)
+    references
+}
+
+/// What one reference leads to.
+pub(super) struct Content {
+    pub(super) bytes: Vec<u8>,
+    /// Of a file that cannot change and look as before.
+    pub(super) stamp: Option<Stamp>,
+    pub(super) exposed: Option<Exposed>,
+}
+
+/// The file that it is read from.
+pub(super) fn file_of(reference: &Reference) -> Option<Cow<'_, Path>> {
+    match reference {
+        Reference::File(path) => Some(Cow::Borrowed(path)),
+        Reference::SystemRoots => Some(Cow::Owned(system_roots::bundle())),
+        Reference::Environment(_) | Reference::Object(_) => None,
+    }
+}
+
+/// The content behind a reference. Under `strict_file_modes` a secret file that others may read has none, but what is wrong with it.
+pub(super) fn read_reference(
+    reference: &Reference,
+    sensitivity: Sensitivity,
+    strict_file_modes: bool,
+    now: u64,
+) -> Result<Content, String> {
+    let of_file = |path: &Path| {
+        let (mut bytes, metadata) = read_file(path, MAX_FILE_BYTES)?;
+        let exposed = exposed(path, sensitivity, &metadata, strict_file_modes).inspect_err(|_| bytes.zeroize())?;
+        Ok(Content { bytes, stamp: Some(Stamp::of(&metadata)).filter(|stamp| stamp.is_settled(now)), exposed })
+    };
+    match reference {
+        Reference::File(path) => of_file(path),
+        // No reader of a file makes one.
+        Reference::Object(_) => Err("only an object of an API server may name it".to_owned()),
+        Reference::SystemRoots => {
+            let path = system_roots::bundle();
+            of_file(&path).map_err(|why| format!("{}: {why}", path.display()))
+        }
+        Reference::Environment(name) => {
+            let bytes = std::env::var_os(name).map(OsStringExt::into_vec).ok_or_else(|| "it is not set".to_owned())?;
+            Ok(Content { bytes, stamp: None, exposed: None })
+        }
+    }
+}
+
+/// Whether others may read a secret file.
+///
+/// # Errors
+/// Where that is a mistake.
+pub(super) fn exposed(path: &Path, sensitivity: Sensitivity, metadata: &Metadata, strict: bool) -> Result<Option<Exposed>, String> {
+    let why = file_modes::exposed(metadata).filter(|_| sensitivity == Sensitivity::Secret);
+    match why {
+        Some(why) if strict => Err(format!("{why}, which `strict_file_modes` forbids; it must be kubepass's own, with mode 0600")),
+        why => Ok(why.map(|why| Exposed { file: path.to_owned(), why })),
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
@@ -252,6 +322,15 @@ pub(super) fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, Metadata), 
     Ok((bytes, metadata))
 }
 
+/// SHA-256 of a text or a content.
+pub(super) type Digest = [u8; 32];
+
+pub(super) fn digest(bytes: &[u8]) -> Digest {
+    let mut digest = Digest::default();
+    digest.copy_from_slice(sha::digest(&SHA256, bytes).as_ref());
+    digest
+}
+
 /// SHA-256 over labelled, length-prefixed parts. Its first digits are shown as the version: the `secrets` in it have 256 bits, so nothing
 /// can be guessed from it.
 pub(super) struct ContentHash(Context);
@@ -268,14 +347,19 @@ impl ContentHash {
         }
     }
 
-    fn add_contents(&mut self, contents: &Contents) {
-        for (reference, content) in &contents.0 {
-            let (kind, bytes) = match content {
-                Ok(bytes) => ("content", bytes.as_slice()),
-                Err(why) => ("unreadable", why.as_bytes()),
-            };
-            self.add("reference", reference.to_string().as_bytes());
-            self.add(kind, bytes);
+    /// One that begins with a configuration text.
+    pub(super) fn of_text(text: &Digest) -> Self {
+        let mut hash = Self::new();
+        hash.add("configuration", text);
+        hash
+    }
+
+    /// What a reference led to, or why to nothing.
+    pub(super) fn add_content(&mut self, reference: &Reference, content: Result<Digest, &str>) {
+        self.add("reference", reference.to_string().as_bytes());
+        match content {
+            Ok(digest) => self.add("content", &digest),
+            Err(why) => self.add("unreadable", why.as_bytes()),
         }
     }
 
@@ -303,13 +387,15 @@ mod tests {
             }
             let text = "secrets: [{file: secret}]\nlisteners: [{certificates: [{chain: {file: tls.crt}}]}]";
             let draft = config::parse(text, &file.to_string_lossy()).unwrap();
-            let (contents, exposed) = read_references(&draft);
+            let References { contents, exposed, .. } = read_references(&draft, &mut ContentHash::new(), 0);
             let want_exposed = want.map(|why| Exposed { file: folder.path().join("secret"), why: why.to_owned() });
             assert_eq!(exposed, want_exposed.into_iter().collect::<Vec<_>>(), "{mode:o}");
             assert!(contents.0.values().all(Result::is_ok), "a warning");
 
             std::fs::write(&file, format!("{text}\nstrict_file_modes: true")).unwrap();
-            let Outcome::Refused(error) = attempt(&file, InForce::default(), 0).outcome else { panic!("it is far from complete") };
+            let Outcome::Refused(error) = attempt(&file, InForce::default(), &mut None, 0).outcome else {
+                panic!("it is far from complete")
+            };
             let refused: Vec<_> = error.lines().into_iter().filter(|line| line.contains("strict_file_modes")).collect();
             assert_eq!(refused.len(), usize::from(want.is_some()), "{mode:o}: {refused:?}");
             for (line, why) in refused.iter().zip(want) {

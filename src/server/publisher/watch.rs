@@ -10,9 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::events::{Events, Touched};
 use super::paths;
-
-/// What the system says of a file: device, inode, size, time of content and of metadata (ns).
-type Stamp = (u64, u64, u64, i128, i128);
+use super::stamp::Stamp;
 
 pub(super) struct Watch {
     /// `None` where the system gives no events; then only `files_differ` sees changes.
@@ -60,13 +58,13 @@ impl Watch {
 
     /// Whether a file is not what it was at the last `follow` or `note_files`.
     pub(super) fn files_differ(&self) -> bool {
-        self.stamps.iter().any(|(file, stamp)| stamp_of(file) != *stamp)
+        self.stamps.iter().any(|(file, stamp)| Stamp::at(file) != *stamp)
     }
 
     /// Notes what the files are now. To be called before they are read.
     pub(super) fn note_files(&mut self) {
         for (file, stamp) in &mut self.stamps {
-            *stamp = stamp_of(file);
+            *stamp = Stamp::at(file);
         }
     }
 
@@ -76,7 +74,7 @@ impl Watch {
         self.stamps.retain(|file, _| files.contains(file));
         for file in files {
             if !self.stamps.contains_key(file) {
-                self.stamps.insert(file.clone(), stamp_of(file));
+                self.stamps.insert(file.clone(), Stamp::at(file));
             }
         }
         let entries = paths::entries(files);
@@ -115,13 +113,6 @@ fn concerns(touched: &Touched, entries: &HashSet<PathBuf>) -> bool {
         Touched::Entry(path) => entries.contains(path),
         Touched::Directory | Touched::Anything => true,
     }
-}
-
-fn stamp_of(file: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(file).ok()?;
-    let time = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-    let (modified, changed) = (time(metadata.mtime(), metadata.mtime_nsec()), time(metadata.ctime(), metadata.ctime_nsec()));
-    Some((metadata.dev(), metadata.ino(), metadata.size(), modified, changed))
 }
 
 #[cfg(test)]

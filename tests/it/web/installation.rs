@@ -113,6 +113,7 @@ impl Installation {
             ],
             cluster_source: None,
             strict_file_modes: false,
+            valid_at: 0..u64::MAX,
             audit: AuditSettings {
                 sinks: vec![AuditSink::File { path: audit }],
                 on_failure: OnAuditFailure::Deny,
