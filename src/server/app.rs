@@ -261,8 +261,13 @@ impl Parts {
         Readiness(conditions)
     }
 
+    fn ender(&self, tasks: &Tasks) -> SessionEnder {
+        SessionEnder::new(self.sessions.clone(), self.trail.clone(), tasks.errands())
+    }
+
     /// Everything that runs in the background and answers nobody.
     fn work(self, tasks: &Tasks) {
+        let ender = self.ender(tasks);
         let Self { snapshot, publisher, cluster, built, ads, trail, store, signing, sessions, expired, streams, oidc, metrics, .. } = self;
         if let Some(cluster) = cluster {
             cluster.work(ads, built.subscribe(), tasks);
@@ -270,7 +275,6 @@ impl Parts {
         let keys = signing.follow(publisher.subscribe(), store.clone(), trail.clone(), tasks.ending());
         tasks.spawn("signing-keys", keys);
         tasks.spawn("session-keys", housekeeping::follow_keys(publisher.subscribe(), store.clone(), tasks.ending()));
-        let ender = SessionEnder::new(sessions.clone(), trail.clone());
         tasks.spawn("session-mappings", mappings::follow(ender, publisher.subscribe(), tasks.ending()));
         tasks.spawn("session-owners", housekeeping::learn_owners(sessions.clone(), tasks.ending()));
         tasks.spawn("session-sweep", housekeeping::sweep_sessions(sessions, expired, trail.clone(), tasks.ending()));

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +28,10 @@ struct Step {
     tracker: TaskTracker,
     stop: CancellationToken,
 }
+
+/// Short work that comes to its end although whoever asked for it has left, as a server drops what it does for a client that is gone. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Errands(TaskTracker);
 
 /// A background task that ended although nobody asked it to.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -105,11 +110,23 @@ impl Tasks {
         self.rest.stop.clone()
     }
 
+    /// Errands for which the drain waits as for the tasks that end last.
+    pub fn errands(&self) -> Errands {
+        Errands(self.rest.tracker.clone())
+    }
+
     /// Ends the first tasks, at most within `FIRST_DEADLINE`, then the others, within `REST_DEADLINE`. Returns whether all ended in time.
     pub async fn drain(&self) -> bool {
         let first = self.first.end(FIRST_DEADLINE).await;
         let rest = self.rest.end(REST_DEADLINE).await;
         first && rest
+    }
+}
+
+impl Errands {
+    /// Begins at once, and goes on when what this returns is dropped. During a drain too: who asks is a task that the drain waits for.
+    pub fn run<T: Send + 'static>(&self, errand: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.0.spawn(errand)
     }
 }
 
@@ -180,6 +197,28 @@ mod tests {
         assert!(last_stream.send(()).is_ok());
         assert!(drain.await.is_ok_and(|in_time| in_time));
         assert!(ending.is_cancelled() && failures.any().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_errand_is_finished_before_the_drain_is() {
+        let (tasks, _failures) = Tasks::new();
+        let (errands, ending) = (tasks.errands(), tasks.ending());
+        let (may_end, told) = tokio::sync::oneshot::channel::<()>();
+        let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+        // A server that begins an errand while it drains, and whose client leaves.
+        tasks.spawn("asks", async move {
+            ending.cancelled().await;
+            let errand = async move { (told.await.is_ok(), finish.send(())) };
+            drop(errands.run(errand));
+            Ok::<_, String>(())
+        });
+        let drain = tokio::spawn(async move { tasks.drain().await });
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!drain.is_finished(), "an errand was left behind");
+        assert!(may_end.send(()).is_ok());
+        assert!(finished.await.is_ok() && drain.await.is_ok_and(|in_time| in_time));
     }
 
     #[tokio::test(start_paused = true)]

@@ -88,17 +88,16 @@ struct Hosts {
 impl Web {
     pub fn new(
         snapshot: Arc<ArcSwap<Snapshot>>,
-        sessions: Sessions,
-        trail: Trail,
+        ender: SessionEnder,
         oidc: Arc<Providers>,
         signing: Arc<Signing>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            ender: SessionEnder::new(sessions.clone(), trail.clone()),
+            sessions: ender.sessions().clone(),
+            trail: ender.trail().clone(),
+            ender,
             snapshot,
-            sessions,
-            trail,
             oidc,
             signing,
             metrics,

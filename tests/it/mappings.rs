@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use kubepass::config::{AuditSettings, AuditSink, Durability, OnAuditFailure};
 use kubepass::server::ending::{SessionEnder, mappings};
+use kubepass::server::lifecycle::Errands;
 use kubepass::server::sessions::Sessions;
 use kubepass::server::store::Store;
 use kubepass::server::trail::Trail;
@@ -78,7 +79,7 @@ impl Scene {
         for (index, person) in PEOPLE.into_iter().enumerate() {
             sessions.keep(&session(index, &usual, person)).await.unwrap();
         }
-        Self { ender: SessionEnder::new(sessions, Trail::open(&settings).unwrap()), in_force, folder }
+        Self { ender: SessionEnder::new(sessions, Trail::open(&settings).unwrap(), Errands::default()), in_force, folder }
     }
 
     /// The same after a restart: everybody's session rests, and `changed` is the configuration.
@@ -90,7 +91,7 @@ impl Scene {
         let sessions = sessions.judged_by(move |session| mappings::is_still(&current.load(), session));
         let sink = AuditSink::File { path: folder.path().join("audit.jsonl") };
         let settings = AuditSettings { sinks: vec![sink], on_failure: OnAuditFailure::Deny, durability: Durability::Written };
-        Self { ender: SessionEnder::new(sessions, Trail::open(&settings).unwrap()), in_force, folder }
+        Self { ender: SessionEnder::new(sessions, Trail::open(&settings).unwrap(), Errands::default()), in_force, folder }
     }
 
     fn left(&self) -> Vec<String> {

@@ -16,6 +16,7 @@ use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::server::clock;
 use kubepass::server::ending::SessionEnder;
 use kubepass::server::ext_authz::ExtAuthz;
+use kubepass::server::lifecycle::Errands;
 use kubepass::server::sessions::Sessions;
 use kubepass::server::signing::Signing;
 use kubepass::server::store::{Store, StoreError};
@@ -52,7 +53,7 @@ impl Service {
         let signing = Signing::open(snapshot.config(), &store, clock::unix_now()).await.unwrap();
         let (sessions, _) = Sessions::at_rest(store, clock::unix_now()).await.unwrap();
         let log = Trail::open(&settings).unwrap();
-        let ender = SessionEnder::new(sessions.clone(), log.clone());
+        let ender = SessionEnder::new(sessions.clone(), log.clone(), Errands::default());
         let (swap, metrics) = (Arc::new(ArcSwap::new(snapshot)), Arc::new(Metrics::default()));
         Self { service: ExtAuthz::new(swap, sessions.clone(), signing, log, metrics), sessions, ender, trail }
     }

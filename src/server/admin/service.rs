@@ -58,7 +58,7 @@ impl Admin for AdminService {
 
     async fn revoke_sessions(&self, request: Request<RevokeSessionsRequest>) -> Result<Response<RevokeSessionsResponse>, Status> {
         let table = self.ender.sessions().table();
-        let (sessions, user) = match request.into_inner().which {
+        let (sessions, user): (Vec<SessionId>, _) = match request.into_inner().which {
             Some(Which::SessionId(id)) => {
                 let id: SessionId =
                     id.parse().map_err(|_| Status::invalid_argument(format!("{id:?} is not a session id; `session list` shows them")))?;
@@ -67,32 +67,20 @@ impl Admin for AdminService {
             Some(Which::User(user)) if !user.is_empty() => (table.of_user(&user), Some(user)),
             _ => return Err(Status::invalid_argument("name a session or a user")),
         };
-        // Nobody is let in by the last of them while the first is being written.
-        for id in &sessions {
-            table.end(id);
-        }
-        let mut revoked = 0;
-        let mut first_fault = None;
-        // A disk that fails must not leave the rest of somebody's sessions open.
-        for session in &sessions {
-            match self.ender.end(session, user.as_deref(), "operator").await {
-                Ok(()) => {}
-                Err(error) => drop(first_fault.get_or_insert(error)),
-            }
-            revoked += 1;
-        }
+        let revoked = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
+        let ended = self.ender.end_all(sessions, user.as_deref(), "operator").await;
         if user.is_some() && !self.ender.sessions().owners_are_known() {
             let text =
                 format!("{revoked} sessions have ended, but it is not known yet whose all stored sessions are: revoke again in a moment");
             return Err(Status::unavailable(text));
         }
-        match first_fault {
-            None => Ok(Response::new(RevokeSessionsResponse { revoked })),
-            Some(EndError::Store(error)) => {
+        match ended {
+            Ok(()) => Ok(Response::new(RevokeSessionsResponse { revoked })),
+            Err(EndError::Store(error)) => {
                 let text = format!("{revoked} sessions have ended, but a restart could bring some back; revoke again after it: {error}");
                 Err(Status::unavailable(text))
             }
-            Some(EndError::Trail(error)) => {
+            Err(EndError::Trail(error)) => {
                 Err(Status::unavailable(format!("{revoked} sessions have ended, but audit lines of it are missing: {error}")))
             }
         }
@@ -102,10 +90,11 @@ impl Admin for AdminService {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use futures::TryStreamExt as _;
+    use futures::{FutureExt as _, TryStreamExt as _};
 
     use super::*;
-    use crate::server::ending::tests::{ender, session};
+    use crate::server::ending::tests::{ender, session, until_written};
+    use crate::server::lifecycle::Errands;
     use crate::server::sessions::Sessions;
 
     #[tokio::test]
@@ -124,6 +113,20 @@ mod tests {
         assert_eq!(left, ["bar"]);
     }
 
+    /// The operator interrupts the command: saying it again would find none of them in memory, and a restart all of them in the store.
+    #[tokio::test]
+    async fn an_operator_who_goes_away_leaves_no_session_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let ender = ender(folder.path());
+        for id in 1..=3 {
+            ender.sessions().keep(&session(id, "foo")).await.unwrap();
+        }
+        let admin = AdminService::new(ender.clone(), Arc::new(|| serde_json::Value::Null), GivenResources::default());
+        let request = RevokeSessionsRequest { which: Some(Which::User("foo".into())) };
+        assert!(admin.revoke_sessions(Request::new(request)).now_or_never().is_none());
+        until_written(&ender, folder.path(), &["foo", "foo", "foo"]).await;
+    }
+
     /// As after a restart: what rests is listed and ended like what is in memory.
     #[tokio::test]
     async fn sessions_at_rest_are_listed_and_ended_too() {
@@ -136,7 +139,7 @@ mod tests {
         assert_eq!((found.live, found.refused, found.expired.len()), (4, 0, 0));
         sessions.read(&session(1, "foo").id).await.unwrap().unwrap();
         let admin = AdminService::new(
-            SessionEnder::new(sessions.clone(), filled.trail().clone()),
+            SessionEnder::new(sessions.clone(), filled.trail().clone(), Errands::default()),
             Arc::new(|| serde_json::Value::Null),
             GivenResources::default(),
         );

@@ -16,7 +16,6 @@ use crate::server::admin::v1::admin_server::AdminServer;
 use crate::server::admin::{self, AdminService, GivenResources};
 use crate::server::ads::{Admission, Ads, AdsLimits};
 use crate::server::door::{self, Door, DoorCounts, Speech};
-use crate::server::ending::SessionEnder;
 use crate::server::ext_authz::{self, ExtAuthz};
 use crate::server::lifecycle::Tasks;
 use crate::server::peer::Standing;
@@ -81,17 +80,15 @@ impl Parts {
     }
 
     fn serve_web(&self, door: Door, tasks: &Tasks) {
-        let (snapshot, sessions, oidc) = (Arc::clone(&self.snapshot), self.sessions.clone(), Arc::clone(&self.oidc));
-        let (trail, signing) = (self.trail.clone(), Arc::clone(&self.signing));
-        let web = Web::new(snapshot, sessions, trail, oidc, signing, Arc::clone(&self.metrics));
+        let (snapshot, oidc, signing) = (Arc::clone(&self.snapshot), Arc::clone(&self.oidc), Arc::clone(&self.signing));
+        let web = Web::new(snapshot, self.ender(tasks), oidc, signing, Arc::clone(&self.metrics));
         tasks.spawn("web", web::serve(door, web::router(Arc::new(web)), tasks.ending().cancelled_owned()));
     }
 
     fn serve_admin(&self, socket: UnixSocket, tasks: &Tasks, readiness: &Arc<Readiness>) {
-        let ender = SessionEnder::new(self.sessions.clone(), self.trail.clone());
         let built = self.built.subscribe();
         let given = GivenResources::new(Arc::new(move || Arc::clone(&built.borrow().resources)), self.ads.clone());
-        let service = AdminServer::new(AdminService::new(ender, state::reader(self, readiness), given));
+        let service = AdminServer::new(AdminService::new(self.ender(tasks), state::reader(self, readiness), given));
         tasks.spawn("admin", serve_grpc(service, socket.into_incoming(), tasks.ending().cancelled_owned()));
     }
 

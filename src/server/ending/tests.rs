@@ -19,7 +19,7 @@ pub(in crate::server) fn ender(folder: &std::path::Path) -> SessionEnder {
     let sink = AuditSink::File { path: folder.join("audit/audit.jsonl") };
     std::fs::create_dir(folder.join("audit")).unwrap();
     let settings = AuditSettings { sinks: vec![sink], on_failure: OnAuditFailure::Deny, durability: Durability::Written };
-    SessionEnder::new(Sessions::new(Arc::default(), store), Trail::open(&settings).unwrap())
+    SessionEnder::new(Sessions::new(Arc::default(), store), Trail::open(&settings).unwrap(), Errands::default())
 }
 
 pub(in crate::server) fn session(id: u8, user: &str) -> Arc<Session> {
@@ -47,6 +47,24 @@ async fn a_caller_that_goes_away_leaves_no_session_behind() {
     // Polled once, then dropped, as the server does with a request whose client has left.
     assert!(ender.end(&session.id, None, "user").now_or_never().is_none());
     assert!(ender.sessions().table().is_empty());
+    until_written(&ender, folder.path(), &["foo"]).await;
+}
+
+/// Waits until no session is in the store, and the trail tells of the ends of sessions of these users.
+pub(in crate::server) async fn until_written(ender: &SessionEnder, folder: &std::path::Path, users: &[&str]) {
+    let written = async {
+        loop {
+            let left = ender.sessions().store().at_rest(0).await.unwrap().sessions;
+            let trail = std::fs::read_to_string(folder.join("audit/audit.jsonl")).unwrap();
+            let told = trail.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            let told: Vec<_> = told.filter_map(|line| line.get("user").cloned()).collect();
+            if left.is_empty() && told == users {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), written).await.unwrap();
 }
 
 /// As a browser that is closed while its login is being written: the row must not outlive what everybody else knows of the session.

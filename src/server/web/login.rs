@@ -253,10 +253,11 @@ async fn identify(
 async fn make_room(web: &Web, identity: &Identity) {
     let own = web.sessions.of(&identity.principal).await;
     let surplus = (own.len() + 1).saturating_sub(SESSIONS_PER_PERSON);
-    for session in own.iter().take(surplus) {
-        if let Err(error) = web.ender.end(session, Some(&identity.username), "superseded").await {
-            tracing::warn!(%error, %session, "web.end_incomplete");
-        }
+    let oldest: Vec<SessionId> = own.into_iter().take(surplus).collect();
+    if !oldest.is_empty()
+        && let Err(error) = web.ender.end_all(oldest, Some(&identity.username), "superseded").await
+    {
+        tracing::warn!(%error, "web.end_incomplete");
     }
 }
 

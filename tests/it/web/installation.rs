@@ -16,6 +16,8 @@ use kubepass::config::{
 use kubepass::identity::IdentityMapping;
 use kubepass::policy::Policy;
 use kubepass::server::clock::unix_now;
+use kubepass::server::ending::SessionEnder;
+use kubepass::server::lifecycle::Errands;
 use kubepass::server::oidc::{Providers, Timing};
 use kubepass::server::sessions::Sessions;
 use kubepass::server::signing::Signing;
@@ -134,8 +136,8 @@ impl Installation {
         let metrics = Arc::new(Metrics::default());
         let signing = Signing::open(snapshot.load().config(), &store, unix_now()).await.unwrap();
         let keys = Arc::clone(&signing);
-        let web =
-            Web::new(Arc::clone(&snapshot), Sessions::new(Arc::clone(&sessions), store.clone()), trail, oidc, keys, Arc::clone(&metrics));
+        let ender = SessionEnder::new(Sessions::new(Arc::clone(&sessions), store.clone()), trail, Errands::default());
+        let web = Web::new(Arc::clone(&snapshot), ender, oidc, keys, Arc::clone(&metrics));
         Self { idp, partner_idp, sessions, snapshot, store, signing, metrics, router: router(Arc::new(web)), folder }
     }
 
@@ -143,7 +145,8 @@ impl Installation {
     pub(crate) fn with_trail(&self, trail: Trail) -> Router {
         let (snapshot, signing) = (Arc::clone(&self.snapshot), Arc::clone(&self.signing));
         let sessions = Sessions::new(Arc::clone(&self.sessions), self.store.clone());
-        router(Arc::new(Web::new(snapshot, sessions, trail, Arc::default(), signing, Arc::default())))
+        let ender = SessionEnder::new(sessions, trail, Errands::default());
+        router(Arc::new(Web::new(snapshot, ender, Arc::default(), signing, Arc::default())))
     }
 
     pub(crate) fn browser(&self) -> Browser {
