@@ -113,7 +113,7 @@ impl Store {
     /// Returns when the session is on the disk. Only then may a token of it be given out.
     ///
     /// # Errors
-    /// When that cannot be said; the session may be in the file none the less.
+    /// When that cannot be said; the session may be in the file none the less. So it may when this is dropped, or not.
     pub async fn put(&self, session: &Session) -> Result<(), StoreError> {
         let row = Row::seal(session, &self.keys.load())?;
         self.write(|done| Command::Put { rows: vec![row], done }).await

@@ -17,7 +17,7 @@ use crate::server::store::row::Row;
 use crate::session::SessionId;
 
 /// Commands gathered into one commit.
-const MAX_BATCH: usize = 256;
+pub(super) const MAX_BATCH: usize = 256;
 /// How often removals that failed, or a file that failed, are tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -152,19 +152,23 @@ impl Writer {
         self.owed.extend(self.health.owed().drain(..));
         let changes = Changes { put: batch.put, remove: self.owed.iter().copied().collect(), records: batch.records };
         // After a failure also without a change: only a write that succeeds says that the store is well again.
-        if !changes.is_empty() || self.is_failing() {
-            let result = self.file.write(|file| file.write(&changes));
-            if result.is_ok() {
-                self.owed.clear();
-            }
-            self.health.failing.store(result.is_err(), Ordering::Release);
-            for done in batch.done {
-                let _ = done.send(result.clone());
-            }
+        let result = if changes.is_empty() && !self.is_failing() { Ok(()) } else { self.write(&changes) };
+        // Also where nothing was left to write, for an earlier batch had the removals that were owed.
+        for done in batch.done {
+            let _ = done.send(result.clone());
         }
         for (name, done) in batch.reads {
             let _ = done.send(self.file.write(|file| file.record(name)));
         }
+    }
+
+    fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let result = self.file.write(|file| file.write(changes));
+        if result.is_ok() {
+            self.owed.clear();
+        }
+        self.health.failing.store(result.is_err(), Ordering::Release);
+        result
     }
 
     fn is_failing(&self) -> bool {
@@ -186,6 +190,9 @@ impl Batch {
     fn take(&mut self, command: Command) {
         self.commands += 1;
         match command {
+            // Whoever gave up waiting may have asked for the removal since, which overtakes this where there was no room for it; and was told of no
+            // success, so that no token was given out.
+            Command::Put { done, .. } if done.is_closed() => {}
             Command::Put { rows, done } => {
                 self.put.extend(rows);
                 self.done.push(done);

@@ -1,6 +1,9 @@
 //! The threads of the store: when they fail, are stuck, have no room, or end.
 
+use futures::FutureExt;
+
 use super::*;
+use crate::server::store::writer::MAX_BATCH;
 
 /// A store as it is after an error: without an open file, and with a writer that waits to be run.
 fn without_file(path: &Path, commands: SyncSender<Command>, health: Arc<Health>) -> (Store, Writer) {
@@ -42,6 +45,38 @@ async fn after_a_failure_it_recovers_by_itself_and_no_removal_is_forgotten() {
     assert_eq!(store.load(NOW).await.unwrap().sessions.len(), 1);
     drop(store);
     thread.join().unwrap();
+}
+
+/// A login that nobody waits for any more, behind more writes than one commit takes, and its removal, for which there was no room.
+#[tokio::test]
+async fn a_removal_that_finds_no_room_undoes_what_still_waits_to_be_written() {
+    let place = place();
+    drop(open(&place.path, keys(&[1])).unwrap());
+    until_closed(&place.path);
+    let (commands, receiver) = std::sync::mpsc::sync_channel(MAX_BATCH + 2);
+    let (store, writer) = without_file(&place.path, commands, Arc::new(Health::default()));
+    for _ in 0..MAX_BATCH {
+        store.send(Command::Look).unwrap();
+    }
+    assert!(store.put(&session(1, NOW + 60)).now_or_never().is_none());
+    let (waits, gone) = (session(2, NOW + 60), session(1, 0));
+    let mut kept = Box::pin(store.put(&waits));
+    assert!(kept.as_mut().now_or_never().is_none());
+    assert!(matches!(store.remove(&gone.id).await, Err(StoreError::Full)));
+    let thread = std::thread::spawn(move || writer.run(&receiver));
+    kept.await.unwrap();
+    let ids: Vec<SessionId> = store.load(NOW).await.unwrap().sessions.iter().map(|session| session.id).collect();
+    assert_eq!(ids, [waits.id]);
+    drop(store);
+    thread.join().unwrap();
+}
+
+/// As of a removal for which there was no room, when an earlier batch has written what was owed.
+#[tokio::test]
+async fn a_removal_with_nothing_left_to_write_is_answered() {
+    let place = place();
+    let store = open(&place.path, keys(&[1])).unwrap();
+    store.write(|done| Command::Remove { ids: Vec::new(), done }).await.unwrap();
 }
 
 /// A disk that was stuck for a while: a thousand writes wait, and somebody ends a session.
