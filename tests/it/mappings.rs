@@ -235,6 +235,55 @@ async fn nobody_in_memory_counts_any_more_when_the_first_end_is_written() {
     follow.await.unwrap().unwrap();
 }
 
+/// Where those who ended at the start are told of, what rests has been read; then there is nothing to do but to wait for the next change.
+async fn until_idle(scene: &Scene, ends: usize) {
+    let told = async {
+        while scene.told().len() < ends {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let left = || scene.left();
+    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap_or_else(|_| panic!("{:?} are left", left()));
+}
+
+#[tokio::test]
+async fn a_change_that_comes_while_nothing_is_to_do_ends_those_in_memory() {
+    let staff = "username: claims.email, groups: claims.groups, username_prefix: staff-";
+    let (first, second) = (snapshot(staff), snapshot(USUAL));
+    let scene = Scene::at_rest(&first).await;
+    let (stop, snapshots) = (CancellationToken::new(), watch::Sender::new(Arc::clone(&first)));
+    let follow = tokio::spawn(mappings::follow(scene.ender.clone(), snapshots.subscribe(), stop.clone()));
+    until_idle(&scene, 2).await;
+    let new = session(9, &first, PEOPLE[0]);
+    scene.ender.sessions().keep(&new).await.unwrap();
+    scene.in_force.store(Arc::clone(&second));
+    snapshots.send_replace(second);
+    until_idle(&scene, 3).await;
+    stop.cancel();
+    follow.await.unwrap().unwrap();
+    assert!(!scene.ender.sessions().table().holds(&new.id));
+}
+
+/// Two changes between two looks: the first and the last see everybody alike, and the one in between had somebody log in.
+#[tokio::test]
+async fn a_login_by_a_configuration_that_nobody_saw_is_ended() {
+    let staff = "username: claims.email, groups: claims.groups, username_prefix: staff-";
+    let (first, second, third) = (snapshot(staff), snapshot(USUAL), snapshot(staff));
+    let scene = Scene::at_rest(&first).await;
+    let (stop, snapshots) = (CancellationToken::new(), watch::Sender::new(Arc::clone(&first)));
+    let follow = tokio::spawn(mappings::follow(scene.ender.clone(), snapshots.subscribe(), stop.clone()));
+    until_idle(&scene, 2).await;
+    let new = session(9, &second, PEOPLE[0]);
+    scene.ender.sessions().keep(&new).await.unwrap();
+    scene.in_force.store(Arc::clone(&third));
+    snapshots.send_replace(second);
+    snapshots.send_replace(third);
+    until_idle(&scene, 3).await;
+    stop.cancel();
+    follow.await.unwrap().unwrap();
+    assert!(!scene.ender.sessions().table().holds(&new.id));
+}
+
 #[tokio::test]
 async fn a_session_that_ceases_to_count_while_it_is_read_does_not_stay_in_memory() {
     let scene = Scene::at_rest(&snapshot(USUAL)).await;

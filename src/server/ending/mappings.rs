@@ -35,19 +35,20 @@ const RETRY: Duration = Duration::from_secs(1);
 /// When nobody publishes configurations any more.
 pub async fn follow(ender: SessionEnder, snapshots: watch::Receiver<Arc<Snapshot>>, stop: CancellationToken) -> Result<(), &'static str> {
     let mut changes = Changes { snapshots, before: None };
-    let mut concerned = changes.look();
+    let mut concerned = changes.look().concerned;
     loop {
-        let mut fresh = BTreeSet::new();
+        let mut fresh = Seen::default();
+        // Not by a change of something else, of which there may be more than there is time between: what rests would never be gone through.
         let interrupted = || {
-            fresh.extend(changes.look());
-            !fresh.is_empty() || stop.is_cancelled()
+            fresh.add(changes.look());
+            !fresh.concerned.is_empty() || stop.is_cancelled()
         };
         match end_others(&ender, &concerned, interrupted).await {
             Ok(true) => concerned.clear(),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "not all sessions can be compared with the configuration yet"),
         }
-        if fresh.is_empty() {
+        if !fresh.another {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 changed = changes.snapshots.changed() => changed.map_err(|_| "the publisher has ended")?,
@@ -55,7 +56,7 @@ pub async fn follow(ender: SessionEnder, snapshots: watch::Receiver<Arc<Snapshot
             }
             fresh = changes.look();
         }
-        concerned.extend(fresh);
+        concerned.extend(fresh.concerned);
     }
 }
 
@@ -99,41 +100,55 @@ impl SessionEnder {
     }
 }
 
-/// The names of the providers whose people the configuration came to see otherwise.
+/// Compares each configuration with the one that it saw before.
 struct Changes {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     before: Option<Arc<Snapshot>>,
 }
 
-impl Changes {
-    /// Since the last look; all of them at the first.
-    fn look(&mut self) -> BTreeSet<String> {
-        if self.before.is_some() && !self.snapshots.has_changed().unwrap_or(false) {
-            return BTreeSet::new();
-        }
-        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
-        let before = self.before.replace(Arc::clone(&snapshot));
-        let providers = snapshot.config().identity_providers.iter();
-        let changed = providers.filter(|provider| before.as_ref().is_none_or(|before| is_changed(before, provider)));
-        changed.map(|provider| provider.name.clone()).collect()
+/// What came since a look.
+#[derive(Default)]
+struct Seen {
+    /// Another configuration. There may have been others in between, by which somebody has logged in: those who log in are in memory.
+    another: bool,
+    /// The names of the providers whose people it sees otherwise than the one before.
+    concerned: BTreeSet<String>,
+}
+
+impl Seen {
+    fn add(&mut self, later: Self) {
+        self.another |= later.another;
+        self.concerned.extend(later.concerned);
     }
 }
 
-/// Says whether it has come to an end.
+impl Changes {
+    /// Since the last look; all providers at the first. By the value itself: whoever waits for a change has marked it as seen.
+    fn look(&mut self) -> Seen {
+        let snapshot = Arc::clone(&self.snapshots.borrow_and_update());
+        if self.before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &snapshot)) {
+            return Seen::default();
+        }
+        let before = self.before.replace(Arc::clone(&snapshot));
+        let providers = snapshot.config().identity_providers.iter();
+        let changed = providers.filter(|provider| before.as_ref().is_none_or(|before| is_changed(before, provider)));
+        Seen { another: true, concerned: changed.map(|provider| provider.name.clone()).collect() }
+    }
+}
+
+/// Those in memory, whatever has changed, and those at rest of the providers that are `concerned`. Says whether it has come to an end.
 async fn end_others(ender: &SessionEnder, concerned: &BTreeSet<String>, mut interrupted: impl FnMut() -> bool) -> Result<bool, StoreError> {
+    let sessions = ender.sessions();
+    let is_other = |session: &Session| sessions.table().holds(&session.id) && !sessions.counts(session);
+    report(ender.end_others(&sessions.table().awake(), is_other).await);
     if concerned.is_empty() {
         return Ok(true);
     }
-    let sessions = ender.sessions();
-    let is_other = |session: &Session| {
-        concerned.contains(&session.identity.principal.idp) && sessions.table().holds(&session.id) && !sessions.counts(session)
-    };
-    let mut ended = ender.end_others(&sessions.table().awake(), is_other).await;
-    let mut after = None;
+    let (mut after, mut ended) = (None, 0);
     let whole = loop {
         let page = sessions.store().sessions(after).await?;
         let read: Vec<_> = page.read.into_iter().map(Arc::new).collect();
-        ended += ender.end_others(&read, is_other).await;
+        ended += ender.end_others(&read, |session| concerned.contains(&session.identity.principal.idp) && is_other(session)).await;
         after = page.next;
         if interrupted() {
             break false;
@@ -142,13 +157,17 @@ async fn end_others(ender: &SessionEnder, concerned: &BTreeSet<String>, mut inte
             break true;
         }
     };
+    report(ended);
+    Ok(whole)
+}
+
+fn report(ended: usize) {
     if ended > 0 {
         tracing::warn!(
             sessions.ended = ended,
             "sessions ended, for the configuration makes other identities of their log-ins now, or none"
         );
     }
-    Ok(whole)
 }
 
 fn is_changed(before: &Snapshot, provider: &IdentityProvider) -> bool {
