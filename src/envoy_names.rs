@@ -53,6 +53,10 @@ pub const GROUP_SLOTS: usize = 64;
 pub const MAX_HEADERS: u32 = 300;
 pub const MAX_HEADER_BYTES: u32 = 60 * 1024;
 
+/// The most that an Envoy may gather of its access log before it sends it, and the entry that comes on top has all headers at most. A longer message is
+/// refused.
+pub const MAX_GATHERED_BYTES: u32 = 60 * 1024;
+
 /// Words by which an entry of Envoy's access log tells what it has to tell.
 pub const ENTRY_KIND: &str = "kind";
 pub const ENTRY_ID: &str = "id";
@@ -69,11 +73,12 @@ pub const ENTRY_DURATION: &str = "ms";
 pub const ENTRY_METHOD: &str = "method";
 pub const ENTRY_PATH: &str = "path";
 
-/// And what Envoy writes there. Of these only method and path are the client's words. One format has one place: nobody's value can end where
-/// another's begins.
+/// And what Envoy writes there. Of these method and path are the client's words, and so is the id where Envoy refuses a request before it removes a
+/// client's headers. They are cut off where more is of no use: an id behind what one may have, so that none is taken for another's beginning, and a
+/// path behind what tells whether its answer may last. One format has one place: nobody's value can end where another's begins.
 pub const ENTRY: [(&str, &str); 14] = [
     (ENTRY_KIND, "%ACCESS_LOG_TYPE%"),
-    (ENTRY_ID, "%REQ(AUDIT-ID?X-REQUEST-ID)%"),
+    (ENTRY_ID, "%REQ(AUDIT-ID?X-REQUEST-ID):129%"),
     (ENTRY_GRANT, "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:grant)%"),
     (ENTRY_ROUTE, "%ROUTE_NAME%"),
     (ENTRY_REASON, "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:reason)%"),
@@ -84,8 +89,8 @@ pub const ENTRY: [(&str, &str); 14] = [
     (ENTRY_RECEIVED, "%DOWNSTREAM_WIRE_BYTES_RECEIVED%"),
     (ENTRY_SENT, "%DOWNSTREAM_WIRE_BYTES_SENT%"),
     (ENTRY_DURATION, "%DURATION%"),
-    (ENTRY_METHOD, "%REQ(:METHOD)%"),
-    (ENTRY_PATH, "%REQ(:PATH)%"),
+    (ENTRY_METHOD, "%REQ(:METHOD):32%"),
+    (ENTRY_PATH, "%REQ(:PATH):8192%"),
 ];
 
 /// How often Envoy's access log tells of a request that goes on that it does.

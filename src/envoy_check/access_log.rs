@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::part::Part;
-use crate::envoy_names::ENTRY;
+use crate::envoy_names::{ENTRY, MAX_GATHERED_BYTES};
 
 const OPEN_TELEMETRY: &str = "envoy.extensions.access_loggers.open_telemetry.v3.OpenTelemetryAccessLogConfig";
 /// Which kubepass was told by once, and reads no more.
@@ -36,7 +36,7 @@ fn told(logs: &Part<'_>) {
                 &format!("these attributes, exactly so: {}", attributes.join(", ")),
             );
         }
-        Some(_) => {}
+        Some((_, log)) => gathered(&log),
         None => match of_kind(GRPC).next() {
             Some(old) => old.breaks(
                 "no-access-log",
@@ -49,6 +49,19 @@ fn told(logs: &Part<'_>) {
                 instead,
             ),
         },
+    }
+}
+
+/// Without a word, Envoy gathers 16 KiB.
+fn gathered(log: &Part<'_>) {
+    for size in [log.field("buffer_size_bytes"), log.path("common_config.buffer_size_bytes")] {
+        if size.is_there() && size.number().is_none_or(|bytes| bytes > MAX_GATHERED_BYTES.into()) {
+            size.breaks(
+                "access-log-too-much",
+                "kubepass refuses messages of more than it takes at a time: its audit trail does not learn how those requests went on.",
+                &format!("leave `buffer_size_bytes` out, or {MAX_GATHERED_BYTES} at most"),
+            );
+        }
     }
 }
 

@@ -413,24 +413,25 @@ async fn requests_are_completed_in_the_audit_trail() {
     let told = Told::serve(&fixture);
     fixture.until_taken("start-up").await;
 
-    for path in ["/api/v1/pods", "/api/v1/pods?watch=true"] {
+    let cut_off = format!("/api/v1/pods?a={}&watch=true", "x".repeat(8192));
+    for path in ["/api/v1/pods", "/api/v1/pods?watch=true", &cut_off] {
         let mut client = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503"), "nobody listens there: {answer}");
     }
-    fixture.until("the completions", |_| told.of(EntryResult::Recorded) == 3).await;
+    fixture.until("the completions", |_| told.of(EntryResult::Recorded) == 4).await;
     let lines = told.lines();
     let phases: Vec<&str> = lines.iter().map(|line| line["phase"].as_str().unwrap()).collect();
-    assert_eq!(phases, ["end", "start", "end"]);
+    assert_eq!(phases, ["end", "start", "end", "end"]);
     assert_eq!(lines[1]["request_id"], lines[2]["request_id"]);
-    for line in [&lines[0], &lines[2]] {
+    for line in [&lines[0], &lines[2], &lines[3]] {
         assert_eq!((&line["route"], &line["status"], &line["flags"]), (&"a".into(), &503.into(), &serde_json::json!(["UF"])), "{line}");
         assert!(line["bytes_sent"].as_u64() > Some(0) && line["ended_by"].as_str().unwrap().starts_with("upstream_reset"), "{line}");
     }
     let others = [EntryResult::Skipped, EntryResult::Malformed, EntryResult::Lost].map(|result| told.of(result));
-    assert_eq!(others, [1, 0, 0], "the start of a plain read is not told");
+    assert_eq!(others, [2, 0, 0], "the start of a plain read is not told, nor that of what looks like one as far as it is told");
 }
 
 /// An upstream that answers and then goes on: the end of a watch or of an exec is the client's.

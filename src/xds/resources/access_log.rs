@@ -20,10 +20,12 @@ use envoy_types::util::pack_any;
 
 use super::message::{grpc_service, milliseconds, number, regex, seconds};
 use super::names::ACCESS_LOG_CLUSTER;
-use crate::envoy_names::{ENTRY, STILL_THERE_SECONDS};
+use crate::envoy_names::{ENTRY, MAX_GATHERED_BYTES, STILL_THERE_SECONDS};
 
 /// How long an entry may wait in Envoy. It loses those that wait when it ends.
 pub const ACCESS_LOG_FLUSH_MILLISECONDS: u32 = 500;
+const ACCESS_LOG_GATHERED_BYTES: u32 = 16 << 10;
+const _: () = assert!(ACCESS_LOG_GATHERED_BYTES <= MAX_GATHERED_BYTES);
 
 /// Targets whose answers do not last, whatever the method: the version, and of a group its kinds, a resource or one object of it without a
 /// subresource; no escape that could hide a word. Envoy matches them against the whole target (and takes no larger ones). Of everything else the
@@ -39,7 +41,7 @@ pub(super) fn access_log() -> AccessLog {
     let config = OpenTelemetryAccessLogConfig {
         grpc_service: grpc_service(ACCESS_LOG_CLUSTER, None),
         buffer_flush_interval: milliseconds(ACCESS_LOG_FLUSH_MILLISECONDS),
-        buffer_size_bytes: number(16_384),
+        buffer_size_bytes: number(ACCESS_LOG_GATHERED_BYTES),
         // Who tells it, its connection shows.
         disable_builtin_labels: true,
         attributes: Some(KeyValueList { values: ENTRY.iter().map(|(word, format)| attribute(word, format)).collect() }),

@@ -10,6 +10,7 @@ const OPTIONS: &str =
     "/static_resources/clusters/0/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const TLS: &str = "/static_resources/clusters/0/transport_socket/typed_config";
 const LISTENER: &str = "/static_resources/listeners/0";
+const LOG: &str = "/access_log/0/typed_config";
 const LOGGED: &str = "/access_log/0/typed_config/attributes/values";
 const LOGGED_GRANT: &str = "/access_log/0/typed_config/attributes/values/2/value";
 
@@ -256,6 +257,8 @@ fn headers() -> Vec<Row> {
             log["common_config"] = json!({"log_name": "kubepass", "transport_api_version": "V3", "grpc_service": service});
         }),
         row("a log without a word", &["access-log-untold"], edit(MANAGER, LOGGED, |values| drop(values.remove(1)))),
+        row("a log in messages that are too large", &["access-log-too-much"], set(MANAGER, LOG, "buffer_size_bytes", json!(61_441))),
+        row("a log in as large messages as may be", &[], set(MANAGER, LOG, "buffer_size_bytes", json!(61_440))),
         row("a word twice", &["access-log-untold"], edit(MANAGER, LOGGED, |values| values.push(values[0].clone()))),
         row("a word that says something else", &["access-log-untold"], set(MANAGER, LOGGED_GRANT, "string_value", json!("%ROUTE_NAME%"))),
         row(
