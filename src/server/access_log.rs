@@ -1,6 +1,6 @@
 //! Envoy's access log: how a request went on after its decision, as completion lines of the audit trail, and what Envoy refused without one. `grpc`
-//! takes the messages, `entry` reads one in place, `convert` makes a line of an entry. Entries are what an Envoy claims, sent once and possibly lost,
-//! so nothing is decided on them; a bad one is counted and passed over.
+//! takes the messages, `entry` reads one where it stands, `convert` makes a line of it, and news of a stream. Entries are what an Envoy claims, sent
+//! once and possibly lost, so nothing is decided on them; a bad one is counted and passed over.
 
 pub mod convert;
 pub mod entry;
@@ -21,28 +21,32 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::audit::{AuditEvent, CompletionEvent};
+use crate::envoy_names as names;
 use crate::server::clock;
-use crate::server::live_streams::{LiveStreams, StreamId};
+use crate::server::live_streams::LiveStreams;
 use crate::server::peer::{Peer, UnknownPeer};
 use crate::server::telemetry::{Metrics, Seldom};
 use crate::server::trail::Trail;
 use crate::server::under_way::{OneUnderWay, UnderWay};
 use crate::snapshot::{NodeView, Snapshot};
-use convert::{Converted, News};
-use entry::{Entries, Entry};
+use convert::Converted;
+use entry::Entries;
 pub use grpc::Exports;
 
 /// Messages under way at one time, and of these those of one node. An Envoy sends one for each of its worker threads.
 const MAX_EXPORTS: usize = 1024;
 const MAX_EXPORTS_OF_ONE_NODE: u32 = 256;
-/// Bytes of one message. Envoy gathers 16 KiB; one entry may be longer.
-const MAX_MESSAGE_BYTES: usize = 1 << 20;
+/// Bytes of one message: what an Envoy may gather, and an entry that holds all that a client may send.
+const MAX_MESSAGE_BYTES: usize = 128 << 10;
+const _: () = assert!(MAX_MESSAGE_BYTES >= names::MAX_GATHERED_BYTES as usize + names::MAX_HEADER_BYTES as usize + (4 << 10));
+/// Entries of one message. Of the shortest that Envoy writes, some 300 fill what it may gather.
+const MAX_ENTRIES: usize = 4096;
+/// Entries that are read at a time: so long others wait.
+const AT_A_TIME: usize = 256;
 /// How long a message may take to arrive, once it has begun.
 const ARRIVAL: Duration = Duration::from_secs(5);
 /// How long messages are taken when the drain has begun: longer than an Envoy gathers entries.
 const LINGER: Duration = Duration::from_secs(1);
-/// Lines that one message gives the trail at a time.
-const MAX_WAITING: usize = 256;
 
 /// The access log service.
 #[derive(Debug)]
@@ -84,30 +88,44 @@ impl AccessLog {
     async fn take(&self, message: &[u8], peer: Option<&Peer>) -> Result<(), UnknownPeer> {
         let snapshot = self.snapshot.load_full();
         let node = Peer::view(peer, snapshot.nodes())?;
-        let mut events = Vec::new();
-        for entry in Entries::of(message) {
-            match entry {
-                Ok(entry) => events.extend(self.read(&entry, node, &snapshot)),
-                Err(error) => self.counts.add(EntryResult::Malformed, &error.to_string()),
+        let mut entries = Entries::of(message);
+        for _ in 0..MAX_ENTRIES / AT_A_TIME {
+            let (count, lines) = self.read(&mut entries, node, &snapshot);
+            if !lines.is_empty() {
+                self.record(lines).await;
             }
-            if events.len() >= MAX_WAITING {
-                self.record(std::mem::take(&mut events)).await;
+            if count < AT_A_TIME {
+                return Ok(());
             }
+            // Checks are to have their turn.
+            tokio::task::yield_now().await;
         }
-        if !events.is_empty() {
-            self.record(events).await;
+        if entries.next().is_some() {
+            self.counts.add(EntryResult::Malformed, "its message has too many entries");
         }
         Ok(())
     }
 
-    /// Notes what an entry tells of a stream, and gives the line that it is worth, if it is.
-    fn read(&self, entry: &Entry<'_>, node: &NodeView, snapshot: &Snapshot) -> Option<AuditEvent<'static>> {
-        match convert::news(entry) {
-            Some(News::StillThere(id)) => self.live.renew(&StreamId::new(node.name(), id), clock::unix_now()),
-            Some(News::Ended(id)) => self.live.end(&StreamId::new(node.name(), id)),
-            None => {}
+    /// Reads the next entries, [`AT_A_TIME`] at most: how many there were, and the lines that they are worth. What they tell of streams is noted.
+    fn read(&self, entries: &mut Entries<'_>, node: &NodeView, snapshot: &Snapshot) -> (usize, Vec<AuditEvent<'static>>) {
+        let (mut count, mut news, mut lines) = (0, Vec::new(), Vec::new());
+        for entry in entries.take(AT_A_TIME) {
+            count += 1;
+            match entry.as_ref().map(convert::told) {
+                Ok(told) => {
+                    news.extend(told.news);
+                    lines.extend(self.line(told.line, node, snapshot));
+                }
+                Err(error) => self.counts.add(EntryResult::Malformed, &error.to_string()),
+            }
         }
-        let (result, why) = match convert::completion(entry) {
+        self.live.hear(node.name(), &news, clock::unix_now());
+        (count, lines)
+    }
+
+    /// The line that an entry is worth, if it is.
+    fn line(&self, converted: Converted, node: &NodeView, snapshot: &Snapshot) -> Option<AuditEvent<'static>> {
+        let (result, why) = match converted {
             // A route that is gone had its streams still: whose they were, nobody can say any more.
             Converted::Event(event) | Converted::Undecided(event)
                 if snapshot.route(&event.route).is_some_and(|route| !node.serves(route)) =>
@@ -164,7 +182,7 @@ pub enum EntryResult {
     Recorded,
     /// A request goes on.
     StillThere,
-    /// Of no interest to the audit: our own web pages, the start of a short request.
+    /// Of no interest to the audit: our own web pages, the start of a short request, what never became a request.
     Skipped,
     Malformed,
     /// It tells of a route that the Envoy does not serve.

@@ -4,7 +4,6 @@
 //! minutes, and nobody for good. Times come as arguments.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::identity::Principal;
@@ -13,7 +12,7 @@ use crate::identity::Principal;
 const LEASE_SECONDS: u64 = 900;
 /// Streams of all that are counted; further ones are refused.
 const MAX_OF_ALL: usize = 500_000;
-/// Ends that are remembered of streams that were not counted, the last ones: more than come within the time that a check may take.
+/// Ends that are remembered of an Envoy's streams that were not counted, the last ones: more than come within the time that a check may take.
 const ENDS: usize = 8_192;
 /// Streams that are forgotten at a time: checks wait for no more than that.
 const SLICE: usize = 512;
@@ -32,6 +31,16 @@ pub struct StreamId {
     request_id: Arc<str>,
 }
 
+/// What an Envoy tells of one of its requests, by the id that it has there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News<'a> {
+    StillThere(&'a str),
+    /// It was granted, so whatever was to be counted of it had been counted by then.
+    Ended(&'a str),
+    /// It ended without a grant, and a check of it may be under way still.
+    Left(&'a str),
+}
+
 /// There is no place for one more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
@@ -45,11 +54,19 @@ pub struct Begun<'a> {
 
 #[derive(Debug, Default)]
 struct Book {
-    streams: HashMap<StreamId, Live>,
-    /// How many each has, of those that have any.
+    nodes: HashMap<Option<Arc<str>>, OfNode>,
+    /// How many streams all nodes have.
+    len: usize,
+    /// How many each person has, of those that have any.
     counts: HashMap<Arc<Principal>, usize>,
     /// The streams by when they lapse.
     lapses: BTreeSet<(u64, StreamId)>,
+}
+
+/// What one Envoy has, by the ids that it gives.
+#[derive(Debug, Default)]
+struct OfNode {
+    streams: HashMap<Arc<str>, Live>,
     ends: Ends,
 }
 
@@ -57,8 +74,8 @@ struct Book {
 /// through: nobody would tell again of a stream that begins after its end.
 #[derive(Debug, Default)]
 struct Ends {
-    by_age: VecDeque<StreamId>,
-    known: HashSet<StreamId>,
+    by_age: VecDeque<Arc<str>>,
+    known: HashSet<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -88,12 +105,12 @@ impl LiveStreams {
     /// When they have as many, or all together have as many as there may be.
     pub fn begin(&self, owner: &Principal, stream: StreamId, most: usize, now: u64) -> Result<Begun<'_>, TooMany> {
         let mut book = self.book();
-        if book.ends.known.contains(&stream) {
+        if book.nodes.get(&stream.node).is_some_and(|of_node| of_node.ends.known.contains(&stream.request_id)) {
             return Ok(Begun { streams: self, stream: None });
         }
         // An Envoy that gives two requests one id has one of them counted.
-        book.end(&stream);
-        let is_full = |book: &Book| book.count_of(owner) >= most || book.streams.len() >= self.most;
+        book.end(&stream.node, &stream.request_id);
+        let is_full = |book: &Book| book.count_of(owner) >= most || book.len >= self.most;
         if is_full(&book) && (book.forget_lapsed(now) == 0 || is_full(&book)) {
             return Err(TooMany);
         }
@@ -101,16 +118,22 @@ impl LiveStreams {
         Ok(Begun { streams: self, stream: Some(stream) })
     }
 
-    /// The stream is there still.
-    pub fn renew(&self, stream: &StreamId, now: u64) {
-        self.book().renew(stream, now.saturating_add(LEASE_SECONDS));
-    }
-
-    /// The stream has ended. Most that end were never counted.
-    pub fn end(&self, stream: &StreamId) {
+    /// What `node` tells, in its order. Most of what ended was never counted.
+    pub fn hear(&self, node: Option<&Arc<str>>, news: &[News<'_>], now: u64) {
+        if news.is_empty() {
+            return;
+        }
+        let node = node.cloned();
         let mut book = self.book();
-        if !book.end(stream) {
-            book.ends.remember(stream);
+        for told in news {
+            match *told {
+                News::StillThere(id) => book.renew(&node, id, now.saturating_add(LEASE_SECONDS)),
+                News::Ended(id) => {
+                    book.end(&node, id);
+                }
+                News::Left(id) if book.end(&node, id) => {}
+                News::Left(id) => book.nodes.entry(node.clone()).or_default().ends.remember(id),
+            }
         }
     }
 
@@ -121,15 +144,13 @@ impl LiveStreams {
 
     /// The Envoy has ended, and can tell of none of its streams any more: people come back at once, with as many as they had.
     pub fn forget_those_of(&self, node: Option<&Arc<str>>) {
-        let mut after = None;
-        while let Some(last) = self.book().forget_some_of(node, after.as_ref()) {
-            after = Some(last);
-        }
+        let node = node.cloned();
+        while self.book().forget_some_of(&node) == SLICE {}
     }
 
     /// How many count.
     pub fn len(&self) -> usize {
-        self.book().streams.len()
+        self.book().len
     }
 
     pub fn is_empty(&self) -> bool {
@@ -151,16 +172,19 @@ impl Begun<'_> {
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         if let Some(stream) = &self.stream {
-            self.streams.book().end(stream);
+            self.streams.book().end(&stream.node, &stream.request_id);
         }
     }
 }
 
 impl Ends {
-    fn remember(&mut self, stream: &StreamId) {
-        if self.known.insert(stream.clone()) {
-            self.by_age.push_back(stream.clone());
+    fn remember(&mut self, id: &str) {
+        if self.known.contains(id) {
+            return;
         }
+        let id: Arc<str> = Arc::from(id);
+        self.known.insert(Arc::clone(&id));
+        self.by_age.push_back(id);
         if self.by_age.len() > ENDS
             && let Some(oldest) = self.by_age.pop_front()
         {
@@ -178,20 +202,31 @@ impl Book {
         let owner = self.counts.get_key_value(owner).map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known));
         *self.counts.entry(Arc::clone(&owner)).or_default() += 1;
         self.lapses.insert((until, stream.clone()));
-        self.streams.insert(stream, Live { owner, until });
+        let StreamId { node, request_id } = stream;
+        if self.nodes.entry(node).or_default().streams.insert(request_id, Live { owner, until }).is_none() {
+            self.len += 1;
+        }
     }
 
-    fn renew(&mut self, stream: &StreamId, until: u64) {
-        let Some(live) = self.streams.get_mut(stream) else { return };
-        let before = std::mem::replace(&mut live.until, until);
-        self.lapses.remove(&(before, stream.clone()));
-        self.lapses.insert((until, stream.clone()));
+    fn renew(&mut self, node: &Option<Arc<str>>, id: &str, until: u64) {
+        let Some(streams) = self.nodes.get_mut(node).map(|of_node| &mut of_node.streams) else { return };
+        let Some((request_id, _)) = streams.get_key_value(id) else { return };
+        let stream = StreamId { node: node.clone(), request_id: Arc::clone(request_id) };
+        if let Some(live) = streams.get_mut(id) {
+            let before = std::mem::replace(&mut live.until, until);
+            let mut lapse = (before, stream);
+            self.lapses.remove(&lapse);
+            lapse.0 = until;
+            self.lapses.insert(lapse);
+        }
     }
 
     /// Says whether it counted.
-    fn end(&mut self, stream: &StreamId) -> bool {
-        let Some((stream, Live { owner, until })) = self.streams.remove_entry(stream) else { return false };
-        self.lapses.remove(&(until, stream));
+    fn end(&mut self, node: &Option<Arc<str>>, id: &str) -> bool {
+        let ended = self.nodes.get_mut(node).and_then(|of_node| of_node.streams.remove_entry(id));
+        let Some((request_id, Live { owner, until })) = ended else { return false };
+        self.len = self.len.saturating_sub(1);
+        self.lapses.remove(&(until, StreamId { node: node.clone(), request_id }));
         if let Some(count) = self.counts.get_mut(&owner) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -201,14 +236,14 @@ impl Book {
         true
     }
 
-    /// Looks at some behind `after`, and gives the last of them; `None` when there are no more.
-    fn forget_some_of(&mut self, node: Option<&Arc<str>>, after: Option<&(u64, StreamId)>) -> Option<(u64, StreamId)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let some: Vec<_> = self.lapses.range((from, Bound::Unbounded)).take(SLICE).cloned().collect();
-        for (_, stream) in some.iter().filter(|(_, stream)| stream.node.as_ref() == node) {
-            self.end(stream);
+    /// Says how many it forgot; there may be more where that is [`SLICE`].
+    fn forget_some_of(&mut self, node: &Option<Arc<str>>) -> usize {
+        let streams = self.nodes.get(node).map(|of_node| &of_node.streams);
+        let some: Vec<Arc<str>> = streams.into_iter().flat_map(|streams| streams.keys().take(SLICE).cloned()).collect();
+        for id in &some {
+            self.end(node, id);
         }
-        some.into_iter().last()
+        some.len()
     }
 
     /// Says how many it forgot; there may be more where that is [`SLICE`].
@@ -216,7 +251,7 @@ impl Book {
         let lapsed: Vec<StreamId> =
             self.lapses.iter().take_while(|(until, _)| *until <= now).take(SLICE).map(|(_, stream)| stream.clone()).collect();
         for stream in &lapsed {
-            self.end(stream);
+            self.end(&stream.node, &stream.request_id);
         }
         lapsed.len()
     }
@@ -237,6 +272,10 @@ mod tests {
         StreamId::new(None, id)
     }
 
+    fn end(streams: &LiveStreams, id: &str) {
+        streams.hear(None, &[News::Ended(id)], 0);
+    }
+
     /// Whose, and its id.
     fn begin(streams: &LiveStreams, (subject, id): (&str, &str), most: usize, now: u64) -> Result<(), TooMany> {
         streams.begin(&who(subject), stream(id), most, now).map(Begun::granted)
@@ -249,13 +288,13 @@ mod tests {
         assert_eq!((begin("a", "1"), begin("a", "2"), begin("a", "9")), (Ok(()), Ok(()), Err(TooMany)));
         assert_eq!(begin("b", "4"), Ok(()));
         // The refused one was never counted, and one that ended makes room.
-        streams.end(&stream("9"));
+        end(&streams, "9");
         assert_eq!(begin("a", "3"), Err(TooMany));
-        streams.end(&stream("1"));
-        streams.end(&stream("1"));
+        end(&streams, "1");
+        end(&streams, "1");
         assert_eq!((begin("a", "3"), begin("a", "5")), (Ok(()), Err(TooMany)));
         for id in ["2", "3", "4"] {
-            streams.end(&stream(id));
+            end(&streams, id);
         }
         assert!(
             streams.is_empty() && streams.book().counts.is_empty() && streams.book().lapses.is_empty(),
@@ -277,7 +316,7 @@ mod tests {
         assert_eq!((begin("1", 0), begin("2", 0)), (Ok(()), Ok(())));
         // It is heard of one of them, as Envoy tells it, and once not.
         for now in [STILL_THERE_SECONDS, 3 * STILL_THERE_SECONDS] {
-            streams.renew(&stream("1"), now);
+            streams.hear(None, &[News::StillThere("1")], now);
         }
         assert_eq!(begin("3", LEASE_SECONDS - 1), Err(TooMany));
         assert_eq!(begin("3", LEASE_SECONDS), Ok(()));
@@ -287,7 +326,7 @@ mod tests {
         assert!(!streams.forget_some(10 * LEASE_SECONDS));
         assert!(streams.is_empty());
         // Of what is not counted nothing is kept.
-        streams.renew(&stream("5"), 0);
+        streams.hear(None, &[News::StillThere("5")], 0);
         assert!(streams.is_empty());
     }
 
@@ -296,12 +335,14 @@ mod tests {
         let streams = LiveStreams::default();
         let (edge, other) = (Arc::from("edge"), Arc::from("other"));
         streams.begin(&who("a"), StreamId::new(Some(&edge), "1"), 1, 0).unwrap().granted();
-        for foreign in [StreamId::new(Some(&other), "1"), StreamId::new(None, "1")] {
-            streams.end(&foreign);
+        for foreign in [Some(&other), None] {
+            streams.hear(foreign, &[News::Ended("1"), News::Left("1"), News::Left("2")], 0);
         }
         assert_eq!(streams.len(), 1);
-        streams.end(&StreamId::new(Some(&edge), "1"));
+        streams.hear(Some(&edge), &[News::Ended("1")], 0);
         assert!(streams.is_empty());
+        streams.begin(&who("a"), StreamId::new(Some(&edge), "2"), 1, 0).unwrap().granted();
+        assert_eq!(streams.len(), 1, "what others say of theirs that left is not of this one");
     }
 
     /// An Envoy makes the ids, and one that means harm makes one for two people.
@@ -346,15 +387,26 @@ mod tests {
     /// As a client has it that asks and leaves at once, again and again.
     #[test]
     fn a_stream_whose_end_was_told_before_it_began_takes_no_place() {
-        let streams = LiveStreams::default();
-        streams.end(&stream("1"));
+        let (streams, edge) = (LiveStreams::default(), Arc::from("edge"));
+        streams.hear(None, &[News::Left("1")], 0);
         assert_eq!((begin(&streams, ("a", "1"), 1, 0), streams.len()), (Ok(()), 0));
-        // Not more is kept than may be.
+        // Not more is kept than may be, and nobody pushes out what another Envoy told.
+        streams.hear(Some(&edge), &[News::Left("1")], 0);
         for id in 0..2 * ENDS {
-            streams.end(&stream(&id.to_string()));
-            streams.end(&stream(&id.to_string()));
+            streams.hear(None, &[News::Left(&id.to_string()), News::Left(&id.to_string())], 0);
         }
         let book = streams.book();
-        assert_eq!((book.ends.by_age.len(), book.ends.known.len()), (ENDS, ENDS));
+        let kept = |node| book.nodes.get(&node).map(|of_node| (of_node.ends.by_age.len(), of_node.ends.known.len()));
+        assert_eq!((kept(None), kept(Some(edge))), (Some((ENDS, ENDS)), Some((1, 1))));
+    }
+
+    #[test]
+    fn what_was_granted_and_what_counted_leaves_nothing_to_remember() {
+        let streams = LiveStreams::default();
+        assert_eq!((begin(&streams, ("a", "1"), 2, 0), begin(&streams, ("a", "2"), 2, 0)), (Ok(()), Ok(())));
+        streams.hear(None, &[News::Ended("0"), News::Ended("1"), News::Left("2")], 0);
+        let book = streams.book();
+        assert!(book.len == 0 && book.counts.is_empty() && book.lapses.is_empty());
+        assert!(book.nodes.values().all(|of_node| of_node.streams.is_empty() && of_node.ends.known.is_empty()));
     }
 }

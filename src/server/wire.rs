@@ -1,5 +1,6 @@
 //! Protobuf's wire format, read in place and written straight: no message is built on the way. It takes and refuses what `prost` does, and knows
-//! no message of its own; which fields mean what is for the services to say (`ext_authz`, `access_log`).
+//! no message of its own; which fields mean what is for the services to say (`ext_authz`, `access_log`). And how gRPC carries such messages:
+//! as the bytes that they are ([`AsBytes`]).
 
 use std::fmt::{self, Display, Write as _};
 
@@ -87,6 +88,16 @@ impl<'a> Fields<'a> {
             }
         };
         Ok(Some(Field { number, content, depth: self.depth }))
+    }
+
+    /// The next one of that number; those before it are passed over.
+    pub(super) fn next_of(&mut self, number: u32) -> Result<Option<Field<'a>>, WireError> {
+        while let Some(field) = self.next()? {
+            if field.number == number {
+                return Ok(Some(field));
+            }
+        }
+        Ok(None)
     }
 }
 

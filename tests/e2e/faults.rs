@@ -66,6 +66,9 @@ fn a_killed_envoy_comes_back_and_refuses_while_no_check_is_answered() {
     assert!(envoys(&world).len() == 1 && envoys(&world) != before.0);
     assert_ne!(restarts(), before.1);
     refused_by_envoy(&world, &refused, "check-is-gone");
+    // In these words Envoy tells of it; by them a stream counts no more whose check took too long.
+    let line = world.audit_line("of what nobody decided", |line| line["event"] == "completion" && line["ended_by"] == "ext_authz_error");
+    assert_eq!(line["status"], 503, "{line}");
     std::fs::rename(socket.with_extension("away"), &socket).unwrap();
     eventually("checks are answered again", RECOVERY, || ask(&world, &token, "check-is-back").filter(|answer| answer.0 == 200));
 

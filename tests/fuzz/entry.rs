@@ -17,7 +17,7 @@ use kubepass::config;
 use kubepass::identity::IdentityMapping;
 use kubepass::kubernetes::request_info::RequestInfo;
 use kubepass::policy::{Effect, Policy, PolicyInput, RequestView, RouteView, RuleResult, RuleSource, UserView};
-use kubepass::server::access_log::convert::{Converted, completion};
+use kubepass::server::access_log::convert::{Converted, told};
 use kubepass::server::access_log::entry::Entries;
 use kubepass::server::ext_authz::question;
 use kubepass::session::{ROUTE_COOKIE, open_route_cookie};
@@ -175,15 +175,21 @@ pub fn access_log(data: &[u8]) {
     let mut count = 0;
     for entry in Entries::of(data) {
         count += 1;
-        let event = match entry.as_ref().map(completion) {
-            Ok(Converted::Event(event) | Converted::Undecided(event)) => event,
+        let event = match entry.as_ref().map(|entry| told(entry).line) {
+            Ok(Converted::Event(event)) => {
+                assert!((1..=128).contains(&event.request_id.len()) && event.request_id.is_ascii(), "{:?}", event.request_id);
+                event
+            }
+            Ok(Converted::Undecided(event)) => {
+                assert_eq!(event.request_id, "", "nobody vouches for it");
+                event
+            }
             Ok(Converted::StillThere | Converted::Skipped) | Err(_) => continue,
             Ok(Converted::Malformed(why)) => {
                 assert!(!why.is_empty());
                 continue;
             }
         };
-        assert!((1..=128).contains(&event.request_id.len()) && event.request_id.is_ascii(), "{:?}", event.request_id);
         assert!(event.route.chars().count() <= 253 && event.ended_by.chars().count() <= 256, "{event:?}");
         assert!(event.flags.len() <= 64 && event.flags.iter().all(|flag| flag.len() <= 32), "{event:?}");
         let line = serde_json::to_string(&AuditEvent::Completion(Box::new(event))).expect("a line");

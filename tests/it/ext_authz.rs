@@ -13,7 +13,7 @@ use kubepass::config::{AuditSettings, AuditSink, Config, Durability, OnAuditFail
 use kubepass::identity::{Groups, Identity, Principal};
 use kubepass::server::clock;
 use kubepass::server::ext_authz::ExtAuthz;
-use kubepass::server::live_streams::{LiveStreams, StreamId};
+use kubepass::server::live_streams::{LiveStreams, News};
 use kubepass::server::sessions::Sessions;
 use kubepass::server::signing::Signing;
 use kubepass::server::store::Store;
@@ -316,7 +316,7 @@ fn one_person_has_so_many_streams_and_no_more() {
     assert_eq!(ask(&bench.token, "/api/v1/pods", 4), "allow", "what ends by itself is no stream");
     assert_eq!(ask(&bench.other_token, watch, 5), "allow");
     assert_eq!(streams.len(), 4);
-    streams.end(&StreamId::new(None, "id-1"));
+    streams.hear(None, &[News::Ended("id-1")], 0);
     assert_eq!((ask(&bench.token, watch, 6), ask(&bench.token, watch, 7)), ("allow".into(), "too_many_streams".into()));
 }
 

@@ -1,17 +1,21 @@
-//! One access log entry to one completion event. Total: whatever an entry holds, the result is a value.
+//! What one access log entry tells: the line that it is worth, and what became of a request as a stream. Total: whatever an entry holds, the result
+//! is a value.
 
 use super::entry::Entry;
 use crate::audit::CompletionEvent;
 use crate::envoy_names as names;
 use crate::kubernetes::RequestInfo;
+use crate::server::live_streams::News;
 
 /// Envoy's routes are named like their targets; those to our own pages on a route's host, `web:...`.
 const WEB_PREFIX: &str = "web:";
 
 /// The status of what ended without an answer.
-const NO_ANSWER: &str = "0";
+const NO_ANSWER: Option<u32> = Some(0);
 /// Begins what Envoy says where it asked and did not get leave.
 const ASKED: &str = "ext_authz";
+/// What it says where it learned no decision, in time for instance.
+const NOT_TOLD: &str = "ext_authz_error";
 
 /// Longest id, in bytes; ours are UUIDs.
 const MAX_ID: usize = 128;
@@ -23,7 +27,15 @@ const MAX_DETAILS: usize = 256;
 const MAX_FLAG: usize = 32;
 const MAX_FLAGS: usize = 64;
 
-/// What an entry says.
+/// All that an entry tells.
+#[derive(Debug, PartialEq)]
+pub struct Told<'a> {
+    /// Of the request as a stream, by the id of its decision.
+    pub news: Option<News<'a>>,
+    pub line: Converted,
+}
+
+/// What an entry says to the audit trail.
 #[derive(Debug, PartialEq)]
 pub enum Converted {
     Event(CompletionEvent),
@@ -37,13 +49,6 @@ pub enum Converted {
     Malformed(&'static str),
 }
 
-/// What an entry says of a request as a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News<'a> {
-    StillThere(&'a str),
-    Ended(&'a str),
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Start,
@@ -51,24 +56,30 @@ enum Phase {
     End,
 }
 
-/// By the id of its decision; `None` for what tells neither. Only of what was granted: a request that Envoy refuses before it removes a client's
-/// headers stands in the log under an id of the client's, and must not end the streams that they have. Such a refusal has a status; what ended without
-/// one was being checked when its client left, and kubepass may have granted it all the same.
-pub fn news<'a>(entry: &Entry<'a>) -> Option<News<'a>> {
+pub fn told<'a>(entry: &Entry<'a>) -> Told<'a> {
+    let (phase, status) = (phase(entry), entry.status.parse().ok());
+    Told { news: news(entry, phase, status), line: completion(entry, phase, status) }
+}
+
+/// Only of what was granted: a request that Envoy refuses before it removes a client's headers stands in the log under an id of the client's, and
+/// must not end the streams that they have. Such a refusal has a status. What ended without one, or for want of a decision, was being checked, and
+/// kubepass may grant it all the same.
+fn news<'a>(entry: &Entry<'a>, phase: Option<Phase>, status: Option<u32>) -> Option<News<'a>> {
     let id = Some(entry.id).filter(|id| is_id(id))?;
     let is_granted = names::route_id(entry.grant).is_some();
-    match phase(entry)? {
+    match phase? {
         Phase::StillThere if is_granted => Some(News::StillThere(id)),
-        Phase::End if is_granted || entry.status == NO_ANSWER => Some(News::Ended(id)),
+        Phase::End if is_granted => Some(News::Ended(id)),
+        Phase::End if status == NO_ANSWER || entry.details == NOT_TOLD => Some(News::Left(id)),
         _ => None,
     }
 }
 
-pub fn completion(entry: &Entry<'_>) -> Converted {
+fn completion(entry: &Entry<'_>, phase: Option<Phase>, status: Option<u32>) -> Converted {
     if entry.kind.is_empty() {
         return Converted::Malformed("it does not say of which kind it is");
     }
-    let phase = match phase(entry) {
+    let phase = match phase {
         Some(Phase::StillThere) => return Converted::StillThere,
         Some(phase) if phase == Phase::End || may_last(entry) => phase,
         _ => return Converted::Skipped,
@@ -76,15 +87,20 @@ pub fn completion(entry: &Entry<'_>) -> Converted {
     let Some(route) = route(entry) else {
         return Converted::Skipped;
     };
-    if !is_id(entry.id) {
+    if entry.id.is_empty() && status == NO_ANSWER {
+        // Its client left before the headers were whole: there was no request.
+        return Converted::Skipped;
+    }
+    let is_undecided = phase == Phase::End && is_undecided(entry, status);
+    if !is_undecided && !is_id(entry.id) {
         return Converted::Malformed("it has no usable request id");
     }
     let event = CompletionEvent {
-        request_id: entry.id.to_owned(),
+        request_id: if is_undecided { String::new() } else { entry.id.to_owned() },
         node: None,
         phase: if phase == Phase::Start { "start" } else { "end" },
         route: shortened(route, MAX_ROUTE),
-        status: entry.status.parse().unwrap_or(0),
+        status: status.unwrap_or(0),
         // Bytes on the wire: they count what a tunnel carried as well.
         bytes_received: entry.received.parse().unwrap_or(0),
         bytes_sent: entry.sent.parse().unwrap_or(0),
@@ -92,15 +108,15 @@ pub fn completion(entry: &Entry<'_>) -> Converted {
         ended_by: if phase == Phase::End { ended_by(entry) } else { String::new() },
         flags: flags(entry.flags),
     };
-    if phase == Phase::End && is_undecided(entry) { Converted::Undecided(event) } else { Converted::Event(event) }
+    if is_undecided { Converted::Undecided(event) } else { Converted::Event(event) }
 }
 
-/// Envoy refuses some requests before it removes a client's headers, so that they stand in its log under an id of the client's: no line about them may
-/// be taken for one about the decision that had this id. What was asked has the answer in its entry, but for what got none, or whose client left before:
-/// these have Envoy's own id, and a decision all the same, as [`news`] says.
-fn is_undecided(entry: &Entry<'_>) -> bool {
+/// Envoy refuses some requests before it removes a client's headers, so that they stand in its log under an id of the client's: theirs is not taken, or
+/// anybody could write of another's request, or have the line of their own left out. What was asked has the answer in its entry, but for what got none,
+/// or whose client left before: these have Envoy's own id, and a decision all the same, as [`news`] says.
+fn is_undecided(entry: &Entry<'_>, status: Option<u32>) -> bool {
     let is_answered = names::route_id(entry.grant).is_some() || entry.grant == names::WEB_TARGET || !entry.reason.is_empty();
-    !is_answered && entry.status != NO_ANSWER && !entry.details.starts_with(ASKED)
+    !is_answered && status != NO_ANSWER && !entry.details.starts_with(ASKED)
 }
 
 /// `None` for what is of no interest here: the upstream's side, UDP.

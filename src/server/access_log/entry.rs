@@ -32,31 +32,28 @@ pub struct Entry<'a> {
 #[derive(Debug)]
 pub struct Entries<'a> {
     message: Fields<'a>,
-    resource: Option<Fields<'a>>,
-    scope: Option<Fields<'a>>,
+    resource: Fields<'a>,
+    scope: Fields<'a>,
 }
 
 impl<'a> Entries<'a> {
     pub fn of(message: &'a [u8]) -> Self {
-        Self { message: Fields::of(message), resource: None, scope: None }
+        Self { message: Fields::of(message), resource: Fields::of(&[]), scope: Fields::of(&[]) }
     }
 
     /// `ExportLogsServiceRequest`: 1 resource_logs. `ResourceLogs`: 2 scope_logs. `ScopeLogs`: 2 log_records.
     fn step(&mut self) -> Result<Option<Field<'a>>, WireError> {
         loop {
-            if let Some(record) = next_of(&mut self.scope, 2)? {
+            if let Some(record) = self.scope.next_of(2)? {
                 return Ok(Some(record));
             }
-            self.scope = match next_of(&mut self.resource, 2)? {
-                Some(scope) => Some(scope.message()?),
-                None => match next(&mut self.message, 1)? {
-                    Some(resource) => {
-                        self.resource = Some(resource.message()?);
-                        None
-                    }
-                    None => return Ok(None),
-                },
-            };
+            if let Some(scope) = self.resource.next_of(2)? {
+                self.scope = scope.message()?;
+            } else if let Some(resource) = self.message.next_of(1)? {
+                self.resource = resource.message()?;
+            } else {
+                return Ok(None);
+            }
         }
     }
 }
@@ -76,37 +73,20 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// The next field of that number, in what may be over.
-fn next_of<'a>(fields: &mut Option<Fields<'a>>, number: u32) -> Result<Option<Field<'a>>, WireError> {
-    match fields {
-        Some(fields) => next(fields, number),
-        None => Ok(None),
-    }
-}
-
-fn next<'a>(fields: &mut Fields<'a>, number: u32) -> Result<Option<Field<'a>>, WireError> {
-    while let Some(field) = fields.next()? {
-        if field.number == number {
-            return Ok(Some(field));
-        }
-    }
-    Ok(None)
-}
-
 impl<'a> Entry<'a> {
     /// `LogRecord`: 6 attributes.
     fn read(mut record: Fields<'a>) -> Result<Self, WireError> {
         let mut entry = Self::default();
-        while let Some(attribute) = next(&mut record, 6)? {
+        while let Some(attribute) = record.next_of(6)? {
             let (word, value) = attribute_of(attribute.message()?)?;
-            if let Some(place) = entry.place(word) {
-                *place = if value == NOTHING { "" } else { from_utf8(value).unwrap_or("") };
+            if let Some(slot) = entry.slot(word) {
+                *slot = if value == NOTHING { "" } else { from_utf8(value).unwrap_or("") };
             }
         }
         Ok(entry)
     }
 
-    fn place(&mut self, word: &[u8]) -> Option<&mut &'a str> {
+    fn slot(&mut self, word: &[u8]) -> Option<&mut &'a str> {
         Some(match from_utf8(word).ok()? {
             names::ENTRY_KIND => &mut self.kind,
             names::ENTRY_ID => &mut self.id,
@@ -135,7 +115,7 @@ fn attribute_of(mut fields: Fields<'_>) -> Result<(&[u8], &[u8]), WireError> {
             1 => word = field.bytes()?,
             2 => {
                 let mut any = field.message()?;
-                while let Some(text) = next(&mut any, 1)? {
+                while let Some(text) = any.next_of(1)? {
                     value = text.bytes()?;
                 }
             }

@@ -10,11 +10,12 @@ use tonic::Request;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Server};
 
-use super::convert::{Converted, completion, news};
+use super::convert::{Converted, told};
+use super::entry::Entry;
 use super::*;
 use crate::config::{self, AuditSettings, AuditSink, Contents, Durability, NodeIdentity, OnAuditFailure, Reference};
-use crate::envoy_names as names;
 use crate::server::door::Door;
+use crate::server::live_streams::{News, StreamId};
 use crate::server::peer::Standing;
 use crate::server::unix_socket::UnixSocket;
 use crate::server::wire::{AsBytes, Message, WireError};
@@ -38,6 +39,10 @@ const END: Entry<'static> = Entry {
     method: "GET",
     path: "/api/v1/pods",
 };
+
+fn completion(entry: &Entry<'_>) -> Converted {
+    told(entry).line
+}
 
 fn event(entry: &Entry<'_>) -> CompletionEvent {
     match completion(entry) {
@@ -94,7 +99,10 @@ fn phases_follow_the_kind_and_what_was_asked() {
 
 #[test]
 fn what_goes_on_and_what_ended_is_told_by_its_id() {
-    let check = |kind: &str, id: &str, expected: Option<News<'_>>| assert_eq!(news(&Entry { kind, id, ..END }), expected, "{kind} {id}");
+    let news = |entry: &Entry<'static>| told(entry).news;
+    let check = |kind: &'static str, id: &'static str, expected: Option<News<'_>>| {
+        assert_eq!(news(&Entry { kind, id, ..END }), expected, "{kind} {id}")
+    };
     check("DownstreamPeriodic", ID, Some(News::StillThere(ID)));
     check("DownstreamEnd", ID, Some(News::Ended(ID)));
     check("NotSet", ID, Some(News::Ended(ID)));
@@ -105,8 +113,11 @@ fn what_goes_on_and_what_ended_is_told_by_its_id() {
     check("DownstreamPeriodic", "a b", None);
     for grant in ["", "web", "something"] {
         assert_eq!(news(&Entry { grant, ..END }), None, "what was not granted has no stream: {grant}");
-        let left = Entry { grant, status: "0", ..END };
-        assert_eq!(news(&left), Some(News::Ended(ID)), "its client left while it was checked: {grant}");
+        assert_eq!(news(&Entry { grant, status: "503", details: "overload", ..END }), None, "{grant}");
+        let left = Entry { grant, status: "0", details: "downstream_remote_disconnect", ..END };
+        assert_eq!(news(&left), Some(News::Left(ID)), "its client left while it was checked: {grant}");
+        let late = Entry { grant, status: "503", details: "ext_authz_error", ..END };
+        assert_eq!(news(&late), Some(News::Left(ID)), "its check took too long: {grant}");
     }
 }
 
@@ -114,8 +125,12 @@ fn what_goes_on_and_what_ended_is_told_by_its_id() {
 #[test]
 fn an_end_without_a_decision_completes_none() {
     let check = |entry: Entry<'_>, is_undecided: bool| {
-        let got = matches!(completion(&entry), Converted::Undecided(_));
-        assert_eq!(got, is_undecided, "{entry:?}");
+        let got = match completion(&entry) {
+            Converted::Undecided(event) => Some(event.request_id),
+            Converted::Event(event) if event.request_id == ID => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(got.as_deref(), is_undecided.then_some(""), "{entry:?}");
     };
     let refused = Entry { grant: "", route: "", status: "400", details: "http1.unexpected_underscore", ..END };
     check(refused, true);
@@ -123,9 +138,14 @@ fn an_end_without_a_decision_completes_none() {
     check(Entry { grant: "something", ..refused }, true);
     check(Entry { kind: "NotSet", status: "431", ..refused }, true);
     check(Entry { status: "", ..refused }, true);
+    for id in ["", "a b"] {
+        check(Entry { id, ..refused }, true);
+    }
     check(END, false);
     check(Entry { reason: "policy_denied", status: "403", ..refused }, false);
     check(Entry { grant: "web", route: "kubernetes:prod", ..refused }, false);
+    // One whose client left amid its headers was no request, and nothing to warn of.
+    assert_eq!(completion(&Entry { id: "", status: "0", ..refused }), Converted::Skipped);
     // It was asked, under Envoy's own id: kubepass may have decided.
     check(Entry { status: "0", ..refused }, false);
     check(Entry { status: "503", details: "ext_authz_error", ..refused }, false);
@@ -309,7 +329,7 @@ proptest! {
         }
         for message in [bytes, damaged] {
             for entry in Entries::of(&message).flatten() {
-                completion(&entry);
+                told(&entry);
             }
         }
     }
@@ -408,12 +428,12 @@ async fn entries_become_lines_of_the_trail_and_bad_ones_end_nothing() {
     assert_eq!(served.export(message(&[END, Entry::default(), web, periodic])).await.unwrap(), Bytes::new(), "all of it was taken");
     served.export(b"\x0a\x7f".to_vec()).await.unwrap();
     served.export(Vec::new()).await.unwrap();
-    served.export(message(&[END; 600])).await.unwrap();
+    served.export(message(&[END; 300])).await.unwrap();
     let lines = served.lines();
-    assert_eq!(lines.len(), 601);
+    assert_eq!(lines.len(), 301);
     let line = lines.first().unwrap();
     assert_eq!((&line["event"], &line["request_id"], &line["phase"]), (&"completion".into(), &ID.into(), &"end".into()));
-    assert_eq!(served.counted([Recorded, StillThere, Skipped, Malformed, Lost]), [601, 1, 1, 2, 0]);
+    assert_eq!(served.counted([Recorded, StillThere, Skipped, Malformed, Lost]), [301, 1, 1, 2, 0]);
 }
 
 #[tokio::test]
@@ -438,6 +458,31 @@ async fn streams_count_by_what_is_told_of_them() {
     assert_eq!(served.live.len(), 1, "it was heard of, long after it began");
     served.export(message(&[END])).await.unwrap();
     assert!(served.live.is_empty());
+    // Two whose checks were given up, one of them after it had been counted.
+    let late = |id| Entry { id, grant: "", status: "503", details: "ext_authz_error", ..END };
+    served.live.begin(&owner, StreamId::new(None, "late"), 1, 0).unwrap().granted();
+    served.export(message(&[late("late"), late("later")])).await.unwrap();
+    served.live.begin(&owner, StreamId::new(None, "later"), 1, 0).unwrap().granted();
+    assert!(served.live.is_empty());
+}
+
+/// An Envoy that means harm packs as many as it can.
+#[tokio::test]
+async fn no_more_entries_of_a_message_are_read_than_there_may_be() {
+    let served = Served::start(snapshot("", "", "")).await;
+    let count = |entries: usize| {
+        let message = message_of(&vec![vec![]; entries]);
+        assert!(message.len() <= MAX_MESSAGE_BYTES, "{}", message.len());
+        let before = served.counts.get(EntryResult::Malformed);
+        let served = &served;
+        async move {
+            served.export(message).await.unwrap();
+            served.counts.get(EntryResult::Malformed) - before
+        }
+    };
+    assert_eq!(count(MAX_ENTRIES).await, MAX_ENTRIES as u64);
+    assert_eq!(count(MAX_ENTRIES + 1).await, MAX_ENTRIES as u64 + 1);
+    assert_eq!(count(60_000).await, MAX_ENTRIES as u64 + 1, "those beyond are one");
 }
 
 #[tokio::test]
