@@ -30,7 +30,8 @@ pub enum AuditEvent<'a> {
     Decision(&'a DecisionEvent<'a>),
     /// A stream (exec, watch, ...) began at the upstream, or any request ended: from Envoy's access log.
     Completion(Box<CompletionEvent>),
-    /// Envoy answered a request by itself and asked nobody: no decision belongs to it, and its id may be what the client made up.
+    /// Envoy answered a request by itself and asked nobody: no decision belongs to it, and it has no id but what its client made up, which
+    /// is not told.
     Undecided(Box<CompletionEvent>),
     Login(LoginEvent),
     LoginRefused(LoginRefusedEvent),

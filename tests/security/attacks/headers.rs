@@ -1,11 +1,13 @@
 //! Headers by which others speak of a request: where it came from, what it was called before, what hops know of each other.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::super::attack::{Attack, Verdict};
 use super::super::judge::Must;
-use super::super::scene::Scene;
+use super::super::scene::{PROD, Scene};
 use super::super::support::raw::Connection;
+use super::super::support::wait::eventually;
 
 /// Lines that go no further: the request arrives as the person, and a recorder sees none of them.
 fn taken_off(scene: &Scene, name: &'static str, listed: &[&str], lines: &[&str]) -> Verdict {
@@ -48,6 +50,56 @@ pub(super) const ATTACKS: &[Attack] = &[
             &["audit-id: 00000000-0000-4000-8000-000000000000", "AUDIT-ID: forged\r\naudit-id: "],
         )
     }),
+    Attack::new(
+        "request-ids-of-the-refused",
+        "forged trails",
+        "another request's id on what Envoy refuses before it removes headers",
+        |scene| {
+            // The second is no id: by it nobody has the line of their own left out.
+            const MADE_UP: [&str; 2] = ["00000000-0000-4000-8000-0000f0f2f0f2", "made up 00f0f2f0f2"];
+            const REFUSED: [(&str, &str); 4] = [
+                ("GET /a%2fb?attack={mark}. HTTP/1.1\r\nhost: {host}", "path_normalization_failed"),
+                ("GET {at} HTTP/1.0\r\nhost: {host}", "low_version"),
+                ("GET /api/v1/pods?watch=true&attack={mark}. HTTP/1.0\r\nhost: {host}", "low_version"),
+                ("GET {at} HTTP/1.1", "missing_host_header"),
+            ];
+            let mut trial = scene.trial("request-ids-of-the-refused").on(&[PROD]);
+            let told = || {
+                let lines = scene.world.audit_lines();
+                let of = |why: &str| lines.iter().filter(|line| line["event"] == "undecided" && line["ended_by"] == why).count();
+                REFUSED.map(|(_, why)| of(why))
+            };
+            let before = told();
+            for id in MADE_UP {
+                for (request, _) in REFUSED {
+                    let lines = format!("user-agent: security/{{mark}}.\r\naudit-id: {id}\r\nx-request-id: {id}\r\n\r\n");
+                    trial.raw(&format!("{request}\r\n{lines}"), Must::Stop);
+                }
+            }
+            // One that is asked: already its beginning is told under Envoy's id.
+            let [id, _] = MADE_UP;
+            let request = format!(
+                "GET /api/v1/pods?watch=true&attack={{mark}}. HTTP/1.1\r\nhost: {{host}}\r\nuser-agent: security/{{mark}}.\r\n\
+                 audit-id: {id}\r\nx-request-id: {id}\r\n\r\n"
+            );
+            let mark = format!("security/{}.", trial.raw_to(PROD, Some(PROD.host), &request, Must::Stop).mark);
+            let decision = scene.world.audit_line(&mark, |line| line["event"] == "decision" && line.to_string().contains(&mark));
+            for phase in ["start", "end"] {
+                scene.world.audit_line(phase, |line| line["phase"] == phase && line["request_id"] == decision["request_id"]);
+            }
+            // A line for each of the refused, by which it is known that none is to come any more.
+            let wanted = [2, 4, 4, 2];
+            eventually("lines of the refused", Duration::from_secs(10), || {
+                let now = told();
+                (0..REFUSED.len()).all(|at| now[at] >= before[at] + wanted[at]).then_some(())
+            });
+            let is_made_up = |line: &serde_json::Value| MADE_UP.iter().any(|id| line.to_string().contains(id));
+            for line in scene.world.audit_lines().into_iter().filter(is_made_up) {
+                trial.finding(format!("a line of the trail has the client's id: {line}"));
+            }
+            trial.verdict()
+        },
+    ),
     Attack::new("tracing-headers", "forged trails", "traceparent, tracestate, baggage, via", |scene| {
         taken_off(scene, "tracing-headers", &["tracing"], &["tracestate: a=forged\r\nvia: 1.1 forged"])
     }),
