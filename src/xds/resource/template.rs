@@ -30,6 +30,10 @@ impl Templates {
             let body = Body::pieced(whole.clone(), &template.body, pieces);
             return Resource { body, ..resource };
         }
+        if templates.len() == MAX_TEMPLATES {
+            // Of what is gone, with all that was like it.
+            templates.retain(|template| !template.body.is_unique());
+        }
         if templates.len() < MAX_TEMPLATES {
             templates.push(Template::new(whole));
         }
@@ -125,13 +129,33 @@ mod tests {
     fn each_kind_has_a_template_and_what_is_like_none_is_held_whole() {
         let mut templates = Templates::default();
         let of_kind = |kind: u8, number: u8| resource(&[vec![kind; 100], vec![number; 10], vec![kind; 100]].concat());
+        let mut all = Vec::new();
         for number in 0..3 {
             for kind in 0..20 {
                 let held = templates.hold(KIND, of_kind(kind, 100 + number));
                 assert!(held == of_kind(kind, 100 + number));
+                all.push(held);
             }
         }
         assert_eq!(templates.0.get(&KIND).map(Vec::len), Some(MAX_TEMPLATES));
+    }
+
+    #[test]
+    fn a_template_of_nothing_that_is_left_makes_room() {
+        let mut templates = Templates::default();
+        let mut hold =
+            |kind: u8, number: u8| templates.hold(KIND, resource(&[vec![kind; 100], vec![number; 10], vec![kind; 100]].concat()));
+        let mut held: Vec<_> = (0..8).flat_map(|kind| [hold(kind, 100), hold(kind, 101)]).collect();
+        let of_a_ninth = |hold: &mut dyn FnMut(u8, u8) -> Resource| [hold(9, 100), hold(9, 101)].map(|resource| resource.body.held());
+        assert_eq!(of_a_ninth(&mut hold), [210, 210], "all others are in use");
+        // What one of them is a template of is left still.
+        held.remove(0);
+        assert_eq!(of_a_ninth(&mut hold), [210, 210]);
+        held.remove(0);
+        let [first, second] = [hold(9, 100), hold(9, 101)];
+        assert_eq!(first.body.held(), 210);
+        assert!(second.body.held() < 50);
+        assert!(held.iter().all(|resource| resource.body.len() == 210));
     }
 
     proptest! {
