@@ -5,6 +5,7 @@ mod gate;
 mod link;
 mod tls;
 mod turns;
+mod unix_link;
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};

@@ -9,11 +9,12 @@ use arc_swap::ArcSwap;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 use super::link::{Link, LinkStream};
 use super::tls::{Tls, TlsError};
 use super::turns::{Turn, Turns};
+use super::unix_link::UnixLink;
 use super::{Accepted, Speech};
 use crate::config::NodeIdentity;
 use crate::server::peer::{Peer, Standing};
@@ -170,7 +171,7 @@ impl Gate {
                 let place_of = |peer: &Peer| self.enter(peer, Handle::Unix(stream.try_clone().ok()?), None);
                 let peer = Peer::new(vec![NodeIdentity::Uid(uid)], standing);
                 let place = place_of(&peer)?;
-                Some(Link::new(LinkStream::Unix(UnixStream::from_std(stream).ok()?), peer, place))
+                Some(Link::new(LinkStream::Unix(UnixLink::new(stream).ok()?), peer, place))
             }
             Accepted::Tcp { stream, from, turn } => {
                 let handle = Handle::Tcp(stream.try_clone().ok()?);

@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::gate::Place;
+use super::unix_link::UnixLink;
 use crate::server::peer::Peer;
 
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub struct Link {
 
 #[derive(Debug)]
 pub(super) enum LinkStream {
-    Unix(UnixStream),
+    Unix(UnixLink),
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
