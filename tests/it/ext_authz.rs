@@ -327,16 +327,23 @@ fn a_check_that_is_given_up_leaves_no_stream_behind() {
     let bench = Bench::with_durability(fixture::snapshot_of("config/two-clusters.yaml"), &["sre"], "prod", Durability::Synced);
     let streams = Arc::new(LiveStreams::default());
     let service = bench.service.clone().with_streams(Arc::clone(&streams));
-    let question = asked_by(&bench.token, "/api/v1/pods?watch=true", 1);
     bench.runtime.block_on(async {
-        let message = question.encode_to_vec();
-        let mut check = Box::pin(service.check(&message, None));
-        assert!(futures::poll!(&mut check).is_pending());
-        assert_eq!(streams.len(), 1);
-        drop(check);
-        assert!(streams.is_empty());
-        assert!(service.check(&message, None).await.is_ok());
-        assert_eq!(streams.len(), 1);
+        for id in 0..100 {
+            let message = asked_by(&bench.token, "/api/v1/pods?watch=true", id).encode_to_vec();
+            let before = streams.len();
+            let mut check = Box::pin(service.check(&message, None));
+            if futures::poll!(&mut check).is_ready() {
+                // The disk was faster than this thread, which others held up.
+                continue;
+            }
+            assert_eq!(streams.len(), before + 1);
+            drop(check);
+            assert_eq!(streams.len(), before);
+            assert!(service.check(&message, None).await.is_ok());
+            assert_eq!(streams.len(), before + 1);
+            return;
+        }
+        panic!("no check waited for its audit line");
     });
 }
 

@@ -322,7 +322,7 @@ fn question(target: &str, token: &str) -> CheckRequest {
 }
 
 fn entry(id: &str, route: &str) -> Export {
-    logs::export(&[&[("kind", "DownstreamEnd"), ("id", id), ("route", route), ("path", "/planted")]])
+    logs::export(&[&[("kind", "DownstreamEnd"), ("id", id), ("route", route), ("grant", route), ("status", "200"), ("path", "/planted")]])
 }
 
 /// Whether another user of this machine can connect; none where this process may not become one, and only the modes can tell.
