@@ -24,6 +24,8 @@ use super::fixture;
 /// What the example says, and what keeps its users apart from those of a second provider.
 const EXAMPLE: &str = "username: claims.email, groups: claims.groups";
 const USUAL: &str = "username: claims.email, groups: claims.groups, username_prefix: corp-";
+/// Another identity for everybody of the first provider.
+const STAFF: &str = "username: claims.email, groups: claims.groups, username_prefix: staff-";
 /// Who is logged in; of the second provider, which keeps its mapping, the last.
 const PEOPLE: [(&str, &str); 3] = [("corp", "foo@example.com"), ("corp", "bar@contractor.example"), ("partner", "zoe@partner.example")];
 
@@ -155,7 +157,7 @@ async fn ended(scene: &Scene, changes: watch::Receiver<Arc<Snapshot>>, mapping: 
 
 #[tokio::test]
 async fn a_session_ends_where_the_configuration_makes_another_of_its_person() {
-    check("username: claims.email, groups: claims.groups, username_prefix: staff-", &[2]).await;
+    check(STAFF, &[2]).await;
     check("username: claims.department, groups: claims.groups, username_prefix: corp-", &[2]).await;
     check("username: claims.email, groups: claims.groups, username_prefix: corp-, email_domains: [example.com]", &[0, 2]).await;
     check(
@@ -191,7 +193,7 @@ async fn a_session_ends_where_another_issuer_stands_under_its_providers_name() {
 /// The work that an older configuration began may go on for long; who logs in meanwhile does so by the newer one.
 #[tokio::test]
 async fn a_login_by_a_newer_configuration_is_not_ended_for_an_older_one() {
-    let newer = snapshot("username: claims.email, groups: claims.groups, username_prefix: staff-");
+    let newer = snapshot(STAFF);
     let scene = Scene::new().await;
     scene.in_force.store(Arc::clone(&newer));
     let new = session(9, &newer, PEOPLE[0]);
@@ -218,7 +220,7 @@ async fn nobody_in_memory_counts_any_more_when_the_first_end_is_written() {
     for index in 10..10 + MANY {
         scene.ender.sessions().keep(&session(index, &usual, PEOPLE[0])).await.unwrap();
     }
-    let changed = snapshot("username: claims.email, groups: claims.groups, username_prefix: staff-");
+    let changed = snapshot(STAFF);
     scene.in_force.store(Arc::clone(&changed));
     let (stop, snapshots) = (CancellationToken::new(), watch::Sender::new(changed));
     let follow = tokio::spawn(mappings::follow(scene.ender.clone(), snapshots.subscribe(), stop.clone()));
@@ -246,42 +248,36 @@ async fn until_idle(scene: &Scene, ends: usize) {
     tokio::time::timeout(Duration::from_secs(10), told).await.unwrap_or_else(|_| panic!("{:?} are left", left()));
 }
 
-#[tokio::test]
-async fn a_change_that_comes_while_nothing_is_to_do_ends_those_in_memory() {
-    let staff = "username: claims.email, groups: claims.groups, username_prefix: staff-";
-    let (first, second) = (snapshot(staff), snapshot(USUAL));
+/// Whether a login by `login` goes on that comes when all is done that `first` asked for, and before the last of `later` is in force. The follower has
+/// no look at those before it.
+async fn goes_on(first: Arc<Snapshot>, login: &Snapshot, later: Vec<Arc<Snapshot>>) -> bool {
     let scene = Scene::at_rest(&first).await;
-    let (stop, snapshots) = (CancellationToken::new(), watch::Sender::new(Arc::clone(&first)));
+    let (stop, snapshots) = (CancellationToken::new(), watch::Sender::new(first));
     let follow = tokio::spawn(mappings::follow(scene.ender.clone(), snapshots.subscribe(), stop.clone()));
     until_idle(&scene, 2).await;
-    let new = session(9, &first, PEOPLE[0]);
+    let new = session(9, login, PEOPLE[0]);
     scene.ender.sessions().keep(&new).await.unwrap();
-    scene.in_force.store(Arc::clone(&second));
-    snapshots.send_replace(second);
+    scene.in_force.store(Arc::clone(later.last().unwrap()));
+    for snapshot in later {
+        snapshots.send_replace(snapshot);
+    }
     until_idle(&scene, 3).await;
     stop.cancel();
     follow.await.unwrap().unwrap();
-    assert!(!scene.ender.sessions().table().holds(&new.id));
+    scene.ender.sessions().table().holds(&new.id)
+}
+
+#[tokio::test]
+async fn a_change_that_comes_while_nothing_is_to_do_ends_those_in_memory() {
+    let (first, second) = (snapshot(STAFF), snapshot(USUAL));
+    assert!(!goes_on(Arc::clone(&first), &first, vec![second]).await);
 }
 
 /// Two changes between two looks: the first and the last see everybody alike, and the one in between had somebody log in.
 #[tokio::test]
 async fn a_login_by_a_configuration_that_nobody_saw_is_ended() {
-    let staff = "username: claims.email, groups: claims.groups, username_prefix: staff-";
-    let (first, second, third) = (snapshot(staff), snapshot(USUAL), snapshot(staff));
-    let scene = Scene::at_rest(&first).await;
-    let (stop, snapshots) = (CancellationToken::new(), watch::Sender::new(Arc::clone(&first)));
-    let follow = tokio::spawn(mappings::follow(scene.ender.clone(), snapshots.subscribe(), stop.clone()));
-    until_idle(&scene, 2).await;
-    let new = session(9, &second, PEOPLE[0]);
-    scene.ender.sessions().keep(&new).await.unwrap();
-    scene.in_force.store(Arc::clone(&third));
-    snapshots.send_replace(second);
-    snapshots.send_replace(third);
-    until_idle(&scene, 3).await;
-    stop.cancel();
-    follow.await.unwrap().unwrap();
-    assert!(!scene.ender.sessions().table().holds(&new.id));
+    let (first, second, third) = (snapshot(STAFF), snapshot(USUAL), snapshot(STAFF));
+    assert!(!goes_on(first, &second, vec![Arc::clone(&second), third]).await);
 }
 
 #[tokio::test]

@@ -161,10 +161,10 @@ fn not_understood(file: &Path) -> LoadError {
 /// Reads everything once, or what may have changed since `known`, which was made of what is in force; it is kept up to date. Blocks on the file
 /// system.
 pub(super) fn attempt(file: &Path, in_force: InForce<'_>, known: &mut Option<Known>, now: u64) -> Attempt {
-    let read = read_text(file).map_err(|why| LoadError::Unreadable { file: file.display().to_string(), why });
-    let text = read.as_ref().map(|text| digest(text.as_bytes())).ok();
-    let again = text.zip(known.as_mut()).and_then(|(text, known)| look_again(file, &text, in_force, known, now));
-    again.unwrap_or_else(|| attempt_whole(file, read, in_force, known, now))
+    let unreadable = |why| LoadError::Unreadable { file: file.display().to_string(), why };
+    let text = read_text(file).map(|text| (digest(text.as_bytes()), text)).map_err(unreadable);
+    let again = text.as_ref().ok().zip(known.as_mut()).and_then(|((digest, _), known)| look_again(file, digest, in_force, known, now));
+    again.unwrap_or_else(|| attempt_whole(file, text, in_force, known, now))
 }
 
 /// `None` where that does not do.
@@ -180,7 +180,13 @@ fn look_again(file: &Path, text: &Digest, in_force: InForce<'_>, known: &mut Kno
     Some(Attempt { outcome, hash, files: known.files().chain([file.to_owned()]).collect(), exposed })
 }
 
-fn attempt_whole(file: &Path, text: Result<String, LoadError>, in_force: InForce<'_>, known: &mut Option<Known>, now: u64) -> Attempt {
+fn attempt_whole(
+    file: &Path,
+    text: Result<(Digest, String), LoadError>,
+    in_force: InForce<'_>,
+    known: &mut Option<Known>,
+    now: u64,
+) -> Attempt {
     let mut attempt =
         Attempt { outcome: Outcome::Unchanged, hash: String::new(), files: HashSet::from([file.to_owned()]), exposed: Vec::new() };
     let refused = |error: LoadError, hash: ContentHash, attempt: Attempt| Attempt {
@@ -188,7 +194,7 @@ fn attempt_whole(file: &Path, text: Result<String, LoadError>, in_force: InForce
         hash: hash.finish(),
         ..attempt
     };
-    let text = match text {
+    let (text_digest, text) = match text {
         Ok(text) => text,
         Err(error) => {
             let mut hash = ContentHash::new();
@@ -196,7 +202,6 @@ fn attempt_whole(file: &Path, text: Result<String, LoadError>, in_force: InForce
             return refused(error, hash, attempt);
         }
     };
-    let text_digest = digest(text.as_bytes());
     let mut hash = ContentHash::of_text(&text_digest);
     let draft = match config::parse(&text, &file.to_string_lossy()) {
         Ok(draft) => draft,
