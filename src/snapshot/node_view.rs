@@ -7,7 +7,7 @@ use crate::config::{Gateway, Node, NodeIdentity, Route};
 use crate::defence::{Defence, off};
 
 /// An Envoy as the configuration sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct NodeView {
     name: Option<Arc<str>>,
     gateway: Option<Arc<str>>,

@@ -1,11 +1,12 @@
 //! Sets of resources made one after the other: equal to those made from nothing, and a change of one route is a change of its resources alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kubepass::snapshot::{NodeView, Snapshot};
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
-use kubepass::xds::resources::{Maker, build};
+use kubepass::xds::resources::{Maker, NodeResources, build, build_for};
+use proptest::prelude::*;
 
 use crate::fixture;
 
@@ -99,4 +100,82 @@ fn what_was_made_of_a_route_is_kept_while_it_is_the_same() {
     let same = |kind, name: &str| Arc::ptr_eq(before.get(kind, name).unwrap(), after.get(kind, name).unwrap());
     assert!(same(TypeUrl::Cluster, "kubernetes:a@10.0.0.1:1/s") && same(TypeUrl::RouteConfiguration, "a.k8s.example.com"));
     assert!(!same(TypeUrl::RouteConfiguration, "b.k8s.example.com"), "made anew, with the same content");
+}
+
+/// Of a route: its name, the version of its token, and who serves it.
+type Place = (usize, bool, usize);
+
+const WHO: [&str; 5] = ["", "  nodes: [n-0]\n", "  nodes: [n-0, n-2]\n", "  gateways: [g-0]\n", "  gateways: [g-1]\n"];
+
+/// `gateways`: of each node, if it is behind one.
+fn with_nodes(routes: &[Place], gateways: [Option<usize>; 3], before: Option<&Snapshot>) -> Snapshot {
+    let route = |(name, token, who): &Place| {
+        format!(
+            "- name: r-{name}\n  host: r-{name}.k8s.example.com\n{}  kubernetes: {{server: 'https://10.0.0.1:6443', ca: {{file: ca.crt}}, \
+             impersonate: {{token: {{file: token-{token}}}}}}}\n  policy: [{{allow: 'true'}}]\n",
+            WHO[*who]
+        )
+    };
+    let gateway = |name: usize| {
+        // None is without a node.
+        let behind = (0..3).filter(|node| gateways[*node] == Some(name)).chain([3 + name]);
+        let behind = behind.map(|node| format!("n-{node}")).collect::<Vec<_>>();
+        format!(
+            "- {{name: g-{name}, selector: {{nodes: [{}]}}, listeners: [{{address: '0.0.0.0:{}', certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}]}}\n",
+            behind.join(", "),
+            8443 + name
+        )
+    };
+    let text = format!(
+        "public_url: https://pass.example.com\n\
+         listeners: [{{address: 127.0.0.1:443, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}]\n\
+         secrets: [{{file: secret}}]\n\
+         identity_providers: [{{name: corp, issuer: 'https://idp.example.com', client_id: kubepass, client_secret: {{file: client-secret}}, \
+         identity: {{username: claims.email}}}}]\n\
+         sessions: {{store: {{embedded: {{path: kubepass.db}}}}}}\naudit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n\
+         nodes:\n{}gateways:\n{}routes:\n{}",
+        (0..5).map(|node| format!("- {{name: n-{node}, identity: {{uid: {node}}}}}\n")).collect::<String>(),
+        (0..2).map(gateway).collect::<String>(),
+        routes.iter().map(route).collect::<String>()
+    );
+    let before = before.map(|before| &**before.config());
+    let config = fixture::load_after(before, &text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    Snapshot::new(Arc::new(config), "0123456789abcdef")
+}
+
+fn configuration() -> impl Strategy<Value = (Vec<Place>, [Option<usize>; 3])> {
+    let routes =
+        (Just((0..6).collect::<Vec<usize>>()).prop_shuffle(), 1..=6_usize, prop::collection::vec((any::<bool>(), 0..WHO.len()), 6));
+    let routes = routes
+        .prop_map(|(names, count, of)| names.into_iter().zip(of).map(|(name, (token, who))| (name, token, who)).take(count).collect());
+    (routes, prop::array::uniform3(prop::option::of(0..2_usize)))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever changes at once: routes, their order, who serves them, and what gateway a node is behind.
+    #[test]
+    fn every_nodes_sets_are_those_made_from_nothing(steps in prop::collection::vec(configuration(), 2..6)) {
+        let (mut maker, mut before, mut last) = (Maker::default(), None, NodeResources::default());
+        for (routes, gateways) in &steps {
+            let snapshot = with_nodes(routes, *gateways, before.as_ref());
+            let made = maker.make(&snapshot).unwrap();
+            for node in std::iter::once(NodeView::UNNAMED).chain(snapshot.nodes().iter()) {
+                let whole = build_for(&snapshot, node).unwrap();
+                prop_assert_eq!(&made.of(node), &whole, "{:?}", node);
+                prop_assert!(TypeUrl::ALL.into_iter().all(|kind| made.of(node).resources(kind).eq(whole.resources(kind))), "{:?}", node);
+                // What is said to differ is what differs.
+                let old = last.of(node);
+                for kind in TypeUrl::ALL {
+                    let Some(said) = made.of(node).changed_since(old.version(), kind).map(|names| names.cloned().collect::<BTreeSet<_>>()) else { continue };
+                    let version = |set: &ResourceSet, name: &str| set.get(kind, name).map(|resource| resource.version.clone());
+                    let names = old.resources(kind).chain(whole.resources(kind)).map(|resource| resource.name.clone());
+                    let differ: BTreeSet<_> = names.filter(|name| version(&old, name) != version(&whole, name)).collect();
+                    prop_assert_eq!(said, differ, "{:?} {}", node, kind);
+                }
+            }
+            (before, last) = (Some(snapshot), made);
+        }
+    }
 }

@@ -1,6 +1,8 @@
-//! Makes the sets of one snapshot after the other. What was made of a route is kept while the route is the same object, so that a change costs
-//! what it changes; and each node's set knows what differs from the one before. What routes have in common is held once.
+//! Makes the sets of one snapshot after the other. What was made of a route is kept while the route is the same object, and only the routes between the
+//! first and the last that differ are looked at, so that a change costs what it changes; and each node's set knows what differs from the one before.
+//! What routes have in common is held once.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -12,25 +14,22 @@ use super::node_resources::{NodeResources, Scope};
 use super::{of_route, of_the_rest};
 use crate::config::Route;
 use crate::snapshot::{NodeView, Snapshot};
-use crate::xds::resource::{InvalidResource, Resource, ResourceSet, ResourceSetBuilder, Templates, TypeUrl};
+use crate::xds::resource::{InvalidResource, Resource, ResourceSet, Templates, TypeUrl};
 
 /// The last sets, and what they were made of.
 #[derive(Debug, Default)]
 pub struct Maker {
-    routes: Routes,
+    /// In the order of the configuration.
+    routes: Vec<Arc<Made>>,
     templates: Templates,
     session_lifetime_seconds: u64,
-    /// By the name of the node; the unnamed has none.
-    nodes: HashMap<Option<Arc<str>>, Arc<Last>>,
+    /// A node that comes behind another gateway is another one.
+    nodes: HashMap<NodeView, Arc<Last>>,
 }
-
-/// By the address of the route, which lives at least as long as its entry.
-type Routes = HashMap<usize, Arc<Made>>;
 
 #[derive(Debug)]
 struct Made {
-    /// Keeps the address its own.
-    _route: Arc<Route>,
+    route: Arc<Route>,
     resources: Box<[(TypeUrl, Arc<Resource>)]>,
 }
 
@@ -42,7 +41,7 @@ impl Made {
             _ => (kind, Arc::new(templates.hold(kind, resource))),
         };
         let resources = of_route(&RouteInput::of(route, session_lifetime_seconds)).into_iter().map(hold);
-        Self { _route: Arc::clone(route), resources: resources.collect() }
+        Self { route: Arc::clone(route), resources: resources.collect() }
     }
 }
 
@@ -66,9 +65,20 @@ fn token(route: &Route) -> Option<&str> {
 #[derive(Debug, Default)]
 struct Last {
     set: ResourceSet,
-    routes: HashSet<usize>,
     /// What belongs to no route.
-    rest: Vec<(TypeUrl, Arc<str>)>,
+    rest: Vec<Named>,
+}
+
+type Named = (TypeUrl, Arc<Resource>);
+
+/// What is made of the routes: at the beginning and at the end the same as before, and in between something else.
+struct Routes<'m> {
+    start: &'m [Arc<Made>],
+    before: &'m [Arc<Made>],
+    now: Vec<Arc<Made>>,
+    end: &'m [Arc<Made>],
+    /// Those of `before` that are among `now` too.
+    kept: HashSet<*const Made>,
 }
 
 impl Maker {
@@ -77,69 +87,76 @@ impl Maker {
     /// # Errors
     /// As `build`; the next sets are then made from the last good ones.
     pub fn make(&mut self, snapshot: &Snapshot) -> Result<NodeResources, InvalidResource> {
-        let routes = self.routes_of(snapshot);
+        let Self { routes, templates, session_lifetime_seconds, nodes: before } = self;
+        let lifetime = snapshot.config().sessions.lifetime_seconds;
+        let is_kept = lifetime == *session_lifetime_seconds;
+        let made = Routes::of(&snapshot.config().routes, routes, is_kept, |route| Made::of(route, lifetime, templates));
         let mut scopes: BTreeMap<Scope<'_>, Arc<Last>> = BTreeMap::new();
         let mut nodes = HashMap::new();
         for node in std::iter::once(NodeView::UNNAMED).chain(snapshot.nodes().iter()) {
-            let scope = Scope::of(snapshot, node);
-            let last = match scopes.get(&scope) {
-                Some(last) if node.name().is_some() => Arc::clone(last),
-                _ => Arc::new(self.next(snapshot, node, &routes)?),
+            let next = || made.next(snapshot, node, before.get(node)).map(Arc::new);
+            let last = match node.name() {
+                None => next()?,
+                Some(_) => match scopes.entry(Scope::of(snapshot, node)) {
+                    Entry::Occupied(last) => Arc::clone(last.get()),
+                    Entry::Vacant(none) => Arc::clone(none.insert(next()?)),
+                },
             };
-            if node.name().is_some() {
-                scopes.insert(scope, Arc::clone(&last));
-            }
-            nodes.insert(node.name().cloned(), last);
+            nodes.insert(node.clone(), last);
         }
-        let set = |name: &Option<Arc<str>>| nodes.get(name).map(|last| last.set.clone()).unwrap_or_default();
-        let named = nodes.keys().filter_map(|name| Some((Arc::clone(name.as_ref()?), set(name)))).collect();
-        let made = NodeResources::new(Arc::clone(snapshot.nodes()), set(&None), named);
-        (self.routes, self.nodes) = (routes, nodes);
-        self.session_lifetime_seconds = snapshot.config().sessions.lifetime_seconds;
-        Ok(made)
+        let unnamed = nodes.get(NodeView::UNNAMED).map(|last| last.set.clone()).unwrap_or_default();
+        let named = nodes.iter().filter_map(|(node, last)| Some((Arc::clone(node.name()?), last.set.clone()))).collect();
+        let resources = NodeResources::new(Arc::clone(snapshot.nodes()), unnamed, named);
+        let (differing, now) = (made.start.len()..made.start.len() + made.before.len(), made.now);
+        routes.splice(differing, now);
+        (self.nodes, self.session_lifetime_seconds) = (nodes, lifetime);
+        Ok(resources)
+    }
+}
+
+impl<'m> Routes<'m> {
+    /// `is_kept`: what was made of a route is still right.
+    fn of(routes: &[Arc<Route>], made: &'m [Arc<Made>], is_kept: bool, mut make: impl FnMut(&Arc<Route>) -> Made) -> Self {
+        let is_same = |(made, route): &(&Arc<Made>, &Arc<Route>)| is_kept && Arc::ptr_eq(&made.route, route);
+        let start = made.iter().zip(routes).take_while(is_same).count();
+        let ((start, before), (_, routes)) = (made.split_at(start), routes.split_at(start));
+        let end = before.iter().rev().zip(routes.iter().rev()).take_while(is_same).count();
+        let ((before, end), (routes, _)) = (before.split_at(before.len() - end), routes.split_at(routes.len() - end));
+        let known: HashMap<*const Route, &Arc<Made>> = before.iter().map(|made| (Arc::as_ptr(&made.route), made)).collect();
+        let known = |route| known.get(&Arc::as_ptr(route)).filter(|_| is_kept).copied();
+        let kept = routes.iter().filter_map(known).map(Arc::as_ptr).collect();
+        let now = routes.iter().map(|route| known(route).cloned().unwrap_or_else(|| Arc::new(make(route)))).collect();
+        Self { start, before, now, end, kept }
     }
 
-    fn routes_of(&mut self, snapshot: &Snapshot) -> Routes {
-        let Self { routes, templates, session_lifetime_seconds, .. } = self;
-        let lifetime = snapshot.config().sessions.lifetime_seconds;
-        let mut made = |route: &Arc<Route>| match routes.get(&address(route)).filter(|_| lifetime == *session_lifetime_seconds) {
-            Some(made) => Arc::clone(made),
-            None => Arc::new(Made::of(route, lifetime, templates)),
-        };
-        snapshot.config().routes.iter().map(|route| (address(route), made(route))).collect()
-    }
-
-    fn next(&self, snapshot: &Snapshot, node: &NodeView, routes: &Routes) -> Result<Last, InvalidResource> {
+    /// A node's set after its last one; without one, all of it.
+    fn next(&self, snapshot: &Snapshot, node: &NodeView, last: Option<&Arc<Last>>) -> Result<Last, InvalidResource> {
+        let (start, before, end): (&[_], _, &[_]) = if last.is_some() { (&[], self.before, &[]) } else { (self.start, &[][..], self.end) };
+        let is_other = |made: &&Arc<Made>| node.serves(&made.route) && !(last.is_some() && self.kept.contains(&Arc::as_ptr(made)));
         let none = Arc::default();
-        let before = self.nodes.get(&node.name().cloned()).unwrap_or(&none);
-        let served: HashSet<usize> = snapshot.routes_of(node).map(address).collect();
-        let is_same = |address: &usize| match (self.routes.get(address), routes.get(address)) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            _ => false,
-        };
-        let mut set = before.set.edit();
+        let last = last.unwrap_or(&none);
+        let rest: Vec<Named> = of_the_rest(&Input::without_routes(snapshot, node)).into_iter().map(|one| last.rest_like(one)).collect();
+        let mut set = last.set.edit();
         // All that goes, before anything comes: another route may have its names.
-        let gone = before.routes.iter().filter(|address| !(served.contains(*address) && is_same(address)));
-        let gone = gone.filter_map(|address| self.routes.get(address)).flat_map(|made| &made.resources);
+        let gone = before.iter().filter(is_other).flat_map(|made| &made.resources).chain(missing(&last.rest, &rest));
         gone.for_each(|(kind, resource)| set.remove(*kind, &resource.name));
-        before.rest.iter().for_each(|(kind, name)| set.remove(*kind, name));
-        let rest: Vec<_> = shared(of_the_rest(&Input::without_routes(snapshot, node))).collect();
-        insert(&mut set, &rest)?;
-        let came = served.iter().filter(|address| !(before.routes.contains(*address) && is_same(address)));
-        came.filter_map(|address| routes.get(address)).try_for_each(|made| insert(&mut set, &made.resources))?;
-        let rest = rest.into_iter().map(|(kind, resource)| (kind, Arc::clone(&resource.name))).collect();
-        Ok(Last { set: set.build(), routes: served, rest })
+        let came = [start, &self.now, end].into_iter().flatten().filter(is_other).flat_map(|made| &made.resources);
+        for (kind, resource) in missing(&rest, &last.rest).chain(came) {
+            set.insert(*kind, Arc::clone(resource))?;
+        }
+        Ok(Last { set: set.build(), rest })
     }
 }
 
-fn address(route: &Arc<Route>) -> usize {
-    Arc::as_ptr(route) as usize
+impl Last {
+    /// The same resource as `one`, where there was an equal one.
+    fn rest_like(&self, (kind, one): (TypeUrl, Resource)) -> Named {
+        let equal = self.rest.iter().find(|(other_kind, other)| *other_kind == kind && **other == one);
+        equal.cloned().unwrap_or_else(|| (kind, Arc::new(one)))
+    }
 }
 
-fn shared(resources: Vec<(TypeUrl, Resource)>) -> impl Iterator<Item = (TypeUrl, Arc<Resource>)> {
-    resources.into_iter().map(|(kind, resource)| (kind, Arc::new(resource)))
-}
-
-fn insert(set: &mut ResourceSetBuilder, resources: &[(TypeUrl, Arc<Resource>)]) -> Result<(), InvalidResource> {
-    resources.iter().try_for_each(|(kind, resource)| set.insert(*kind, Arc::clone(resource)))
+/// Those of `some` that are not among `others`.
+fn missing<'r>(some: &'r [Named], others: &'r [Named]) -> impl Iterator<Item = &'r Named> {
+    some.iter().filter(|(_, one)| !others.iter().any(|(_, other)| Arc::ptr_eq(one, other)))
 }

@@ -2,7 +2,7 @@
 
 use divan::{Bencher, black_box};
 use kubepass::snapshot::Snapshot;
-use kubepass::xds::resources;
+use kubepass::xds::resources::{self, Maker};
 use std::sync::Arc;
 
 use super::scene::{self, Method};
@@ -19,6 +19,19 @@ fn snapshot(bencher: Bencher<'_, '_>, routes: usize) {
 fn resources(bencher: Bencher<'_, '_>, routes: usize) {
     let snapshot = scene::snapshot(routes, 2, Method::Impersonate);
     bencher.bench(|| resources::build(black_box(&snapshot)).unwrap());
+}
+
+/// One route has changed, and changes back: the sets after those before.
+#[divan::bench(args = ROUTES, sample_count = 20, sample_size = 1)]
+fn next_sets(bencher: Bencher<'_, '_>, routes: usize) {
+    let text = scene::configuration(routes, 2, Method::Impersonate);
+    let one = Arc::new(scene::config(&text));
+    let other = Arc::new(scene::config_after(&one, &text.replacen("https://10.0.11.1:6443", "https://10.0.11.2:6443", 1)));
+    let [one, other] = [(one, "0123456789abcdef"), (other, "fedcba9876543210")].map(|(config, hash)| Snapshot::new(config, hash));
+    let mut maker = Maker::default();
+    maker.make(&one).unwrap();
+    let mut turns = [&other, &one].into_iter().cycle();
+    bencher.with_inputs(|| turns.next().unwrap()).bench_local_values(|snapshot| drop(maker.make(black_box(snapshot)).unwrap()));
 }
 
 /// One route's host has changed, and one Envoy is told.
