@@ -28,6 +28,17 @@ pub(super) fn load_average() -> f64 {
     read("/proc/loadavg").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0)
 }
 
+/// The processors that this program may use; none where the system does not say.
+pub(super) fn processors() -> Vec<usize> {
+    let status = read("/proc/self/status");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
+}
+
 /// Seconds of CPU time that a process has used.
 pub(super) fn cpu_seconds(process: u32) -> f64 {
     let stat = read(&format!("/proc/{process}/stat"));

@@ -97,16 +97,17 @@ fn streams(of: &Value) -> String {
 }
 
 fn overload(of: &Value) -> String {
-    let mut text = "`make bench-overload` offers twice as much as can be answered, at a fixed rate that waits for nothing, on one machine that also makes the load.\n\n\
-         | | most | answered then | of the most | p50, p99 of those | refused | recovered after |\n|---|---|---|---|---|---|---|\n"
+    let mut text = "`make bench-overload` offers twice as much as can be answered, at a fixed rate that waits for nothing. One half of the processors answers, the other asks.\n\n\
+         | | most | offered then | answered | of the most | p50, p99 of those | refused | recovered after |\n|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for (path, title) in TITLES {
         let Some(of) = of["paths"].get(path) else { continue };
         let number = |key: &str| of[key].as_f64().unwrap_or(f64::NAN);
         let _ = writeln!(
             text,
-            "| {title} | {:.0}/s | {:.0}/s | {} | {:.0} ms, {:.0} ms | {:.0} % | {} ms |",
+            "| {title} | {:.0}/s | {:.0}/s | {:.0}/s | {} | {:.0} ms, {:.0} ms | {:.0} % | {} ms |",
             number("peak_rps"),
+            number("offered_rps"),
             number("answered_rps"),
             shown(&of["held"], 1.0, 2),
             number("p50_us") / 1e3,

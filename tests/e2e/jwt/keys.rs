@@ -81,7 +81,8 @@ fn ten_rotations_under_load(installed: &Installation, foo: &Person) {
         }
         eventually("all requests", Duration::from_secs(120), || (done.load(Ordering::Relaxed) >= REQUESTS).then_some(()));
     });
-    assert_eq!(exec.finish().code, Some(0), "the exec was open to its own end");
+    let ended = exec.finish();
+    assert_eq!(ended.code, Some(0), "the exec was open to its own end: {ended:?}");
     let unauthorized = world.staging.audit_events().into_iter().filter(|event| event["responseStatus"]["code"] == 401);
     assert_eq!(unauthorized.collect::<Vec<_>>(), Vec::<serde_json::Value>::new(), "the API server refused a token");
     // Everything that was published less than an hour ago still is: a token may be on its way.
