@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kubepass::snapshot::{NodeView, Snapshot};
 use kubepass::xds::resource::{ResourceSet, TypeUrl};
-use kubepass::xds::resources::{Maker, NodeResources, build, build_for};
+use kubepass::xds::resources::{Maker, build, build_for};
 use proptest::prelude::*;
 
 use crate::fixture;
@@ -106,75 +106,125 @@ fn what_was_made_of_a_route_is_kept_while_it_is_the_same() {
 type Place = (usize, bool, usize);
 
 const WHO: [&str; 5] = ["", "  nodes: [n-0]\n", "  nodes: [n-0, n-2]\n", "  gateways: [g-0]\n", "  gateways: [g-1]\n"];
+const NAMES: usize = 10;
 
-/// `gateways`: of each node, if it is behind one.
-fn with_nodes(routes: &[Place], gateways: [Option<usize>; 3], before: Option<&Snapshot>) -> Snapshot {
-    let route = |(name, token, who): &Place| {
-        format!(
-            "- name: r-{name}\n  host: r-{name}.k8s.example.com\n{}  kubernetes: {{server: 'https://10.0.0.1:6443', ca: {{file: ca.crt}}, \
-             impersonate: {{token: {{file: token-{token}}}}}}}\n  policy: [{{allow: 'true'}}]\n",
-            WHO[*who]
-        )
-    };
-    let gateway = |name: usize| {
-        // None is without a node.
-        let behind = (0..3).filter(|node| gateways[*node] == Some(name)).chain([3 + name]);
-        let behind = behind.map(|node| format!("n-{node}")).collect::<Vec<_>>();
-        format!(
-            "- {{name: g-{name}, selector: {{nodes: [{}]}}, listeners: [{{address: '0.0.0.0:{}', certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}]}}\n",
-            behind.join(", "),
-            8443 + name
-        )
-    };
-    let text = format!(
-        "public_url: https://pass.example.com\n\
-         listeners: [{{address: 127.0.0.1:443, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}]\n\
-         secrets: [{{file: secret}}]\n\
-         identity_providers: [{{name: corp, issuer: 'https://idp.example.com', client_id: kubepass, client_secret: {{file: client-secret}}, \
-         identity: {{username: claims.email}}}}]\n\
-         sessions: {{store: {{embedded: {{path: kubepass.db}}}}}}\naudit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n\
-         nodes:\n{}gateways:\n{}routes:\n{}",
-        (0..5).map(|node| format!("- {{name: n-{node}, identity: {{uid: {node}}}}}\n")).collect::<String>(),
-        (0..2).map(gateway).collect::<String>(),
-        routes.iter().map(route).collect::<String>()
-    );
-    let before = before.map(|before| &**before.config());
-    let config = fixture::load_after(before, &text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
-    Snapshot::new(Arc::new(config), "0123456789abcdef")
+/// What there is. Nodes 3 and 4 are always behind their gateways, so that none is without a node.
+#[derive(Debug, Clone)]
+struct Scene {
+    routes: Vec<Place>,
+    /// Of the first three nodes.
+    gateways: [Option<usize>; 3],
+    /// The second node comes and goes.
+    has_second: bool,
+    /// Of the gateways' listeners.
+    ports: [usize; 2],
+    lifetime: usize,
 }
 
-fn configuration() -> impl Strategy<Value = (Vec<Place>, [Option<usize>; 3])> {
-    let routes =
-        (Just((0..6).collect::<Vec<usize>>()).prop_shuffle(), 1..=6_usize, prop::collection::vec((any::<bool>(), 0..WHO.len()), 6));
-    let routes = routes
-        .prop_map(|(names, count, of)| names.into_iter().zip(of).map(|(name, (token, who))| (name, token, who)).take(count).collect());
-    (routes, prop::array::uniform3(prop::option::of(0..2_usize)))
+impl Scene {
+    fn first(routes: usize) -> Self {
+        let routes = (0..routes).map(|name| (name, false, name % WHO.len())).collect();
+        Self { routes, gateways: [None, Some(0), Some(1)], has_second: true, ports: [8443, 8444], lifetime: 60 }
+    }
+
+    /// One of the things that people do.
+    fn change(&mut self, what: u8, one: usize, other: usize) {
+        let (count, free) = (self.routes.len(), (0..NAMES).find(|name| self.routes.iter().all(|(taken, ..)| taken != name)));
+        match what {
+            0 => free.into_iter().for_each(|name| self.routes.insert(one % (count + 1), (name, false, other % WHO.len()))),
+            1 if count > 1 => drop(self.routes.remove(one % count)),
+            2 => self.routes[one % count].1 ^= true,
+            3 => self.routes.swap(one % count, other % count),
+            4 => self.routes[one % count].2 = other % WHO.len(),
+            5 => self.gateways[one % 3] = [None, Some(0), Some(1)][other % 3],
+            6 => self.has_second ^= true,
+            7 => self.ports[one % 2] ^= 1 << 10,
+            _ => self.lifetime = 150 - self.lifetime,
+        }
+    }
+
+    fn snapshot(&self, before: Option<&Snapshot>) -> Snapshot {
+        let route = |(name, token, who): &Place| {
+            format!(
+                "- name: r-{name}\n  host: r-{name}.k8s.example.com\n{}  kubernetes: {{server: 'https://10.0.0.1:6443', ca: {{file: ca.crt}}, \
+                 impersonate: {{token: {{file: token-{token}}}}}}}\n  policy: [{{allow: 'true'}}]\n",
+                WHO[*who]
+            )
+        };
+        let there = |node: &usize| *node != 1 || self.has_second;
+        let gateway = |name: usize| {
+            let behind = (0..3).filter(|node| self.gateways[*node] == Some(name)).filter(there).chain([3 + name]);
+            let behind = behind.map(|node| format!("n-{node}")).collect::<Vec<_>>();
+            format!(
+                "- {{name: g-{name}, selector: {{nodes: [{}]}}, listeners: [{{address: '0.0.0.0:{}', certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}]}}\n",
+                behind.join(", "),
+                self.ports[name]
+            )
+        };
+        let text = format!(
+            "public_url: https://pass.example.com\n\
+             listeners: [{{address: 127.0.0.1:443, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}]\n\
+             secrets: [{{file: secret}}]\n\
+             identity_providers: [{{name: corp, issuer: 'https://idp.example.com', client_id: kubepass, client_secret: {{file: client-secret}}, \
+             identity: {{username: claims.email}}}}]\n\
+             sessions: {{lifetime: {}m, store: {{embedded: {{path: kubepass.db}}}}}}\naudit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n\
+             nodes:\n{}gateways:\n{}routes:\n{}",
+            self.lifetime,
+            (0..5).filter(there).map(|node| format!("- {{name: n-{node}, identity: {{uid: {node}}}}}\n")).collect::<String>(),
+            (0..2).map(gateway).collect::<String>(),
+            self.routes.iter().map(route).collect::<String>()
+        );
+        let before = before.map(|before| &**before.config());
+        let config = fixture::load_after(before, &text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+        Snapshot::new(Arc::new(config), "0123456789abcdef")
+    }
+}
+
+/// The last sets and those made of `snapshot` after them: as if made from nothing, and what is said to differ is what differs.
+fn check(node: &NodeView, snapshot: &Snapshot, last: &BTreeMap<NodeName, ResourceSet>, made: &BTreeMap<NodeName, ResourceSet>) {
+    let (set, whole) = (&made[&name(node)], build_for(snapshot, node).unwrap());
+    assert_eq!(*set, whole, "{node:?}");
+    assert!(TypeUrl::ALL.into_iter().all(|kind| set.resources(kind).eq(whole.resources(kind))), "{node:?}");
+    let Some(old) = last.get(&name(node)) else { return };
+    // Of nodes that had not the same before and have it now, one's set goes on.
+    let goes_on = last.iter().all(|(other, before)| before == old || made.get(other) != Some(set));
+    for kind in TypeUrl::ALL {
+        let said = set.changed_since(old.version(), kind).map(|names| names.cloned().collect::<BTreeSet<_>>());
+        assert!(said.is_some() || !goes_on, "{node:?}: what changed since is not known");
+        let version = |set: &ResourceSet, name: &str| set.get(kind, name).map(|resource| resource.version.clone());
+        let names = old.resources(kind).chain(whole.resources(kind)).map(|resource| resource.name.clone());
+        let differ: BTreeSet<_> = names.filter(|name| version(old, name) != version(&whole, name)).collect();
+        assert!(said.is_none_or(|said| said == differ), "{node:?} {kind}");
+    }
+}
+
+/// A node behind another gateway is another.
+type NodeName = (Option<String>, Option<String>);
+
+fn name(node: &NodeView) -> NodeName {
+    (node.name().map(ToString::to_string), node.gateway().map(ToOwned::to_owned))
+}
+
+fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = &NodeView> {
+    std::iter::once(NodeView::UNNAMED).chain(snapshot.nodes().iter())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever changes at once: routes, their order, who serves them, and what gateway a node is behind.
+    /// Whatever changes: routes, their order, who serves them, nodes, their gateways, and listeners.
     #[test]
-    fn every_nodes_sets_are_those_made_from_nothing(steps in prop::collection::vec(configuration(), 2..6)) {
-        let (mut maker, mut before, mut last) = (Maker::default(), None, NodeResources::default());
-        for (routes, gateways) in &steps {
-            let snapshot = with_nodes(routes, *gateways, before.as_ref());
-            let made = maker.make(&snapshot).unwrap();
-            for node in std::iter::once(NodeView::UNNAMED).chain(snapshot.nodes().iter()) {
-                let whole = build_for(&snapshot, node).unwrap();
-                prop_assert_eq!(&made.of(node), &whole, "{:?}", node);
-                prop_assert!(TypeUrl::ALL.into_iter().all(|kind| made.of(node).resources(kind).eq(whole.resources(kind))), "{:?}", node);
-                // What is said to differ is what differs.
-                let old = last.of(node);
-                for kind in TypeUrl::ALL {
-                    let Some(said) = made.of(node).changed_since(old.version(), kind).map(|names| names.cloned().collect::<BTreeSet<_>>()) else { continue };
-                    let version = |set: &ResourceSet, name: &str| set.get(kind, name).map(|resource| resource.version.clone());
-                    let names = old.resources(kind).chain(whole.resources(kind)).map(|resource| resource.name.clone());
-                    let differ: BTreeSet<_> = names.filter(|name| version(&old, name) != version(&whole, name)).collect();
-                    prop_assert_eq!(said, differ, "{:?} {}", node, kind);
-                }
-            }
+    fn every_nodes_sets_are_those_made_from_nothing(
+        routes in 1..8_usize,
+        steps in prop::collection::vec(prop::collection::vec((0..9_u8, 0..NAMES, 0..NAMES), 0..4), 1..8),
+    ) {
+        let (mut scene, mut maker, mut before, mut last) = (Scene::first(routes), Maker::default(), None, BTreeMap::new());
+        for step in std::iter::once(&vec![]).chain(&steps) {
+            step.iter().for_each(|(what, one, other)| scene.change(*what, *one, *other));
+            let snapshot = scene.snapshot(before.as_ref());
+            let resources = maker.make(&snapshot).unwrap();
+            let made = nodes(&snapshot).map(|node| (name(node), resources.of(node))).collect();
+            nodes(&snapshot).for_each(|node| check(node, &snapshot, &last, &made));
             (before, last) = (Some(snapshot), made);
         }
     }

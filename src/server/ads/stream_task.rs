@@ -93,15 +93,8 @@ impl<P: Protocol> StreamTask<P> {
             let next = self.pace.next();
             let may_ask = next <= Instant::now();
             let responses = tokio::select! {
-                request = inbound.message(), if may_ask => match request {
-                    Ok(Some(request)) => match self.on_request(request, &set) {
-                        Ok(responses) => responses,
-                        Err(status) => return End::Told(status),
-                    },
-                    Err(status) if is_no_message(&status) => return End::Told(status),
-                    Ok(None) | Err(_) => return End::Quiet,
-                },
-                () = tokio::time::sleep_until(next), if !may_ask => continue,
+                // A request is answered by what is in force when it is judged.
+                biased;
                 changed = self.resources.changed() => {
                     if changed.is_err() {
                         return End::Told(Status::unavailable("kubepass no longer has a configuration"));
@@ -113,6 +106,15 @@ impl<P: Protocol> StreamTask<P> {
                     self.stream.on_snapshot(&set)
                 }
                 () = self.outbound.closed() => return End::Quiet,
+                request = inbound.message(), if may_ask => match request {
+                    Ok(Some(request)) => match self.on_request(request, &set) {
+                        Ok(responses) => responses,
+                        Err(status) => return End::Told(status),
+                    },
+                    Err(status) if is_no_message(&status) => return End::Told(status),
+                    Ok(None) | Err(_) => return End::Quiet,
+                },
+                () = tokio::time::sleep_until(next), if !may_ask => continue,
             };
             self.report(&set);
             for response in responses {

@@ -1,8 +1,7 @@
 //! Makes the sets of one snapshot after the other. What was made of a route is kept while the route is the same object, and only the routes between the
-//! first and the last that differ are looked at, so that a change costs what it changes; and each node's set knows what differs from the one before.
-//! What routes have in common is held once.
+//! first and the last that differ are looked at; and each node's set knows what differs from the one before. So a change costs what it changes, but for
+//! copying the maps of the types that it touches, and for asking of which nodes the same routes are. What routes have in common is held once.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -91,18 +90,16 @@ impl Maker {
         let lifetime = snapshot.config().sessions.lifetime_seconds;
         let is_kept = lifetime == *session_lifetime_seconds;
         let made = Routes::of(&snapshot.config().routes, routes, is_kept, |route| Made::of(route, lifetime, templates));
-        let mut scopes: BTreeMap<Scope<'_>, Arc<Last>> = BTreeMap::new();
+        let mut scopes: BTreeMap<Scope<'_>, Vec<&NodeView>> = BTreeMap::new();
+        for node in snapshot.nodes().iter() {
+            scopes.entry(Scope::of(snapshot, node)).or_default().push(node);
+        }
         let mut nodes = HashMap::new();
-        for node in std::iter::once(NodeView::UNNAMED).chain(snapshot.nodes().iter()) {
-            let next = || made.next(snapshot, node, before.get(node)).map(Arc::new);
-            let last = match node.name() {
-                None => next()?,
-                Some(_) => match scopes.entry(Scope::of(snapshot, node)) {
-                    Entry::Occupied(last) => Arc::clone(last.get()),
-                    Entry::Vacant(none) => Arc::clone(none.insert(next()?)),
-                },
-            };
-            nodes.insert(node.clone(), last);
+        for same in std::iter::once(vec![NodeView::UNNAMED]).chain(scopes.into_values()) {
+            // One that is new has no set to go on from.
+            let Some(node) = same.iter().find(|node| before.contains_key(*node)).or(same.first()) else { continue };
+            let last = Arc::new(made.next(snapshot, node, before.get(*node))?);
+            nodes.extend(same.into_iter().map(|node| (node.clone(), Arc::clone(&last))));
         }
         let unnamed = nodes.get(NodeView::UNNAMED).map(|last| last.set.clone()).unwrap_or_default();
         let named = nodes.iter().filter_map(|(node, last)| Some((Arc::clone(node.name()?), last.set.clone()))).collect();
