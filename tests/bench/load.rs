@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::figures::{Request, Round};
 use super::paths::Path as Way;
@@ -56,25 +56,32 @@ pub(super) fn round(way: &Way, path: &str, clients: usize, amount: Amount, log: 
         }
         Amount::FromEachClient(count) => arguments.push(format!("--requests={}", count * clients)),
     }
-    let (mut requests, text) = h2load(way, path, &arguments, log)?;
+    let Ran { mut requests, text, .. } = h2load(way, path, &arguments, log)?;
     drop_unfinished(&mut requests, clients);
     Round::of(&requests).map_err(|error| format!("{error}\n{text}"))
 }
 
-/// Offers requests at a fixed rate; returns all, however they were answered. Those that were not have a status below 200.
+/// Offers requests at a fixed rate; returns all, however they were answered, and when the load was over. Those that were not answered have a status
+/// below 200.
 ///
 /// # Errors
 /// When h2load fails.
-pub(super) fn offer(way: &Way, path: &str, offer: &Offer, log: &Path) -> Result<Vec<Request>, String> {
+pub(super) fn offer(way: &Way, path: &str, offer: &Offer, log: &Path) -> Result<(Vec<Request>, Instant), String> {
     let Offer { clients, streams, per_second, time } = offer;
     let rate = per_second / *clients as f64;
     let arguments =
         [format!("-c{clients}"), format!("-m{streams}"), format!("--rps={rate:.1}"), format!("--duration={}ms", time.as_millis())];
-    Ok(h2load(way, path, &arguments, log)?.0)
+    h2load(way, path, &arguments, log).map(|ran| (ran.requests, ran.ended))
 }
 
-/// Its log of every request, and what it says of all.
-fn h2load(way: &Way, path: &str, arguments: &[String], log: &Path) -> Result<(Vec<Request>, String), String> {
+/// Of one run: its log of every request, what it says of all, and when it had ended.
+struct Ran {
+    requests: Vec<Request>,
+    text: String,
+    ended: Instant,
+}
+
+fn h2load(way: &Way, path: &str, arguments: &[String], log: &Path) -> Result<Ran, String> {
     let _ = std::fs::remove_file(log);
     let mut command = leash::command("h2load");
     command.args(["-t", "1"]).args(arguments);
@@ -84,12 +91,13 @@ fn h2load(way: &Way, path: &str, arguments: &[String], log: &Path) -> Result<(Ve
     }
     command.arg(format!("https://{}:{}{path}", way.host, way.port));
     let output = command.stdin(Stdio::null()).output().map_err(|_| MISSING.to_owned())?;
+    let ended = Instant::now();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         return Err(format!("h2load failed: {text}{}", String::from_utf8_lossy(&output.stderr)));
     }
     let requests = std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))?;
-    Ok((requests.lines().map(request).collect::<Result<_, _>>()?, text))
+    Ok(Ran { requests: requests.lines().map(request).collect::<Result<_, _>>()?, text, ended })
 }
 
 /// When the time is over h2load logs what each connection still waited for, with the status 0.

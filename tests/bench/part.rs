@@ -43,19 +43,21 @@ fn measured(key: &'static str, measure: fn(&Cut) -> Result<Found, String>) -> Re
     }
     let cut = Cut { quick: set("QUICK") };
     let load_before = machine::load_average();
-    let Found { mut figures, table } = measure(&cut)?;
-    println!("{table}");
-    if load_before > std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64) / 4.0 {
-        println!("the machine was busy before this run (load average {load_before:.1}): take its figures as a trial");
-    }
     let tools = Tools::ensure();
     let versions = [
         ("kubepass", env!("CARGO_PKG_VERSION").to_owned()),
         ("kube-apiserver", machine::first_line(&tools.kube_apiserver(), &["--version"])),
         ("envoy", machine::first_line(&tools.envoy(), &["--version"])),
     ];
+    // Before a part chooses processors for itself.
+    let (described, cores) = (machine::describe(&versions), std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64));
+    let Found { mut figures, table } = measure(&cut)?;
+    println!("{table}");
+    if load_before > cores / 4.0 {
+        println!("the machine was busy before this run (load average {load_before:.1}): take its figures as a trial");
+    }
     figures["quick"] = cut.quick.into();
-    figures["machine"] = machine::describe(&versions);
+    figures["machine"] = described;
     figures["load_average"] = json!({"before": load_before, "after": machine::load_average()});
     if cfg!(debug_assertions) {
         println!("{}", serde_json::to_string_pretty(&figures).map_err(|error| error.to_string())?);

@@ -1,11 +1,14 @@
-//! One half of the processors for what is measured, the other for who asks: what the load itself takes is then missing nowhere, and twice as much as can
-//! be answered is really sent.
+//! One half of the processors for what is measured, the other for who asks: what the load itself takes is then not missing there, and twice as much as
+//! can be answered is really sent. (Two threads of one core in different halves, or a quota for all processors, still take from each other.)
 
 use std::process::Command;
+
+use serde::Serialize;
 
 use super::super::machine;
 
 /// The two halves, as `taskset` reads them.
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Halves {
     serving: String,
     asking: String,
@@ -18,6 +21,9 @@ impl Halves {
     /// When there are not two of them, or the system does not say (Linux does).
     pub(super) fn of_machine() -> Result<Self, String> {
         let all = machine::processors();
+        if all.is_empty() {
+            return Err("the system does not say which processors there are: this needs Linux".to_owned());
+        }
         if all.len() < 2 {
             return Err("two processors are needed, for one is to make the load".to_owned());
         }

@@ -97,8 +97,8 @@ fn streams(of: &Value) -> String {
 }
 
 fn overload(of: &Value) -> String {
-    let mut text = "`make bench-overload` offers twice as much as can be answered, at a fixed rate that waits for nothing. One half of the processors answers, the other asks.\n\n\
-         | | most | offered then | answered | of the most | p50, p99 of those | refused | recovered after |\n|---|---|---|---|---|---|---|---|\n"
+    let mut text = "`make bench-overload` offers twice as much as can be answered, at a fixed rate that waits for nothing. One half of the processors answers, the other asks; `most` is what \
+         64 clients get who ask one after the other.\n\n| | most | offered then | answered | of the most | p50, p99 of those | refused | recovered after |\n|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for (path, title) in TITLES {
         let Some(of) = of["paths"].get(path) else { continue };
