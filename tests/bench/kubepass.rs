@@ -136,7 +136,7 @@ impl Files<'_> {
 
 /// `dir`: of the sockets; the files are named from the folder of the configuration.
 pub(super) fn configuration(dir: &str, port: u16, admin_port: u16, routes: &str) -> String {
-    // The identity provider is never asked: the sessions are there already.
+    // The identity provider is never asked: the sessions are there already. One person has all streams of `bench-streams`.
     format!(
         "public_url: https://{PUBLIC_HOST}\n\
          listeners:\n- {{address: 127.0.0.1:{port}, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}\n\
@@ -145,7 +145,7 @@ pub(super) fn configuration(dir: &str, port: u16, admin_port: u16, routes: &str)
          secrets: [{{file: secret}}]\n\
          identity_providers:\n- name: corp\n  issuer: http://127.0.0.1:{}\n  client_id: kubepass\n  client_secret: {{file: client-secret}}\n  \
          identity: {{username: claims.email, groups: claims.groups}}\n\
-         sessions: {{lifetime: 12h, store: {{embedded: {{path: kubepass.db}}}}}}\n\
+         sessions: {{lifetime: 12h, max_streams: 10000, store: {{embedded: {{path: kubepass.db}}}}}}\n\
          routes:\n{routes}\
          audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n",
         free_port(),
