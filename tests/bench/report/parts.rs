@@ -57,7 +57,7 @@ fn streams(of: &Value) -> String {
     );
     for (path, title) in TITLES.into_iter().filter(|(path, _)| of["downloads"]["cp"].get(path).is_some()) {
         let open = &of["open"][path];
-        let kib = |key: &str| open[key].as_f64().map_or(String::new(), |kib| format!("{kib:.0} KiB"));
+        let kib = |key: &str, digits: usize| open[key].as_f64().map_or(String::new(), |kib| format!("{kib:.digits$} KiB"));
         let download = |way: &str| {
             let of = &of["downloads"][way][path];
             let part = of["of_envoy_floor"]["median"].as_f64().filter(|_| ![DIRECT, ENVOY_FLOOR].contains(&path));
@@ -74,9 +74,9 @@ fn streams(of: &Value) -> String {
         let _ = writeln!(
             text,
             "| {title} | {} | {} | {} | {later} | {} | {} |",
-            kib("envoy_kib_per_watch"),
-            kib("envoy_kib_per_exec"),
-            kib("kubepass_kib_per_stream"),
+            kib("envoy_kib_per_watch", 0),
+            kib("envoy_kib_per_exec", 0),
+            kib("kubepass_kib_per_stream", 1),
             download("cp"),
             download("logs")
         );
