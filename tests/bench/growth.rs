@@ -47,7 +47,7 @@ pub(super) struct Point {
 pub(super) fn measure(_: &Cut) -> Result<Found, String> {
     let curves = [
         check("a check, by routes", &[1, 10, 100, 1_000, 10_000], |routes| Scene::new(routes, 5, 1, 2)),
-        check("a check, by sessions", &[10, 100, 1_000, 10_000, 100_000], |sessions| Scene::new(1, 5, sessions, 2)),
+        check("a check, by sessions", &[10, 100, 1_000, 10_000, 100_000, 1_000_000], |sessions| Scene::new(1, 5, sessions, 2)),
         check("a check, by groups of the person", &[0, 2, 16, 64, 256], with_groups),
         check("a check, by rules of the route", &[1, 5, 50, 500], |rules| Scene::new(1, rules, 1, 2)),
         policies(&[100, 1_000, 10_000]),
