@@ -28,6 +28,13 @@ pub(super) fn load_average() -> f64 {
     read("/proc/loadavg").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0)
 }
 
+/// What to say of figures that were found while the machine had something else to do, by their own `machine` and `load_average`.
+pub(super) fn was_busy(figures: &Value) -> Option<String> {
+    let before = figures["load_average"]["before"].as_f64().unwrap_or(0.0);
+    let is_busy = before > figures["machine"]["cores"].as_f64().unwrap_or(1.0) / 4.0;
+    is_busy.then(|| format!("the machine was busy before this run (load average {before:.1}): take its figures as a trial"))
+}
+
 /// The processors that this program may use; none where the system does not say.
 pub(super) fn processors() -> Vec<usize> {
     let status = read("/proc/self/status");

@@ -50,15 +50,15 @@ fn measured(key: &'static str, measure: fn(&Cut) -> Result<Found, String>) -> Re
         ("envoy", machine::first_line(&tools.envoy(), &["--version"])),
     ];
     // Before a part chooses processors for itself.
-    let (described, cores) = (machine::describe(&versions), std::thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64));
+    let described = machine::describe(&versions);
     let Found { mut figures, table } = measure(&cut)?;
     println!("{table}");
-    if load_before > cores / 4.0 {
-        println!("the machine was busy before this run (load average {load_before:.1}): take its figures as a trial");
-    }
     figures["quick"] = cut.quick.into();
     figures["machine"] = described;
     figures["load_average"] = json!({"before": load_before, "after": machine::load_average()});
+    if let Some(warning) = machine::was_busy(&figures) {
+        println!("{warning}");
+    }
     if cfg!(debug_assertions) {
         println!("{}", serde_json::to_string_pretty(&figures).map_err(|error| error.to_string())?);
         return Ok(());

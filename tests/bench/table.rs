@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::figures::Figures;
+use super::machine;
 use super::paths::{ASKED, BASELINE, CLIENTS, DIRECT, ENVOY_FLOOR, EXT_AUTHZ_FLOOR, IMPERSONATE, JWT, METHODS};
 
 /// Rows of a table: the paths of a summary in the order in which they add to each other.
@@ -73,9 +74,8 @@ fn noise(summary: &Value) -> String {
         let percent = round["from_median"].as_f64().unwrap_or(0.0) * 100.0;
         let _ = writeln!(text, "  {}: round {}, {percent:+.0} %", round["of"].as_str().unwrap_or_default(), round["round"]);
     }
-    let (before, cores) = (summary["load_average"]["before"].as_f64().unwrap_or(0.0), summary["machine"]["cores"].as_f64().unwrap_or(1.0));
-    if before > cores / 4.0 {
-        let _ = writeln!(text, "\nthe machine was busy before this run (load average {before:.1}): take its figures as a trial");
+    if let Some(warning) = machine::was_busy(summary) {
+        let _ = writeln!(text, "\n{warning}");
     }
     text
 }

@@ -1,6 +1,6 @@
 //! Sets of resources made one after the other: equal to those made from nothing, and a change of one route is a change of its resources alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kubepass::snapshot::{NodeView, Snapshot};
@@ -18,6 +18,12 @@ fn snapshot(routes: &[(&str, u16, &str)], lifetime: u64, before: Option<&Snapsho
              ca: {{file: ca.crt}}\n    impersonate: {{token: {{file: {token}}}}}\n  policy: [{{allow: 'user.name == \"{name}\"'}}]\n"
         )
     };
+    let routes: String = routes.iter().map(route).collect();
+    loaded(lifetime, &format!("routes:\n{routes}"), before)
+}
+
+/// A configuration of which only this differs from others: the session's minutes, and what stands last.
+fn loaded(lifetime: u64, rest: &str, before: Option<&Snapshot>) -> Snapshot {
     let text = format!(
         "public_url: https://pass.example.com\n\
          listeners:\n- {{address: 127.0.0.1:443, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}\n\
@@ -25,11 +31,10 @@ fn snapshot(routes: &[(&str, u16, &str)], lifetime: u64, before: Option<&Snapsho
          identity_providers:\n- name: corp\n  issuer: https://idp.example.com\n  client_id: kubepass\n  client_secret: {{file: client-secret}}\n  \
          identity: {{username: claims.email}}\n\
          sessions: {{lifetime: {lifetime}m, store: {{embedded: {{path: kubepass.db}}}}}}\n\
-         audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\nroutes:\n{}",
-        routes.iter().map(route).collect::<String>()
+         audit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n{rest}"
     );
     let before = before.map(|before| &**before.config());
-    let config = fixture::load_after(before, &text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"));
+    let config = fixture::load_after(before, &text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
     Snapshot::new(Arc::new(config), "0123456789abcdef")
 }
 
@@ -118,7 +123,7 @@ struct Scene {
     has_second: bool,
     /// Of the gateways' listeners.
     ports: [usize; 2],
-    lifetime: usize,
+    lifetime: u64,
 }
 
 impl Scene {
@@ -161,31 +166,22 @@ impl Scene {
                 self.ports[name]
             )
         };
-        let text = format!(
-            "public_url: https://pass.example.com\n\
-             listeners: [{{address: 127.0.0.1:443, certificates: [{{chain: {{file: tls.crt}}, key: {{file: tls.key}}}}]}}]\n\
-             secrets: [{{file: secret}}]\n\
-             identity_providers: [{{name: corp, issuer: 'https://idp.example.com', client_id: kubepass, client_secret: {{file: client-secret}}, \
-             identity: {{username: claims.email}}}}]\n\
-             sessions: {{lifetime: {}m, store: {{embedded: {{path: kubepass.db}}}}}}\naudit: {{sinks: [{{file: {{path: audit.jsonl}}}}]}}\n\
-             nodes:\n{}gateways:\n{}routes:\n{}",
-            self.lifetime,
+        let rest = format!(
+            "nodes:\n{}gateways:\n{}routes:\n{}",
             (0..5).filter(there).map(|node| format!("- {{name: n-{node}, identity: {{uid: {node}}}}}\n")).collect::<String>(),
             (0..2).map(gateway).collect::<String>(),
             self.routes.iter().map(route).collect::<String>()
         );
-        let before = before.map(|before| &**before.config());
-        let config = fixture::load_after(before, &text, "made.yaml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
-        Snapshot::new(Arc::new(config), "0123456789abcdef")
+        loaded(self.lifetime, &rest, before)
     }
 }
 
 /// The last sets and those made of `snapshot` after them: as if made from nothing, and what is said to differ is what differs.
-fn check(node: &NodeView, snapshot: &Snapshot, last: &BTreeMap<NodeName, ResourceSet>, made: &BTreeMap<NodeName, ResourceSet>) {
-    let (set, whole) = (&made[&name(node)], build_for(snapshot, node).unwrap());
+fn check(node: &NodeView, snapshot: &Snapshot, last: &HashMap<NodeView, ResourceSet>, made: &HashMap<NodeView, ResourceSet>) {
+    let (set, whole) = (&made[node], build_for(snapshot, node).unwrap());
     assert_eq!(*set, whole, "{node:?}");
     assert!(TypeUrl::ALL.into_iter().all(|kind| set.resources(kind).eq(whole.resources(kind))), "{node:?}");
-    let Some(old) = last.get(&name(node)) else { return };
+    let Some(old) = last.get(node) else { return };
     // Of nodes that had not the same before and have it now, one's set goes on.
     let goes_on = last.iter().all(|(other, before)| before == old || made.get(other) != Some(set));
     for kind in TypeUrl::ALL {
@@ -196,13 +192,6 @@ fn check(node: &NodeView, snapshot: &Snapshot, last: &BTreeMap<NodeName, Resourc
         let differ: BTreeSet<_> = names.filter(|name| version(old, name) != version(&whole, name)).collect();
         assert!(said.is_none_or(|said| said == differ), "{node:?} {kind}");
     }
-}
-
-/// A node behind another gateway is another.
-type NodeName = (Option<String>, Option<String>);
-
-fn name(node: &NodeView) -> NodeName {
-    (node.name().map(ToString::to_string), node.gateway().map(ToOwned::to_owned))
 }
 
 fn nodes(snapshot: &Snapshot) -> impl Iterator<Item = &NodeView> {
@@ -218,12 +207,12 @@ proptest! {
         routes in 1..8_usize,
         steps in prop::collection::vec(prop::collection::vec((0..9_u8, 0..NAMES, 0..NAMES), 0..4), 1..8),
     ) {
-        let (mut scene, mut maker, mut before, mut last) = (Scene::first(routes), Maker::default(), None, BTreeMap::new());
+        let (mut scene, mut maker, mut before, mut last) = (Scene::first(routes), Maker::default(), None, HashMap::new());
         for step in std::iter::once(&vec![]).chain(&steps) {
             step.iter().for_each(|(what, one, other)| scene.change(*what, *one, *other));
             let snapshot = scene.snapshot(before.as_ref());
             let resources = maker.make(&snapshot).unwrap();
-            let made = nodes(&snapshot).map(|node| (name(node), resources.of(node))).collect();
+            let made = nodes(&snapshot).map(|node| (node.clone(), resources.of(node))).collect();
             nodes(&snapshot).for_each(|node| check(node, &snapshot, &last, &made));
             (before, last) = (Some(snapshot), made);
         }

@@ -97,9 +97,11 @@ fn streams(of: &Value) -> String {
 }
 
 fn overload(of: &Value) -> String {
-    let mut text = "`make bench-overload` offers twice as much as can be answered, at a fixed rate that waits for nothing. One half of the processors answers, the other asks; `most` is what \
-         64 clients get who ask one after the other.\n\n| | most | offered then | answered | of the most | p50, p99 of those | refused | recovered after |\n|---|---|---|---|---|---|---|---|\n"
-        .to_owned();
+    let mut text = format!(
+        "`make bench-overload` offers twice as much as can be answered, at a fixed rate that waits for nothing. One half of the processors answers, the other asks; `most` is what \
+         {} clients get who ask one after the other.\n\n| | most | offered then | answered | of the most | p50, p99 of those | refused | recovered after |\n|---|---|---|---|---|---|---|---|\n",
+        of["conditions"]["clients"]
+    );
     for (path, title) in TITLES {
         let Some(of) = of["paths"].get(path) else { continue };
         let number = |key: &str| of[key].as_f64().unwrap_or(f64::NAN);
